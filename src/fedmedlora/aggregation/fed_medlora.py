@@ -1,0 +1,42 @@
+"""Fed-MedLoRA: every site counts by how much it trained on.
+
+    w_k = n_k / sum_j n_j
+
+Li et al., "A Federated and Parameter-Efficient Framework for Large Language Model Training in
+Medicine", https://arxiv.org/abs/2601.22124; the mean of McMahan et al., https://arxiv.org/abs/1602.05629,
+over adapters. Departs in one thing: n_k counts supervised target tokens, not notes or sentences, so that
+a site with short sentences does not count for more than it taught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedmedlora.aggregation.check import check_updates
+from fedmedlora.aggregation.mean import weighted_mean
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.update import SiteUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class FedMedLora:
+    """Weighs by supervised target tokens. No settings. A site with none has weight 0."""
+
+    @property
+    def needs_validation(self) -> bool:
+        """False: sizes are enough."""
+        return False
+
+    def weights(self, updates: Sequence[SiteUpdate]) -> dict[str, float]:
+        """Site -> n_k / sum n, sorted by site. Raises ValueError: see ``check_updates``."""
+        ordered = check_updates(updates)
+        total = sum(update.num_target_tokens for update in ordered)
+        return {update.site: update.num_target_tokens / total for update in ordered}
+
+    def aggregate(self, current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
+        """The weighted mean of the sites' adapters. Raises ValueError: see ``weighted_mean``."""
+        return weighted_mean(current, updates, self.weights(updates))
+
+
+RULE = FedMedLora

@@ -1,0 +1,77 @@
+"""What an aggregation rule is, and how one is found by name.
+
+A rule is one file in this folder, holding a frozen dataclass whose fields are the rule's settings and
+the line ``RULE = TheClass``. The file's name is the rule's name in a study's TOML. To add a rule, add a
+file: the contract suite (``tests/aggregation/test_rule_contract.py``) picks it up and holds it to the
+laws below. Lookup knows the files of this folder only, so no name can import anything else.
+
+Laws, for every rule:
+
+1. Names and shapes stay.
+2. One site alone gets its own adapter back, bit for bit.
+3. Sites that return the current adapter unchanged leave it unchanged, bit for bit.
+4. The order of the updates does not matter, bit for bit.
+5. Inputs are not changed.
+6. The same input gives the same result, bit for bit: no clock, no global random state.
+7. Weights are finite, not negative, sum to 1, and name exactly the sites that sent an update.
+8. What ``check.check_updates`` and ``check.check_fit`` refuse is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Protocol, cast
+
+import fedmedlora.aggregation
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.update import SiteUpdate
+
+NOT_RULES = frozenset({"rule", "check", "mean"})  # the files of this folder that are not rules
+
+
+class Rule(Protocol):
+    """(current adapter, the sites' updates) -> next adapter. The laws are in the module docstring."""
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether every update must carry a validation loss before it is weighed."""
+
+    def weights(self, updates: Sequence[SiteUpdate]) -> dict[str, float]:
+        """Site -> weight. Weights are finite, not negative and sum to 1 (to rounding)."""
+
+    def aggregate(self, current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
+        """The next adapter. ``current``: the adapter that every site started this round from."""
+
+
+def known_rules() -> tuple[str, ...]:
+    """Names of all rules: the rule files of this folder, sorted."""
+    found = pkgutil.iter_modules(fedmedlora.aggregation.__path__)
+    return tuple(sorted(module.name for module in found if module.name not in NOT_RULES))
+
+
+def load_rule(name: str, settings: Mapping[str, object] | None = None) -> Rule:
+    """The rule in the file ``name``, with ``settings`` as its fields (left out: the default).
+
+    Raises ValueError for an unknown rule or setting, naming the nearest known one, and for a value
+    that the rule refuses.
+    """
+    known = known_rules()
+    if name not in known:
+        raise ValueError(f"unknown rule {name!r}{_nearest(name, known)}; known rules: {', '.join(known)}")
+    rule = importlib.import_module(f"fedmedlora.aggregation.{name}").RULE
+    allowed = [field.name for field in fields(rule)]
+    given = dict(settings or {})
+    for key in given:
+        if key not in allowed:
+            told = f"its settings: {', '.join(allowed)}" if allowed else "it has no settings"
+            raise ValueError(f"rule {name}: unknown setting {key!r}{_nearest(key, allowed)}; {told}")
+    return cast(Rule, rule(**given))
+
+
+def _nearest(word: object, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(str(word), known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,1 @@
+"""Annotated notes: the schema, notes on disk, splits, and synthetic cohorts."""

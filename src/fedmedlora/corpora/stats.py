@@ -1,0 +1,35 @@
+"""Counts of what a set of notes holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from fedmedlora.corpora.jsonl import NoteSet
+from fedmedlora.corpora.schema import CLINICAL, Schema
+
+
+def stats(notes: NoteSet, schema: Schema = CLINICAL) -> dict[str, Any]:
+    """``num_notes``; ``entities`` and ``modifiers`` per type; ``links`` per pair; ``skipped`` per reason.
+
+    Types of the schema come first, in its order and with their zeros; types beyond it follow.
+    """
+    entities: Counter[str] = Counter()
+    modifiers: Counter[str] = Counter()
+    links: Counter[str] = Counter()
+    for note in notes.notes:
+        entities.update(e.type for e in note.entities)
+        modifiers.update(m.type for m in note.modifiers)
+        types = {m.id: m.type for m in (*note.entities, *note.modifiers)}
+        links.update(f"{types[link.entity]}.{types[link.modifier]}" for link in note.links)
+    return {
+        "num_notes": len(notes.notes),
+        "entities": _ordered(entities, schema.entities),
+        "modifiers": _ordered(modifiers, schema.modifiers),
+        "links": _ordered(links, schema.pair_names()),
+        "skipped": dict(sorted(notes.header.get("skipped", {}).items())),
+    }
+
+
+def _ordered(counts: Counter[str], first: tuple[str, ...]) -> dict[str, int]:
+    return {name: counts[name] for name in (*first, *sorted(counts.keys() - set(first)))}

@@ -1,0 +1,53 @@
+"""Percentile bootstrap interval of micro-F1 over notes.
+
+Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3, the percentile
+interval. The unit that is drawn is the note, because the entities of one note depend on each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedmedlora.evaluation.counts import Counts
+
+_MAX_DRAWS = 1 << 20  # note indices held at once: 8 MiB
+
+
+def f1_interval(
+    per_note: Sequence[Counts],
+    *,
+    rng: np.random.Generator,
+    num_resamples: int = 1000,
+    level: float = 0.95,
+) -> tuple[float, float] | None:
+    """(low, high) of micro-F1 when as many notes are drawn again, with replacement.
+
+    ``None`` with fewer than two notes (one note says nothing about how notes differ), and where
+    F1 itself is undefined. Resamples without any gold or prediction have no F1 and are left out.
+
+    Raises ``ValueError`` when ``num_resamples`` is below 1 or ``level`` is not between 0 and 1.
+    """
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be 1 or more, got {num_resamples}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}; a 95 % interval is 0.95")
+    num_notes = len(per_note)
+    if num_notes < 2 or sum(per_note, Counts()).f1 is None:
+        return None
+    # (num_notes, 2): the two sides of F1 = 2tp / (2tp + fp + fn), both of which add
+    sides = np.array([(2 * c.tp, 2 * c.tp + c.fp + c.fn) for c in per_note], dtype=np.int64)
+    rows = max(1, _MAX_DRAWS // num_notes)
+    totals = np.concatenate(
+        [
+            sides[rng.integers(num_notes, size=(min(rows, num_resamples - done), num_notes))].sum(axis=1)
+            for done in range(0, num_resamples, rows)
+        ]
+    )  # (num_resamples, 2)
+    defined = totals[totals[:, 1] > 0]
+    if not len(defined):  # few resamples, and none of them drew a note with anything in it
+        return None
+    tail = (1 - level) / 2
+    low, high = np.quantile(defined[:, 0] / defined[:, 1], (tail, 1 - tail))
+    return float(low), float(high)

@@ -1,0 +1,1 @@
+"""What leaves a site, as bytes: Adapter and SiteUpdate. numpy only."""

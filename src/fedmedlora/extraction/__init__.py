@@ -1,0 +1,1 @@
+"""A trained model and text: entities and modifiers, by constrained copy decoding."""

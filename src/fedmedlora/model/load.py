@@ -1,0 +1,127 @@
+"""Load a base model: any causal language model that transformers loads, frozen."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedmedlora.model.demo import DEMO_MODEL, demo_model_folder
+from fedmedlora.model.tokens import Encoder
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """A frozen base model on its device, with its tokenizer.
+
+    ``hash``: sha256 over the names and contents of its weight files, so that a site can tell whether it
+    holds the same model as the others, whatever the folder is called.
+    """
+
+    name: str
+    hash: str
+    model: Any  # transformers.PreTrainedModel
+    encoder: Encoder
+    device: torch.device
+    num_parameters: int
+
+
+def load_base_model(name: str, *, precision: str = "auto", quantization: str = "none") -> BaseModel:
+    """Load ``name``: a folder, a hub name, or ``"smollm2-135m"``.
+
+    ``precision``: ``"auto"`` is bfloat16 on a GPU and float32 on a CPU (which has no fast bfloat16).
+    ``quantization``: ``"nf4"`` needs CUDA and bitsandbytes (Dettmers et al., QLoRA, arXiv:2305.14314).
+    Raises ``ValueError`` for a model that cannot be loaded and for settings this machine cannot serve.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cuda" else "float32"
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r}: allowed are auto, {', '.join(PRECISIONS)}")
+    extra = _quantization(quantization, device, PRECISIONS[precision])
+    source = str(demo_model_folder()) if name == DEMO_MODEL else name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=PRECISIONS[precision], **extra)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"base model {name!r} cannot be loaded: {str(error).splitlines()[0]} "
+            f"(a folder saved by transformers, a hub name, or {DEMO_MODEL!r})"
+        ) from error
+    if quantization == "none":
+        model.to(device)
+    model.requires_grad_(False)
+    model.eval()
+    return BaseModel(
+        name=name,
+        hash=weights_hash(model),
+        model=model,
+        encoder=Encoder(tokenizer),
+        device=device,
+        num_parameters=sum(p.numel() for p in model.parameters()),
+    )
+
+
+def weights_hash(model: Any) -> str:
+    """sha256 over the model's weight files (names and contents), or over its tensors if it has none."""
+    folder = Path(str(model.config._name_or_path))
+    if not folder.is_dir():
+        folder = _hub_folder(str(model.config._name_or_path))
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if files:
+        return _hash_files(tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{key}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _hash_files(files: tuple[tuple[str, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for name, _, _ in files:
+        path = Path(name)
+        digest.update(path.name.encode())
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _hub_folder(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors"], local_files_only=True))
+    except (LocalEntryNotFoundError, HfHubHTTPError, ValueError, OSError):
+        return Path("not-a-local-snapshot")
+
+
+def _quantization(quantization: str, device: torch.device, compute: torch.dtype) -> dict[str, Any]:
+    if quantization == "none":
+        return {}
+    if quantization != "nf4":
+        raise ValueError(f"quantization {quantization!r}: allowed are none, nf4")
+    if device.type != "cuda":
+        raise ValueError(
+            "quantization 'nf4' needs an NVIDIA GPU (bitsandbytes' 4-bit kernels run on CUDA), and none is "
+            "visible here; set quantization = 'none'"
+        )
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
+    return {"quantization_config": config, "device_map": {"": device.index or 0}}

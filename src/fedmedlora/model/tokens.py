@@ -1,0 +1,151 @@
+"""Text to token ids: prompt prefix, prompt, target, and what the copy constraint leaves open.
+
+Every piece and every tag is tokenized by itself. So the tokens of a copied word are the same in input
+and output, the same with and without tags, and a function of the text alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedmedlora.tasks.copying import START, State, advance, options
+from fedmedlora.tasks.example import Example
+
+# Stands for the input while the chat template is rendered; no template and no prompt contains it.
+_SLOT = "\ue000\ue001"
+# What a tokenizer has to copy faithfully for our output form to work.
+_SAMPLE = ("Pt", " denies", " 5", "mg", "/", "d", ",", " fever", ".", "\n", " µ", "é", " <", "&lt;")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenExample:
+    """One example as token ids.
+
+    ``prefix``: the shared instruction. ``prompt``: the example's own input up to the answer.
+    ``target``: the answer with the end token. ``choices[i]``: the token ids between which the copy
+    constraint leaves the i-th target token open, gold first; empty where the token is forced.
+    """
+
+    example: Example
+    prefix: tuple[int, ...]
+    prompt: tuple[int, ...]
+    target: tuple[int, ...]
+    choices: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        """Tokens behind the prefix."""
+        return len(self.prompt) + len(self.target)
+
+
+class Encoder:
+    """Token ids of prefixes, prompts, pieces and tags under one tokenizer; remembers what it encoded.
+
+    Raises ``ValueError`` for a tokenizer without an end token, and for one that cannot write text piece
+    by piece.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        """``tokenizer``: a transformers tokenizer."""
+        if tokenizer.eos_token_id is None:
+            raise ValueError("the tokenizer has no end-of-text token, so an answer could not end")
+        self.tokenizer = tokenizer
+        self.end_id: int = tokenizer.eos_token_id
+        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_id
+        self._cache: dict[str, tuple[int, ...]] = {}
+        self._prefixes: dict[str, tuple[int, ...]] = {}
+        self._anchor = ""
+        for anchor in ("", ")", "."):
+            self._anchor, self._cache = anchor, {}
+            ids = [i for piece in _SAMPLE for i in self.piece(piece)]
+            if self.decode(ids) == "".join(_SAMPLE):
+                break
+        else:
+            raise ValueError(
+                f"the tokenizer {type(tokenizer).__name__} does not give a text back when its words are "
+                "tokenized one by one, which inline markup relies on"
+            )
+        before, after = self._frame()
+        self._before, self._suffix = before, self._plain(after)
+
+    def piece(self, text: str) -> tuple[int, ...]:
+        """Token ids of one piece or tag, in the middle of a text."""
+        found = self._cache.get(text)
+        if found is None:
+            anchor = self._plain(self._anchor) if self._anchor else ()
+            joined = self._plain(self._anchor + text)
+            # Tokenizers that mark word starts put a mark before every text; behind an anchor they do not.
+            found = joined[len(anchor) :] if joined[: len(anchor)] == anchor else self._plain(text)
+            self._cache[text] = found
+        return found
+
+    def decode(self, ids: Any) -> str:
+        """Text of token ids, special tokens left out, nothing tidied."""
+        text: str = self.tokenizer.decode(
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def prefix(self, instruction: str) -> tuple[int, ...]:
+        """Token ids of everything before an example's own input."""
+        found = self._prefixes.get(instruction)
+        if found is None:
+            found = self._plain(self._before.replace(_SLOT, instruction))
+            if not self.tokenizer.chat_template and self.tokenizer.bos_token_id is not None:
+                found = (self.tokenizer.bos_token_id, *found)
+            self._prefixes[instruction] = found
+        return found
+
+    def prompt(self, example: Example) -> tuple[int, ...]:
+        """Token ids of the example's own input and of what announces the answer."""
+        return tuple(i for text in example.input for i in self.piece(text)) + self._suffix
+
+    def encode(self, example: Example) -> TokenExample:
+        """The example as token ids, with the open choices of its target."""
+        target: list[int] = []
+        choices: list[tuple[int, ...]] = []
+        state = START
+        for output_piece in example.target:
+            ids = self.piece(output_piece)
+            target.extend(ids)
+            choices.extend(self.open_choices(state, example, output_piece))
+            state = advance(state, output_piece)
+        return TokenExample(
+            example=example,
+            prefix=self.prefix(example.instruction),
+            prompt=self.prompt(example),
+            target=(*target, self.end_id),
+            choices=(*choices, ()),
+        )
+
+    def open_choices(self, state: State, example: Example, chosen: str) -> list[tuple[int, ...]]:
+        """For each token of the output piece ``chosen``: the tokens it competes with, itself first.
+
+        The options of one gap form a trie of token sequences; a token is open where the trie branches.
+        """
+        alive = [self.piece(option) for option in options(state, example.pieces, example.labels)]
+        ids = self.piece(chosen)
+        found: list[tuple[int, ...]] = []
+        for depth, token in enumerate(ids):
+            rivals = dict.fromkeys(sequence[depth] for sequence in alive if len(sequence) > depth)
+            assert token in rivals, "the target leaves the copy constraint"
+            rivals.pop(token)
+            found.append((token, *rivals) if rivals else ())
+            alive = [s for s in alive if len(s) > depth and s[depth] == token]
+        return found
+
+    def _plain(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids) if text else ()
+
+    def _frame(self) -> tuple[str, str]:
+        """The prompt's text before (with a slot for the instruction) and after an example's input."""
+        if not self.tokenizer.chat_template:
+            return _SLOT + "\n", "\n\n"
+        inner = _SLOT + "\n" + _SLOT[::-1]
+        rendered: str = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": inner}], tokenize=False, add_generation_prompt=True
+        )
+        before, _, after = rendered.partition(_SLOT[::-1])
+        if _SLOT not in before:
+            raise ValueError("the tokenizer's chat template does not show the user's message")
+        return before, after

@@ -1,0 +1,203 @@
+"""A study file: who trains on what, how, and what is measured. TOML in, a frozen ``Study`` out.
+
+``docs/study-file.md`` lists every key; it is generated from the fields
+below and in ``study_tables.py`` (``reference_page``).
+Every path in a study file is relative to the folder that the file lies in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+import warnings
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fedmedlora.aggregation.rule import Rule, known_rules, load_rule
+from fedmedlora.settings import Range, nearest, read_table, reference, setting
+from fedmedlora.study_notices import without_effect
+from fedmedlora.study_tables import Cohort, Evaluation, Lora, Model, Site, Tasks, Training, Validation
+
+OTHER_METHODS = ("zero_shot", "single_site", "centralized")  # the rules are methods too, by file name
+
+
+class StudyWarning(UserWarning):
+    """A setting of a study file has no effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A whole study file. ``folder`` is where relative paths begin; it is no setting."""
+
+    name: str = setting("title of the study")
+    seed: int = setting("seed of everything random", 0, within=Range(low=0, high=2**31 - 1))
+    methods: tuple[str, ...] = setting(
+        "what is run, in this order: zero_shot, single_site, centralized, and rules by name",
+        ("zero_shot", "fed_medlora", "fed_medlora_plus"),
+    )
+    model: Model = field(default_factory=Model)
+    adapter: Lora = field(default_factory=Lora)
+    tasks: Tasks = field(default_factory=Tasks)
+    training: Training = field(default_factory=Training)
+    rules: dict[str, dict[str, Any]] = field(default_factory=dict)  # rule name -> its settings
+    validation: Validation = field(default_factory=Validation)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    sites: tuple[Site, ...] = ()
+    cohorts: tuple[Cohort, ...] = ()
+    folder: Path = field(default=Path(), compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ValueError("name: empty; a study has a title")
+        self._check_methods()
+        if not self.sites:
+            raise ValueError("[[sites]]: none; a study needs at least one site with training notes")
+        self._check_names()
+        for rule, settings in self.rules.items():
+            if not isinstance(settings, dict):
+                raise ValueError(f"[rules] {rule[:80]}: write a rule's settings as [rules.NAME]")
+            try:
+                load_rule(rule, settings)
+            except ValueError as error:
+                raise ValueError(f"[rules.{rule[:80]}] {error}") from error
+        for rule in self.rule_names():
+            if self.rule(rule).needs_validation and not self.validation.notes:
+                raise ValueError(
+                    f"[validation] notes: missing; {rule} weighs each site by its loss on validation notes. "
+                    f"Name them, or take {rule} out of methods"
+                )
+
+    def rule_names(self) -> tuple[str, ...]:
+        """The methods that are aggregation rules, in order."""
+        return tuple(method for method in self.methods if method not in OTHER_METHODS)
+
+    def rule(self, name: str) -> Rule:
+        """The rule ``name`` with this study's settings."""
+        return load_rule(name, self.rules.get(name))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as the TOML would hold them, defaults filled in; JSON can write it."""
+        found = asdict(self)
+        del found["folder"]
+        plain: dict[str, Any] = json.loads(json.dumps(found))
+        return plain
+
+    def resolve(self, path: str) -> Path:
+        """A path of the study file as one that can be opened."""
+        return self.folder / path
+
+    def model_name(self) -> str:
+        """``model.name`` as a loader takes it: the folder's path where there is one, else as written."""
+        folder = self.resolve(self.model.name)
+        return str(folder) if folder.is_dir() else self.model.name
+
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """(place in the study file, path as written) of every file of notes that it names."""
+        found = [("[validation] notes", path) for path in self.validation.notes]
+        for site in self.sites:
+            found.append((f"[[sites]] {site.name} train", site.train))
+            if site.test:
+                found.append((f"[[sites]] {site.name} test", site.test))
+        found += [(f"[[cohorts]] {cohort.name} test", cohort.test) for cohort in self.cohorts]
+        return tuple(found)
+
+    def study_hash(self) -> str:
+        """sha256 of ``to_dict``: equal settings, equal hash, wherever the file lies and however it reads."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+    def _check_methods(self) -> None:
+        known = (*OTHER_METHODS, *known_rules())
+        for method in self.methods:
+            if method not in known:
+                raise ValueError(
+                    f'methods: unknown method "{method[:80]}"{nearest(method, known)}; '
+                    f"known methods: {', '.join(known)}"
+                )
+        if not self.methods or len(set(self.methods)) != len(self.methods):
+            raise ValueError(f"methods: name at least one, each once; known methods: {', '.join(known)}")
+
+    def _check_names(self) -> None:
+        # Names become files, and some file systems do not tell Mercy from mercy.
+        seen = set()
+        for name in [site.name for site in self.sites] + [cohort.name for cohort in self.cohorts]:
+            if name.lower() in seen:
+                raise ValueError(
+                    f"[[sites]], [[cohorts]]: two are named {name!r} (upper and lower case count as "
+                    "the same); give each a name of its own"
+                )
+            seen.add(name.lower())
+
+
+def load_study(path: str | Path) -> Study:
+    """The study in the file ``path``; warns (``StudyWarning``) of settings that have no effect.
+
+    Raises ValueError for anything that ``parse_study`` refuses and for a named file that is not there.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a study file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    study, notices = parse_study(text, source=path.name, folder=path.parent)
+    for place, name in study.files():
+        if not study.resolve(name).exists():
+            raise ValueError(
+                f"{path.name}: {place}: {name} is not there; paths are relative to the study file's folder"
+            )
+    for notice in notices:
+        warnings.warn(f"{path.name}: {notice}", StudyWarning, stacklevel=2)
+    return study
+
+
+def parse_study(
+    text: str, *, source: str = "study.toml", folder: Path = Path()
+) -> tuple[Study, tuple[str, ...]]:
+    """(study, notices about settings without effect) of TOML ``text``; reads no file.
+
+    ``source`` begins every error. Raises ValueError for what is not TOML, for an unknown key or method
+    (naming the nearest known one), for a wrong type or range, for no sites, for two of one name, and for
+    a rule that needs validation notes where none are named.
+    """
+    try:
+        table = tomllib.loads(text.replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{source}: not TOML: {error}") from error
+    study = replace(read_table(Study, table, f"{source}:"), folder=folder)
+    is_weighed = any(study.rule(name).needs_validation for name in study.rule_names())
+    return study, without_effect(table, study.to_dict(), needs_validation=is_weighed)
+
+
+def reference_page() -> str:
+    """The tables of ``docs/study-file.md``: every key with its type, default and meaning, as Markdown."""
+    parts = [
+        ("The study itself (before any table)", Study),
+        ("`[model]`", Model),
+        ("`[adapter]`", Lora),
+        ("`[tasks]`", Tasks),
+        ("`[training]`", Training),
+    ]
+    for name in known_rules():
+        parts.append((f"`[rules.{name}]`", type(load_rule(name))))
+    parts += [
+        ("`[validation]`", Validation),
+        ("`[evaluation]`", Evaluation),
+        ("`[[sites]]`, once per site", Site),
+        ("`[[cohorts]]`, once per cohort", Cohort),
+    ]
+    lines = []
+    for title, cls in parts:
+        rows = reference(cls)
+        if rows:
+            lines += [f"## {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+            lines += [
+                f"| `{key}` | {kind} | `{default}` | {meaning} |" for key, kind, default, meaning in rows
+            ]
+            lines.append("")
+    return "\n".join(lines)

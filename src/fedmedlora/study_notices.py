@@ -1,0 +1,66 @@
+"""Settings of a study file that were written down but change nothing in this study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def without_effect(
+    given: Mapping[str, Any], study: Mapping[str, Any], *, needs_validation: bool
+) -> tuple[str, ...]:
+    """One sentence for each setting that the file holds and the study ignores.
+
+    ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``needs_validation``:
+    whether a rule among the methods weighs sites by a validation loss.
+    """
+    methods = study["methods"]
+    is_trained = methods != ["zero_shot"]
+    training, tasks, evaluation = study["training"], study["tasks"], study["evaluation"]
+    # Validation notes are read by such a rule, and by the curve over rounds of whatever is trained.
+    reads_validation = needs_validation or (is_trained and evaluation["every_round"])
+    has_validation = bool(study["validation"]["notes"])
+    unvalidated = "no validation notes are named" if not has_validation else "nothing is trained"
+    checks = [
+        # (place, keys, whether they have no effect, why)
+        ("training", None, not is_trained, "methods hold zero_shot alone: nothing is trained"),
+        ("adapter", None, not is_trained, "methods hold zero_shot alone: nothing is trained"),
+        ("training", ["passes_per_round"], training["steps_per_round"] > 0, "steps_per_round is given"),
+        ("training", ["decision_weight"], training["loss"] != "lm+decision", f"loss is {training['loss']}"),
+        (
+            "training",
+            ["modifier_share"],
+            not (tasks["ner"] and tasks["modifiers"]),
+            "only one task is trained",
+        ),
+        ("tasks", ["modifier_scope"], not tasks["modifiers"], "modifiers is false"),
+        ("model", ["revision"], study["model"]["name"] == "smollm2-135m", "the demo model has one revision"),
+        ("validation", ["notes"], not reads_validation, "nothing is trained that it would measure"),
+        ("validation", ["max_sentences"], not (has_validation and reads_validation), unvalidated),
+        ("evaluation", ["zero_shot_free"], "zero_shot" not in methods, "zero_shot is not in methods"),
+        ("evaluation", ["decoding"], not is_trained, "methods hold zero_shot alone; see zero_shot_free"),
+        (
+            "evaluation",
+            ["every_round"],
+            evaluation["every_round"] and not (has_validation and is_trained),
+            unvalidated,
+        ),
+    ]
+    found = []
+    for table, keys, is_idle, why in checks:
+        written = given.get(table, {})
+        idle = [key for key in (written if keys is None else keys) if key in written]
+        if is_idle and idle:
+            found.append(f"[{table}] {', '.join(idle)}: no effect, {why}")
+    for name, settings in given.get("rules", {}).items():
+        if settings and name not in methods:
+            found.append(f"[rules.{name}] {', '.join(settings)}: no effect, {name} is not in methods")
+        elif settings and len(study["sites"]) == 1:
+            found.append(
+                f"[rules.{name}] {', '.join(settings)}: no effect, one site alone has all the weight"
+            )
+    if "free" in evaluation["decoding"] and is_trained and training["loss"] == "decision":
+        found.append("[evaluation] decoding: free generation cannot read what loss decision trains")
+    if not study["cohorts"] and not any(site["test"] for site in study["sites"]):
+        found.append("no site names a test file and there are no [[cohorts]]: nothing is evaluated")
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,188 @@
+"""The tables of a study file, one frozen dataclass each. The fields say what each key means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedmedlora.exchange.update import check_site_name
+from fedmedlora.settings import Range, setting
+
+DEMO_MODEL = "smollm2-135m"
+
+_COUNT = Range(low=0)
+_POSITIVE = Range(low=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """``[model]``: the frozen base model."""
+
+    name: str = setting(
+        'folder or hub name of a causal language model that transformers loads, or "smollm2-135m"', DEMO_MODEL
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "number format of the frozen weights; auto is bfloat16 on a GPU and float32 on a CPU", "auto"
+    )
+    quantization: Literal["none", "nf4"] = setting("nf4: 4-bit base weights (needs CUDA)", "none")
+    revision: str = setting("hub revision (branch, tag or commit); empty: the default branch", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """``[adapter]``: the low-rank adapter that is trained and travels."""
+
+    rank: int = setting("rank r of both factors", 16, within=_POSITIVE)
+    alpha: float = setting("scale; the product counts alpha / rank", 32.0, within=Range(low=0, open_low=True))
+    dropout: float = setting(
+        "share of the adapter's inputs dropped in training", 0.0, within=Range(low=0, high=1, open_high=True)
+    )
+    targets: Literal["all-linear"] | tuple[str, ...] = setting(
+        "which linear layers carry an adapter: all but the output layer, or the named modules", "all-linear"
+    )
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise ValueError('targets: [] names no module; use "all-linear" or module names')
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """``[tasks]``: what the one adapter learns."""
+
+    ner: bool = setting("train and evaluate named entities", True)
+    modifiers: bool = setting("train and evaluate modifiers of entities", True)
+    modifier_scope: Literal["entity", "sentence"] = setting(
+        "ask for the modifiers of one entity at a time (gives links), or of a whole sentence at once",
+        "entity",
+    )
+    prompts: Literal["study", "short"] = setting(
+        "study: about 250 and 700 tokens with every type defined; short: about 100", "study"
+    )
+    max_tokens: int = setting(
+        "longest example, prompt included, in tokens; longer ones are counted and left out",
+        1024,
+        within=_POSITIVE,
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.ner or self.modifiers):
+            raise ValueError("ner, modifiers: both are false; a study needs at least one task")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """``[training]``: rounds, and one site's work in a round."""
+
+    rounds: int = setting("federated rounds", 5, within=_POSITIVE)
+    passes_per_round: int = setting("passes over a site's examples in each round", 1, within=_POSITIVE)
+    steps_per_round: int = setting(
+        "optimizer steps of each site in each round; 0: as many as passes_per_round needs", 0, within=_COUNT
+    )
+    examples_per_step: int = setting("examples per optimizer step", 32, within=_POSITIVE)
+    micro_batch: int = setting(
+        "examples that are in memory at once; changes speed, not results", 4, within=_POSITIVE
+    )
+    learning_rate: float = setting("highest AdamW learning rate", 1e-3, within=Range(low=0, open_low=True))
+    schedule: Literal["cosine", "constant"] = setting(
+        "learning rate after the warm-up, over all rounds: down to 0 along a cosine, or as it is", "cosine"
+    )
+    warmup_steps: int = setting(
+        "optimizer steps over which the learning rate rises from 0, once, in the first round(s)",
+        10,
+        within=_COUNT,
+    )
+    weight_decay: float = setting("AdamW weight decay", 0.0, within=_COUNT)
+    max_grad_norm: float = setting(
+        "gradients longer than this are shortened to it", 1.0, within=Range(low=0, open_low=True)
+    )
+    loss: Literal["lm+decision", "lm", "decision"] = setting(
+        "language-model loss on the completion, decision loss over what the copy constraint leaves open, "
+        "or their sum; an adapter trained on decisions alone is read by fedmedlora's decoder only",
+        "lm+decision",
+    )
+    decision_weight: float = setting("weight of the decision loss in the sum", 1.0, within=_COUNT)
+    batching: Literal["shared-prefix", "padded"] = setting(
+        "compute the instruction that examples share once per step, or for every example", "shared-prefix"
+    )
+    gradient_checkpointing: bool = setting("recompute activations to save memory", False)
+    max_train_examples: int = setting(
+        "examples per site, out of sentences drawn at random by the seed; 0: all", 0, within=_COUNT
+    )
+    modifier_share: Literal["natural"] | float = setting(
+        "share of modifier examples among those trained on; natural: as they come",
+        "natural",
+        within=Range(low=0, high=1, open_low=True, open_high=True),
+    )
+
+    def __post_init__(self) -> None:
+        if self.micro_batch > self.examples_per_step:
+            raise ValueError(
+                f"micro_batch: {self.micro_batch} is more than examples_per_step, {self.examples_per_step}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """``[validation]``: the coordinator's own notes; no training or test note may be among them."""
+
+    notes: tuple[str, ...] = setting("files of notes; required by fed_medlora_plus", ())
+    max_sentences: int = setting("sentences used, drawn at random by the seed; 0: all", 200, within=_COUNT)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """``[evaluation]``: what is measured at the end, and along the way."""
+
+    decoding: tuple[Literal["constrained", "free"], ...] = setting(
+        "how trained adapters are read: constrained (output is the input with tags), free (generate)",
+        ("constrained",),
+    )
+    zero_shot_free: bool = setting("read the untrained model freely as well as constrained", True)
+    max_sentences: int = setting(
+        "test sentences per cohort, drawn at random by the seed; 0: all", 0, within=_COUNT
+    )
+    every_round: bool = setting("measure loss and NER F1 on the validation notes after every round", True)
+    bootstrap: int = setting(
+        "resamples of notes behind the 95 % intervals; 0: no intervals", 1000, within=_COUNT
+    )
+    batch_size: int = setting("sentences decoded at once", 16, within=_POSITIVE)
+
+    def __post_init__(self) -> None:
+        if not self.decoding or len(set(self.decoding)) != len(self.decoding):
+            raise ValueError('decoding: name "constrained", "free" or both, each once')
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """``[[sites]]``: one hospital that trains."""
+
+    name: str = setting("the site's name: letters, digits, - _ . (it names files)")
+    train: str = setting("file of training notes")
+    test: str = setting("file of test notes; empty: the site is not evaluated on", "")
+
+    def __post_init__(self) -> None:
+        _check_named_file(self.name, "train", self.train)
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """``[[cohorts]]``: test notes of a hospital that does not train."""
+
+    name: str = setting("the cohort's name: letters, digits, - _ . (it names files)")
+    kind: Literal["external", "new-site"] = setting(
+        "external: another source of notes; new-site: a newly annotated, low-resource hospital"
+    )
+    test: str = setting("file of test notes")
+
+    def __post_init__(self) -> None:
+        _check_named_file(self.name, "test", self.test)
+
+
+def _check_named_file(name: str, key: str, path: str) -> None:
+    try:
+        check_site_name(name)
+    except ValueError as error:
+        raise ValueError(f"name: {error}") from error
+    if not path:
+        raise ValueError(f"{key}: empty; name a file of notes")

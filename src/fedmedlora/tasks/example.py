@@ -1,0 +1,46 @@
+"""An ``Example``: one instruction, one input, and the target as output pieces.
+
+Everything here is text. Token ids appear in ``model/`` only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An atom of copied text. It is a function of the text alone, never of gold offsets.
+
+    ``start``, ``end``: characters in the *note*. ``form``: how the piece is written in prompts and
+    targets; it differs from the text only where a bare ``<`` or ``&`` must be escaped, so that no
+    form begins with ``<`` and a tag can always be told from copied text. At most one leading space
+    belongs to the piece (" severe"), so a tag that opens before it stands before the space.
+    """
+
+    start: int
+    end: int
+    form: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sentence under one task.
+
+    ``instruction`` is the part of the prompt that many examples share, word for word.
+    ``input``: strings that, joined, are the example's own part of the prompt; each is tokenized by
+    itself so that the copied text has the same tokens in input and output.
+    ``pieces``: what the output copies, in order. ``labels``: tags that may be opened (asked for).
+    ``target``: output pieces in order, each either the form of the next piece or a tag
+    (``"<problem>"``, ``"</problem>"``); empty when the gold is unknown (at extraction).
+    """
+
+    id: str  # unique within its note set: "note/segment" or "note/segment/entity"
+    note_id: str
+    task: str  # "ner" or "modifiers"
+    instruction: str
+    input: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+    labels: tuple[str, ...]
+    target: tuple[str, ...]
+    entity_id: str = ""  # the entity whose modifiers are asked for (scope "entity")

@@ -1,0 +1,103 @@
+"""The shared part of a prompt: templates under ``prompts/<set>/<task>.txt``, filled for one source.
+
+A prompt names exactly the types that the source annotates, in canonical order. It is the same text
+for every example of such a source (training computes this prefix once), so in scope "entity" it does
+not know the type of the entity in focus: the input shows that. It ends where the input begins.
+
+Sets: "study" is about as long as the prompts of Li et al. (arXiv:2601.22124; the words are ours),
+"short" is for small models and small machines. A new set is a new folder.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from fedmedlora.corpora.note import Annotates
+from fedmedlora.corpora.schema import Schema
+from fedmedlora.tasks.copying import close_tag, open_tag
+
+TASKS = ("ner", "modifiers")
+SCOPES = ("entity", "sentence")
+
+
+def instruction(
+    task: str, schema: Schema, annotates: Annotates, *, prompt_set: str = "study", scope: str = "entity"
+) -> str:
+    """The instruction of ``task`` ("ner" or "modifiers") for notes that annotate ``annotates``.
+
+    ``scope`` ("entity" or "sentence") says for "modifiers" which entities the input marks. Raises
+    ``ValueError`` for an unknown task, set or scope, and when there is nothing to ask for.
+    """
+    _known("task", task, TASKS)
+    _known("scope", scope, SCOPES)
+    _known("prompt set", prompt_set, prompt_sets())
+    labels = entity_labels(schema, annotates) if task == "ner" else all_modifier_labels(schema, annotates)
+    if not labels:
+        kind = "entity type" if task == "ner" else "modifier"
+        raise ValueError(
+            f"task {task!r}: the source annotates no {kind} of schema {schema.name!r}, so there is "
+            "nothing to ask for; give a source that annotates some, or leave this task out"
+        )
+    asked = [(e, modifier_labels(schema, annotates, e)) for e in schema.entities]
+    fields = {
+        "long_scope": _definitions()["scope"][scope]["long"],
+        "short_scope": _definitions()["scope"][scope]["short"],
+        "long_definitions": "\n".join(f"- {_defined(label, 'long', '{}: {}')}" for label in labels),
+        "short_definitions": ", ".join(_defined(label, "short", "{} ({})") for label in labels),
+        "pairs": "\n".join(f"- {e}: {', '.join(ms)}" for e, ms in asked if ms),
+        "tags": ", ".join(open_tag(label) + close_tag(label) for label in labels),
+        "first_tags": open_tag(labels[0]) + close_tag(labels[0]),
+    }
+    return _template(prompt_set, task).format_map(fields)
+
+
+def entity_labels(schema: Schema, annotates: Annotates) -> tuple[str, ...]:
+    """Entity types that the source annotates, in canonical order."""
+    return tuple(e for e in schema.entities if e in annotates.entities)
+
+
+def modifier_labels(schema: Schema, annotates: Annotates, entity_type: str) -> tuple[str, ...]:
+    """Modifiers that may attach to ``entity_type`` and are annotated on it, in canonical order."""
+    annotated = annotates.modifiers_of(entity_type)
+    return tuple(m for m in schema.modifiers_of(entity_type) if m in annotated)
+
+
+def all_modifier_labels(schema: Schema, annotates: Annotates) -> tuple[str, ...]:
+    """Modifiers annotated on any entity type, in canonical order."""
+    found = {m for e in schema.entities for m in modifier_labels(schema, annotates, e)}
+    return tuple(m for m in schema.modifiers if m in found)
+
+
+@cache
+def prompt_sets() -> tuple[str, ...]:
+    """Names of the sets in the package."""
+    return tuple(sorted(f.name for f in _folder().iterdir() if f.is_dir() and not f.name.startswith("_")))
+
+
+def _defined(label: str, length: str, form: str) -> str:
+    meaning = _definitions()["labels"].get(label, {}).get(length, "")
+    return form.format(label, meaning) if meaning else label
+
+
+def _known(kind: str, name: str, names: tuple[str, ...]) -> None:
+    if name not in names:
+        raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(names)}")
+
+
+@cache
+def _template(prompt_set: str, task: str) -> str:
+    path = _folder() / prompt_set / f"{task}.txt"
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def _definitions() -> dict[str, Any]:
+    return tomllib.loads((_folder() / "definitions.toml").read_text(encoding="utf-8"))
+
+
+def _folder() -> Traversable:
+    return files("fedmedlora.tasks") / "prompts"

@@ -1,0 +1,1 @@
+"""One site, one round: batches, loss, optimizer steps."""

@@ -1,0 +1,129 @@
+"""Gradients of one optimizer step, two ways that agree: padded rows, and rows behind a shared prefix.
+
+*Padded* repeats the whole prompt in every row: the plain reference. *Shared-prefix* (the default) uses
+that the examples of a step have the same long instruction: it runs the instruction once, shows its
+keys and values to all rows, collects the gradient that reaches them, and sends it back through the
+instruction once per optimizer step. Same loss, same gradient, most of the work left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+
+from fedmedlora.model.cache import Prefix, prefix_cache, record_prefix
+from fedmedlora.model.logits import logits_at
+from fedmedlora.model.tokens import TokenExample
+from fedmedlora.training.loss import loss_share, loss_totals
+
+BATCHINGS = ("shared-prefix", "padded")
+
+# (model, examples, ...) -> the step's loss; gradients are left in the parameters' .grad
+StepFunction = Callable[..., float]
+
+
+def by_prefix(examples: Iterable[TokenExample]) -> dict[tuple[int, ...], list[TokenExample]]:
+    """Examples grouped by instruction, each group longest first (so the peak of memory comes first)."""
+    groups: dict[tuple[int, ...], list[TokenExample]] = {}
+    for example in examples:
+        groups.setdefault(example.prefix, []).append(example)
+    return {prefix: sorted(group, key=len, reverse=True) for prefix, group in groups.items()}
+
+
+def micro_batches(examples: Sequence[TokenExample], size: int) -> list[Sequence[TokenExample]]:
+    """Consecutive slices of at most ``size`` examples."""
+    return [examples[i : i + size] for i in range(0, len(examples), size)]
+
+
+def padded_step(
+    model: Any,
+    examples: Sequence[TokenExample],
+    *,
+    pad_id: int,
+    device: torch.device,
+    micro_batch: int,
+    loss: str,
+    decision_weight: float,
+    backward: bool = True,
+) -> float:
+    """Loss of one optimizer step over padded rows, each with its whole prompt.
+
+    With ``backward`` the gradients are added to the parameters' ``.grad``.
+    """
+    totals = loss_totals(examples)
+    total = 0.0
+    for batch in micro_batches(sorted(examples, key=lambda e: len(e.prefix) + len(e), reverse=True), micro_batch):
+        ids, rows, columns = _rows(batch, pad_id, device, with_prefix=True)
+        logits = logits_at(model, rows, columns, ids, use_cache=False)
+        share = loss_share(logits, batch, totals, loss=loss, decision_weight=decision_weight)
+        if backward:
+            share.backward()  # type: ignore[no-untyped-call]
+        total += share.item()
+    return total
+
+
+def shared_prefix_step(
+    model: Any,
+    examples: Sequence[TokenExample],
+    *,
+    pad_id: int,
+    device: torch.device,
+    micro_batch: int,
+    loss: str,
+    decision_weight: float,
+    backward: bool = True,
+) -> float:
+    """The same loss and gradients as ``padded_step``, each distinct prefix run once."""
+    totals = loss_totals(examples)
+    total = 0.0
+    for prefix_ids, group in by_prefix(examples).items():
+        with torch.set_grad_enabled(backward):
+            prefix = record_prefix(model, prefix_ids, device)
+        leaves = prefix.detached()
+        for batch in micro_batches(group, micro_batch):
+            ids, rows, columns = _rows(batch, pad_id, device, with_prefix=False)
+            logits = logits_at(
+                model, rows, columns, ids, past_key_values=prefix_cache(leaves), use_cache=True
+            )
+            share = loss_share(logits, batch, totals, loss=loss, decision_weight=decision_weight)
+            if backward:
+                share.backward()  # type: ignore[no-untyped-call]
+            total += share.item()
+        if backward:
+            _send_back(prefix, leaves)
+    return total
+
+
+def _send_back(prefix: Prefix, leaves: Prefix) -> None:
+    """Send the gradient that the rows left at the prefix's keys and values through the prefix."""
+    pairs = [
+        (tensor, leaf.grad)
+        for tensor, leaf in zip(
+            (*prefix.keys, *prefix.values), (*leaves.keys, *leaves.values), strict=True
+        )
+        if tensor.requires_grad and leaf.grad is not None
+    ]
+    if pairs:
+        tensors, gradients = zip(*pairs, strict=True)
+        torch.autograd.backward(tensors, gradients)
+
+
+def _rows(
+    batch: Sequence[TokenExample], pad_id: int, device: torch.device, *, with_prefix: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Right-padded ids (rows, tokens), and row and column of the logit that predicts each target token.
+
+    Padding stands to the right, where the causal mask hides it from everything that counts.
+    """
+    texts = [((*e.prefix,) if with_prefix else ()) + e.prompt + e.target[:-1] for e in batch]
+    width = max(len(text) for text in texts)
+    ids = torch.tensor([[*text, *(pad_id,) * (width - len(text))] for text in texts], device=device)
+    rows = [row for row, e in enumerate(batch) for _ in e.target]
+    columns = [
+        len(text) - len(e.target) + i
+        for text, e in zip(texts, batch, strict=True)
+        for i in range(len(e.target))
+    ]
+    return ids, torch.tensor(rows, device=device), torch.tensor(columns, device=device)

@@ -1,0 +1,214 @@
+"""One site, one round: start from the current adapter, take some optimizer steps on the site's notes."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.model.load import BaseModel
+from fedmedlora.model.lora import read_adapter, write_adapter
+from fedmedlora.model.memory import peak_memory_bytes
+from fedmedlora.model.tokens import TokenExample
+from fedmedlora.training.batches import padded_step, shared_prefix_step
+from fedmedlora.training.schedule import learning_rate, round_of_examples, steps_per_round
+
+_STEPS = {"shared-prefix": shared_prefix_step, "padded": padded_step}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTraining:
+    """How a site trains in a round. AdamW (Loshchilov and Hutter, arXiv:1711.05101), fresh each round.
+
+    ``examples_per_step``: examples per optimizer step. ``micro_batch``: examples per forward pass.
+    ``steps``: optimizer steps per round; 0 means ``passes`` over the site's examples.
+    ``learning_rate``: its peak; warm-up and schedule run over all ``num_rounds`` rounds.
+    """
+
+    num_rounds: int
+    examples_per_step: int = 32
+    micro_batch: int = 4
+    steps: int = 0
+    passes: float = 1.0
+    learning_rate: float = 1e-3
+    warmup_steps: int = 10
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    loss: str = "lm+decision"
+    decision_weight: float = 1.0
+    batching: str = "shared-prefix"
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LocalResult:
+    """What a site has after a round. ``train_loss``: mean over the round's optimizer steps."""
+
+    adapter: Adapter
+    train_loss: float
+    num_steps: int
+    num_examples: int
+    seconds: float
+    peak_memory_bytes: int
+
+
+def train_round(
+    base: BaseModel,
+    model: Any,
+    current: Adapter,
+    examples: Sequence[TokenExample],
+    settings: LocalTraining,
+    *,
+    site: str,
+    round_num: int,
+    seed: int,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> LocalResult:
+    """Train ``model`` (PEFT's, over ``base``) from ``current`` for one round on ``examples``.
+
+    Same arguments, same result on the same machine. ``on_step(step, num_steps, loss)`` is called after
+    each optimizer step. Raises ``ValueError`` without examples, and when the loss is no longer finite.
+    """
+    if not examples:
+        raise ValueError(f"site {site!r} has no example to train on; check what its notes annotate")
+    began = time.perf_counter()
+    write_adapter(model, current)
+    per_round = steps_per_round(
+        len(examples),
+        examples_per_step=settings.examples_per_step,
+        steps_per_round=settings.steps,
+        passes_per_round=settings.passes,
+    )
+    chosen = round_of_examples(
+        examples,
+        num=min(per_round * settings.examples_per_step, _round_size(len(examples), settings)),
+        round_num=round_num,
+        seed=seed,
+        site=site,
+    )
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=False
+    )
+    _gradient_checkpointing(model, settings.gradient_checkpointing)
+    model.train()
+    losses: list[float] = []
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_step_seed(seed, site, round_num))  # for dropout, where it is set
+            for step in range(per_round):
+                rate = learning_rate(
+                    (round_num - 1) * per_round + step,
+                    peak=settings.learning_rate,
+                    warmup_steps=settings.warmup_steps,
+                    total_steps=settings.num_rounds * per_round,
+                    schedule=settings.schedule,
+                )
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                size = settings.examples_per_step
+                losses.append(
+                    _optimizer_step(base, model, chosen[step * size : (step + 1) * size], settings, optimizer)
+                )
+                if on_step:
+                    on_step(step + 1, per_round, losses[-1])
+    finally:
+        model.eval()
+        _gradient_checkpointing(model, False)
+        optimizer.zero_grad(set_to_none=True)
+    return LocalResult(
+        adapter=read_adapter(model),
+        train_loss=sum(losses) / len(losses),
+        num_steps=per_round,
+        num_examples=len(chosen),
+        seconds=time.perf_counter() - began,
+        peak_memory_bytes=(
+            torch.cuda.max_memory_allocated() if base.device.type == "cuda" else peak_memory_bytes()
+        ),
+    )
+
+
+@torch.no_grad()
+def validation_loss(
+    base: BaseModel,
+    model: Any,
+    adapter: Adapter,
+    examples: Sequence[TokenExample],
+    settings: LocalTraining,
+) -> float:
+    """The training loss of ``adapter`` on ``examples`` (mean over all supervised positions), no update."""
+    if not examples:
+        raise ValueError("the validation set has no example; check which notes the study names")
+    write_adapter(model, adapter)
+    model.eval()
+    return _STEPS[settings.batching](
+        model,
+        examples,
+        pad_id=base.encoder.pad_id,
+        device=base.device,
+        micro_batch=settings.micro_batch,
+        loss=settings.loss,
+        decision_weight=settings.decision_weight,
+        backward=False,
+    )
+
+
+def _optimizer_step(
+    base: BaseModel,
+    model: Any,
+    examples: Sequence[TokenExample],
+    settings: LocalTraining,
+    optimizer: torch.optim.Optimizer,
+) -> float:
+    optimizer.zero_grad(set_to_none=True)
+    loss = _STEPS[settings.batching](
+        model,
+        examples,
+        pad_id=base.encoder.pad_id,
+        device=base.device,
+        micro_batch=settings.micro_batch,
+        loss=settings.loss,
+        decision_weight=settings.decision_weight,
+    )
+    if not torch.isfinite(torch.tensor(loss)):
+        raise ValueError(f"the training loss is {loss}: lower training.learning_rate")
+    if settings.max_grad_norm:
+        torch.nn.utils.clip_grad_norm_(
+            [p for group in optimizer.param_groups for p in group["params"]], settings.max_grad_norm
+        )
+    optimizer.step()
+    return loss
+
+
+def _round_size(num_examples: int, settings: LocalTraining) -> int:
+    """Examples of a round: with passes, the last step of a round may be a short one."""
+    if settings.steps:
+        return settings.steps * settings.examples_per_step
+    return max(1, round(num_examples * settings.passes))
+
+
+def _gradient_checkpointing(model: Any, on: bool) -> None:
+    """Recompute activations in the backward pass instead of keeping them.
+
+    transformers drops a cache from a checkpointed layer, because a cache that grows would grow twice.
+    Ours only reads (the prefix) or overwrites (while recording it), so it may stay.
+    """
+    base = model.get_base_model()
+    if on:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    elif getattr(base, "is_gradient_checkpointing", False):
+        base.gradient_checkpointing_disable()
+    for module in base.modules():
+        if hasattr(module, "_can_checkpoint_with_cache"):
+            module._can_checkpoint_with_cache = on
+
+
+def _step_seed(seed: int, site: str, round_num: int) -> int:
+    digest = hashlib.sha256(f"{seed}/{site}/{round_num}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
