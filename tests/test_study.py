@@ -50,7 +50,8 @@ def test_every_table_is_read():
         '[validation]\nnotes = ["v.jsonl"]\nmax_sentences = 5\n'
         '[evaluation]\ndecoding = ["constrained", "free"]\nbootstrap = 0\n'
         + SITE
-        + '[[sites]]\nname = "b"\ntrain = "b.jsonl"\n[[cohorts]]\nname = "x"\nkind = "new-site"\ntest = "x.jsonl"\n'
+        + '[[sites]]\nname = "b"\ntrain = "b.jsonl"\n'
+        '[[cohorts]]\nname = "x"\nkind = "new-site"\ntest = "x.jsonl"\n'
     )
     assert study.adapter == Lora(2, 4.0, 0.5, ("q_proj", "v_proj"))
     assert isinstance(study.adapter.alpha, float)
@@ -106,7 +107,7 @@ def test_every_table_is_read():
         ("[rules.fed_medlora_plus]\ntua = 1", "unknown setting 'tua'; did you mean tau?"),
         (
             "[rules.fed_medlora_plus]\ntau = 0",
-            "[rules.fed_medlora_plus] rule fed_medlora_plus: tau must be above 0",
+            "[rules.fed_medlora_plus] rule fed_medlora_plus: tau must",
         ),
         ("[rules.fed_medlor]\ntau = 1", "unknown rule 'fed_medlor'; did you mean fed_medlora?"),
         ("[rules.zero_shot]\ntau = 1", "unknown rule 'zero_shot'"),
@@ -116,17 +117,17 @@ def test_every_table_is_read():
         ('[[cohorts]]\nname = "x"\nkind = "extern"\ntest = "x"', "[[cohorts]] number 1 (x) kind: "),
         (
             '[[cohorts]]\nname = "x"\nkind = "external"',
-            "[[cohorts]] number 1 (x) test: missing; it is file of",
+            "[[cohorts]] number 1 (x) test: missing; it is",
         ),
         ('[[cohorts]]\nname = "x"\nkind = "external"\ntest = ""', "test: empty; name a file of notes"),
         ('[[sites]]\nname = "b"', "[[sites]] number 2 (b) train: missing"),
         (
             '[[sites]]\nname = "b"\ntrian = "x"',
-            "[[sites]] number 2 (b) trian: unknown key; did you mean train?",
+            "[[sites]] number 2 (b) trian: unknown key; did you mean",
         ),
         (
             '[[sites]]\nname = "../b"\ntrain = "x"',
-            "[[sites]] number 2 (../b) name: site name '../b' is not allowed",
+            "[[sites]] number 2 (../b) name: site name '../b' is",
         ),
         ("[[sites]]\nname = 3\ntrain = 'x'", "[[sites]] number 2 name: 3 is not allowed; it must be text"),
         ("[training]\nrounds = = 1", "study.toml: not TOML: "),
@@ -173,25 +174,25 @@ NO_TRAINING = 'name = "s"\nmethods = ["zero_shot"]\n' + SITE
     [
         (
             SMALL + "[rules.fed_medlora_plus]\ntau = 1",
-            "[rules.fed_medlora_plus] tau: no effect, fed_medlora_plus is",
+            "[rules.fed_medlora_plus] tau: no effect",
         ),
         (
             PLUS.replace('[[sites]]\nname = "b"\ntrain = "b.jsonl"\n', "")
             + '[validation]\nnotes = ["v"]\n[rules.fed_medlora_plus]\ntau = 1',
-            "a site alone has all the weight",
+            "one site alone has all the weight",
         ),
         (NO_TRAINING + '[validation]\nnotes = ["v"]', "[validation] notes: no effect, nothing is trained"),
         (
-            SMALL + '[validation]\nnotes = ["v"]\n[evaluation]\nevery_round = false',
+            SMALL + '[validation]\nnotes = ["v"]\n[evaluation]\nevery_round=false',
             "[validation] notes: no effect",
         ),
         (
             SMALL + "[validation]\nmax_sentences = 3",
-            "[validation] max_sentences: no effect, no validation notes",
+            "[validation] max_sentences: no effect, no valid",
         ),
         (
             SMALL + "[evaluation]\nevery_round = true",
-            "[evaluation] every_round: no effect, no validation notes",
+            "[evaluation] every_round: no effect, no valid",
         ),
         (NO_TRAINING + "[training]\nrounds = 3\nloss = 'lm'", "[training] rounds, loss: no effect"),
         (NO_TRAINING + "[adapter]\nrank = 3", "[adapter] rank: no effect"),
@@ -202,7 +203,7 @@ NO_TRAINING = 'name = "s"\nmethods = ["zero_shot"]\n' + SITE
         (SMALL + '[tasks]\nmodifiers = false\nmodifier_scope = "entity"', "modifier_scope: no effect"),
         (SMALL + '[model]\nrevision = "x"', "[model] revision: no effect"),
         (
-            SMALL.replace('"zero_shot", ', "") + "[evaluation]\nzero_shot_free = true",
+            SMALL.replace('"zero_shot", ', "") + "[evaluation]\nzero_shot_free=true",
             "zero_shot_free: no effect",
         ),
         (
@@ -277,9 +278,7 @@ def test_load_refuses_what_it_cannot_read(tmp_path):
 
 def test_the_page_and_the_code_agree():
     page = PAGE.read_text(encoding="utf-8")
-    assert page.endswith(reference_page()), (
-        "docs/study-file.md: write reference_page() under its last heading"
-    )
+    assert page.endswith(reference_page()), "put reference_page() at the end of docs/study-file.md"
     shown = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
     for table in (Model, Lora, Tasks, Training, Evaluation, FedMedLoraPlus):
         assert [field.name for field in fields(table) if field.name not in shown] == []

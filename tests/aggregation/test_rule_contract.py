@@ -38,7 +38,7 @@ def rounds(draw, least=1):
     current = draw(adapters)
     names = draw(st.permutations(["a", "B", "c", "d-1", "e"]))[: draw(st.integers(least, 5))]
     found = [
-        update(name, draw(adapter), current, draw(st.one_of(st.just(0), sizes)), draw(losses))
+        update(name, draw(adapters), current, draw(st.one_of(st.just(0), sizes)), draw(losses))
         for name in names
     ]
     assume(any(one.num_target_tokens for one in found))

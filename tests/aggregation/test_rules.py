@@ -69,6 +69,12 @@ def test_huge_losses_do_not_underflow():
     assert FedMedLoraPlus(gamma=100.0, tau=1e-300).weights(extreme) == {"a": 0.0, "b": 1.0}
 
 
+def test_a_best_loss_on_very_little_does_not_underflow():
+    # log weights: a = 100 ln(2^-53) = -3673.7, b = -4000: both exp are 0, but a is e^326 times b.
+    updates = [update("a", 1, 0.0), update("b", 2**53, 4000.0)]
+    assert FedMedLoraPlus(gamma=100.0).weights(updates) == pytest.approx({"a": 1.0, "b": 0.0})
+
+
 @pytest.mark.parametrize(
     ("loss", "message"),
     [

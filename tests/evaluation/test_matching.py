@@ -101,7 +101,7 @@ def test_nothing_and_one():
     assert match_lenient([((0, 1),)], [((0, 1),)]) == ((0, 0),)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(SPAN_LISTS, SPAN_LISTS)
 def test_lenient_matching_is_maximum_and_one_to_one(gold, predicted):
     matches = match_lenient(gold, predicted)
@@ -110,7 +110,7 @@ def test_lenient_matching_is_maximum_and_one_to_one(gold, predicted):
     assert len(matches) == most_pairs(overlap_edges(gold, predicted))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.lists(st.sets(st.integers(0, 6)).map(lambda s: tuple(sorted(s))), max_size=7))
 def test_matching_of_any_graph_is_maximum(edges):
     matches = maximum_matching(tuple(edges), 7)

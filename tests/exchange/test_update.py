@@ -22,6 +22,8 @@ RECORD = {
 
 def test_bytes_and_back():
     assert SiteUpdate.from_bytes(UPDATE.to_bytes(), check_finite=True) == UPDATE
+    # equal updates are equal bytes, in whatever order the fields were written
+    assert UPDATE.to_bytes() == pack(ADAPTER.arrays, dict(reversed(RECORD.items())))
     assert UPDATE.to_bytes() == pack(ADAPTER.arrays, RECORD)
 
 

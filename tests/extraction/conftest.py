@@ -23,6 +23,15 @@ WORDS = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads that wait for each other cost tiny models more time than the arithmetic."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def encoder() -> Encoder:
     tokenizer = Tokenizer(models.BPE())

@@ -114,13 +114,14 @@ def test_biased_heads(build, encoder, amounts):
 
 
 def test_deepest_nesting_closes_at_the_end(build, encoder):
-    model = lean(build("llama", 5), encoder, {"<problem>": 50.0})
+    # "<" always wins; behind it "/" never does where a label may stand. So tags open to the deepest, and
+    # before the second piece the innermost closes (nothing else may) and another opens.
+    model = lean(build("llama", 5), encoder, {"<problem>": 50.0, "/": -50.0})
     case = example("chest pain")
     (output,) = decode(model, encoder, [case])
     assert output == decode_stepwise(model, encoder, case)
-    assert sum(p.startswith("</") for p in output) == MAX_DEPTH
-    assert all(p.startswith("</") for p in output[-MAX_DEPTH:])
-    assert [is_tag(p) for p in output] == [True] * MAX_DEPTH + [False] * 2 + [True] * MAX_DEPTH
+    assert [p.startswith("</") for p in output] == [False] * 5 + [True] + [False] * 2 + [True] * 4
+    assert sum(is_tag(p) for p in output[: MAX_DEPTH + 1]) == MAX_DEPTH == 4
 
 
 def test_no_labels_copies_without_asking_the_model(build, encoder, monkeypatch):
@@ -166,6 +167,8 @@ def test_finished_rows_leave_and_others_come_in(build, encoder, monkeypatch):
     assert done == [(i + 1, len(EXAMPLES)) for i in range(len(EXAMPLES))]
 
 
+# PEFT asks transformers for a property by its deprecated name.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_the_unmerged_adapter_counts(build, encoder):
     pytest.importorskip("peft")
     from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter

@@ -278,10 +278,16 @@ def test_cut_short_what_was_closed_is_kept(
 @pytest.mark.parametrize(
     "written",
     ["<drug>" * 20_000, "</drug>" * 20_000, "<drug>x" * 20_000, "<drug>aspirin</drug> " * 20_000,
-     "x " * 50_000, "<drug>" * 20_000 + "aspirin" + "</drug>" * 20_000, "<drug><test>" * 9_000 + "</drug>" * 9_000,
+     "x " * 50_000, "<drug>" * 20_000 + "aspirin" + "</drug>" * 20_000,
+     "<drug><test>" * 9_000 + "</drug>" * 9_000,
      "<drug>a " * 5_000 + "</drug>" * 5_000, SENTENCE * 1_000],
     ids=["opened", "closed", "unclosed", "repeated", "other", "deep", "out of order", "long", "copies"],
 )  # fmt: skip
 def test_huge_text_is_read_in_reasonable_time(written: str) -> None:
     parsed = parse(cut(SENTENCE), written, LABELS)
     assert not parsed.complete
+
+
+def test_a_literal_tag_of_the_note_is_not_reported_as_one_that_was_not_asked_for() -> None:
+    parsed = parse(cut("type <age> here"), "<test>type</test>  <age> here", LABELS)
+    assert (parsed.mentions, parsed.problems) == ((Mention("test", 0, 4),), ())

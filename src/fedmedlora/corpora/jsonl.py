@@ -14,7 +14,6 @@ Absent ``annotates`` of a note means the header's. Same notes and header, same b
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import tempfile
@@ -107,16 +106,15 @@ def write_notes(
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Put ``content`` at ``path``, whole or not at all; mode 0600. Raises ``OSError``."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:  # Ctrl-C leaves nothing half-written either
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
         raise
 
 
@@ -162,7 +160,9 @@ def _json(line: bytes, where: str) -> dict[str, Any]:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{where}: byte {error.start} of the line is not UTF-8; save the file as UTF-8") from None
+        raise ValueError(
+            f"{where}: byte {error.start} of the line is not UTF-8; save the file as UTF-8"
+        ) from None
     try:
         value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
@@ -262,7 +262,9 @@ def _string(value: object, key: str, where: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"{where}: {key} holds half a character (a lone surrogate) at {error.start}") from None
+        raise ValueError(
+            f"{where}: {key} holds half a character (a lone surrogate) at {error.start}"
+        ) from None
     return value
 
 
@@ -318,7 +320,9 @@ def _links(value: object, entities: set[str], modifiers: set[str], where: str) -
         if link.modifier not in modifiers:
             raise ValueError(f"{here}: {_short(link.modifier)} is no modifier of this note")
         if link in found:
-            raise ValueError(f"{here}: the link {_short(link.entity)}, {_short(link.modifier)} is there twice")
+            raise ValueError(
+                f"{here}: the link {_short(link.entity)}, {_short(link.modifier)} is there twice"
+            )
         found[link] = None
     return tuple(found)
 

@@ -203,9 +203,7 @@ def parse_mapping(text: str, where: str, schema: Schema = CLINICAL) -> Mapping:
         raise ValueError(f"{where}: has no [[entity]] rule; without one no note would have an entity")
     types = {rule.type for rule in entities}
     direct = {rule.type for rule in modifiers}
-    links = tuple(
-        _link_rule(r, types, direct, words, schema, h) for r, h in _rules(table, "link", where)
-    )
+    links = tuple(_link_rule(r, types, direct, words, schema, h) for r, h in _rules(table, "link", where))
     return Mapping(
         name=_text(table, "name", where),
         reader=reader,
@@ -271,13 +269,13 @@ def _pattern(name: str, value: object, where: str) -> re.Pattern[str]:
         raise ValueError(f"{where}: words.{name} is not a regular expression: {error}") from None
 
 
-def _words(
-    rule: dict[str, Any], words: dict[str, re.Pattern[str]], where: str
-) -> re.Pattern[str] | None:
+def _words(rule: dict[str, Any], words: dict[str, re.Pattern[str]], where: str) -> re.Pattern[str] | None:
     if "words" not in rule:
         return None
     if rule["words"] not in words:
-        raise ValueError(f"{where}: words is {rule['words']!r}; [words] defines: {', '.join(words) or 'none'}")
+        raise ValueError(
+            f"{where}: words is {rule['words']!r}; [words] defines: {', '.join(words) or 'none'}"
+        )
     return words[rule["words"]]
 
 
@@ -299,7 +297,9 @@ def _span_rule(
     labels = _texts(rule, "label", where)
     if not labels:
         raise ValueError(f"{where}: label is empty; name the source's labels that this {kind} rule maps")
-    return SpanRule(labels, _one_of(_text(rule, "type", where), known, "type", where), _words(rule, words, where))
+    return SpanRule(
+        labels, _one_of(_text(rule, "type", where), known, "type", where), _words(rule, words, where)
+    )
 
 
 def _link_rule(
@@ -358,5 +358,7 @@ def _annotates(
     known = tuple(e for e in schema.entities if e in entity_types)
     return Annotates(
         frozenset(_one_of(e, known, "entities", here) for e in _texts(stated, "entities", here)),
-        frozenset(_one_of(p, derived, "pairs (made by some rule)", here) for p in _texts(stated, "pairs", here)),
+        frozenset(
+            _one_of(p, derived, "pairs (made by some rule)", here) for p in _texts(stated, "pairs", here)
+        ),
     )

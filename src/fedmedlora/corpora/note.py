@@ -80,8 +80,8 @@ class Note:
         )
 
     def text_hash(self) -> str:
-        """sha256 of the text with runs of white space folded: equal for copies of one note."""
-        return hashlib.sha256(" ".join(self.text.split()).encode("utf-8")).hexdigest()
+        """sha256 of the text without its white space: equal for copies of one note, however wrapped."""
+        return hashlib.sha256("".join(self.text.split()).encode("utf-8")).hexdigest()
 
 
 def surface(text: str, span: Span) -> str:

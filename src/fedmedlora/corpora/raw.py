@@ -76,4 +76,5 @@ class RawNote:
     lost: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
+        """Name and sizes; a note never prints its text."""
         return f"RawNote(name={self.name!r}, num_characters={len(self.text)}, num_spans={len(self.spans)})"

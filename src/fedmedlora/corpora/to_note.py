@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from fedmedlora.corpora.mapping import ANY, LinkRule, Mapping
 from fedmedlora.corpora.note import Entity, Link, Note, Span, surface
-from fedmedlora.corpora.raw import RawNote, RawSpan
+from fedmedlora.corpora.raw import RawEvent, RawNote, RawRelation, RawSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +92,14 @@ def _check_labels(draft: _Draft) -> None:
                 raise _unknown("role", role, links, "ignore_links", raw.source, event.line)
 
 
-def _unknown(
-    kind: str, name: str, known: frozenset[str], key: str, source: str, line: int
-) -> ValueError:
+def _unknown(kind: str, name: str, known: frozenset[str], key: str, source: str, line: int) -> ValueError:
     near = get_close_matches(name, sorted(known), 3)
     near = near or [k for k in sorted(known) if k.lower() == name.lower()]
-    hint = f" The nearest known: {', '.join(near)}." if near else f" Known: {', '.join(sorted(known)) or 'none'}."
+    hint = (
+        f" The nearest known: {', '.join(near)}."
+        if near
+        else f" Known: {', '.join(sorted(known)) or 'none'}."
+    )
     return ValueError(
         f"{source}:{line}: unknown {kind} {name!r}.{hint} Give it a rule in the mapping, or add it to the "
         f"mapping's {key!r} list"
@@ -127,73 +129,70 @@ def _keep(kept: dict[tuple[str, Span], Entity], span: RawSpan, new_type: str, dr
     return kept[key]
 
 
-def _candidates(raw: RawNote) -> Iterator[_Candidate]:
-    for relation in raw.relations:
-        for end, entity, modifier in (
-            ("Arg1", relation.source, relation.target),
-            ("Arg2", relation.target, relation.source),
-        ):
-            yield _Candidate("relation", relation.label, "", entity, end, modifier)
-    for event in raw.events:
-        for role, argument in event.roles:
-            if event.trigger:
-                yield _Candidate("role", role, "", event.trigger, "trigger", argument)
-                yield _Candidate("role", role, "", argument, "argument", event.trigger)
-            for other_role, other in event.roles:
-                if other != argument:
-                    yield _Candidate("entity_role", role, other_role, argument, "", other)
+def _relation_candidates(relation: RawRelation) -> tuple[_Candidate, ...]:
+    ends = (("Arg1", relation.source, relation.target), ("Arg2", relation.target, relation.source))
+    return tuple(_Candidate("relation", relation.label, "", e, end, m) for end, e, m in ends)
+
+
+def _event_candidates(event: RawEvent) -> Iterator[_Candidate]:
+    for role, argument in event.roles:
+        if event.trigger:
+            yield _Candidate("role", role, "", event.trigger, "trigger", argument)
+            yield _Candidate("role", role, "", argument, "argument", event.trigger)
+        for other_role, other in event.roles:
+            if other != argument:
+                yield _Candidate("entity_role", role, other_role, argument, "", other)
 
 
 def _take_links(draft: _Draft) -> None:
-    mapping, raw = draft.mapping, draft.raw
-    linked: set[tuple[str, str]] = set()  # pairs of span ids that made a link
-    again = 0
-    for candidate in _candidates(raw):
-        made = _link(candidate, draft)
-        if made is None:
-            continue
-        linked.add((candidate.entity, candidate.modifier))
-        again += made in draft.links
-        draft.links[made] = None
-    if again:
-        draft.skipped["same link again"] += again
-    for relation in raw.relations:
-        ends = (relation.source, relation.target)
-        if ends in linked or ends[::-1] in linked:
-            continue
-        if relation.label in mapping.ignore_links:
-            reason = "ignored"
-        elif any(end in raw.lost for end in ends):
-            reason = "one end was left out"
-        elif not any(end in draft.entity_of for end in ends):
-            reason = "link of an unmapped entity"
-        else:
-            reason = "no rule for its ends or its words"
-        draft.skipped[f"relation {relation.label}: {reason}"] += 1
-    for event in raw.events:
+    for relation in draft.raw.relations:
+        if not any(_link(candidate, draft) for candidate in _relation_candidates(relation)):
+            draft.skipped[f"relation {relation.label}: {_why(relation, draft)}"] += 1
+    for event in draft.raw.events:
+        for candidate in _event_candidates(event):
+            _link(candidate, draft)
         for role, argument in event.roles:
             span = draft.spans.get(argument)
-            if role in mapping.ignore_links:
+            if role in draft.mapping.ignore_links:
                 draft.skipped[f"role {role}: ignored"] += 1
-            elif argument in raw.lost:
+            elif argument in draft.raw.lost:
                 draft.skipped[f"role {role}: its span was left out"] += 1
-            elif span is not None and argument not in draft.used and argument not in draft.entity_of:
+            elif span is not None and not (
+                argument in draft.used or argument in draft.entity_of or span.label in draft.mapping.ignore
+            ):
                 draft.skipped[f"role {role}: made no link"] += 1
 
 
-def _link(candidate: _Candidate, draft: _Draft) -> Link | None:
+def _why(relation: RawRelation, draft: _Draft) -> str:
+    """Why ``relation`` made no link."""
+    ends = (relation.source, relation.target)
+    if relation.label in draft.mapping.ignore_links:
+        return "ignored"
+    if any(end in draft.raw.lost for end in ends):
+        return "one end was left out"
+    if not any(end in draft.entity_of for end in ends):
+        return "link of an unmapped entity"
+    return "no rule for its ends or its words"
+
+
+def _link(candidate: _Candidate, draft: _Draft) -> bool:
+    """Make the link that the first rule that fits says; whether there was one."""
     entity, span = draft.entity_of.get(candidate.entity), draft.spans.get(candidate.modifier)
     if entity is None or span is None:
-        return None
+        return False
     for rule in draft.mapping.links:
         new_type = rule.type or draft.direct.get(candidate.modifier, "")
         if not new_type or not _fits(rule, candidate, entity.type, span, draft):
             continue
         if new_type not in draft.mapping.schema.modifiers_of(entity.type):
             draft.skipped[f"{entity.type}.{new_type}: no pair of the schema"] += 1
-            return None
-        return Link(entity.id, _modifier(span, new_type, draft).id)
-    return None
+            return True  # counted here, under the reason that says most
+        made = Link(entity.id, _modifier(span, new_type, draft).id)
+        if made in draft.links:
+            draft.skipped["same link again"] += 1
+        draft.links[made] = None
+        return True
+    return False
 
 
 def _fits(rule: LinkRule, candidate: _Candidate, entity_type: str, span: RawSpan, draft: _Draft) -> bool:

@@ -38,7 +38,10 @@ def evaluate(
 
 
 def summarize(
-    per_note: Sequence[Agreement], *, rng: np.random.Generator | None = None
+    per_note: Sequence[Agreement],
+    *,
+    rng: np.random.Generator | None = None,
+    num_resamples: int = 1000,
 ) -> dict[str, dict[str, Any]]:
     """``{"strict": numbers, "lenient": numbers}`` of one kind of item over some notes.
 
@@ -47,14 +50,17 @@ def summarize(
     first six per scored type. ``None`` where undefined. Without ``rng`` no interval is computed.
     """
     return {
-        "strict": _numbers([agreement.strict for agreement in per_note], rng),
-        "lenient": _numbers([agreement.lenient for agreement in per_note], rng),
+        "strict": _numbers([agreement.strict for agreement in per_note], rng, num_resamples),
+        "lenient": _numbers([agreement.lenient for agreement in per_note], rng, num_resamples),
     }
 
 
-def _numbers(per_note: Sequence[TypedCounts], rng: np.random.Generator | None) -> dict[str, Any]:
+def _numbers(
+    per_note: Sequence[TypedCounts], rng: np.random.Generator | None, num_resamples: int
+) -> dict[str, Any]:
     total = add_up(per_note)
-    interval = None if rng is None else f1_interval([counts.micro() for counts in per_note], rng=rng)
+    micro = [counts.micro() for counts in per_note]
+    interval = None if rng is None else f1_interval(micro, rng=rng, num_resamples=num_resamples)
     return {
         **_six(total.micro()),
         "macro_f1": total.macro_f1(),

@@ -81,9 +81,7 @@ class Encoder:
 
     def decode(self, ids: Any) -> str:
         """Text of token ids, special tokens left out, nothing tidied."""
-        text: str = self.tokenizer.decode(
-            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
     def prefix(self, instruction: str) -> tuple[int, ...]:

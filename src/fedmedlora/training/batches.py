@@ -54,7 +54,9 @@ def padded_step(
     """
     totals = loss_totals(examples)
     total = 0.0
-    for batch in micro_batches(sorted(examples, key=lambda e: len(e.prefix) + len(e), reverse=True), micro_batch):
+    for batch in micro_batches(
+        sorted(examples, key=lambda e: len(e.prefix) + len(e), reverse=True), micro_batch
+    ):
         ids, rows, columns = _rows(batch, pad_id, device, with_prefix=True)
         logits = logits_at(model, rows, columns, ids, use_cache=False)
         share = loss_share(logits, batch, totals, loss=loss, decision_weight=decision_weight)
@@ -100,9 +102,7 @@ def _send_back(prefix: Prefix, leaves: Prefix) -> None:
     """Send the gradient that the rows left at the prefix's keys and values through the prefix."""
     pairs = [
         (tensor, leaf.grad)
-        for tensor, leaf in zip(
-            (*prefix.keys, *prefix.values), (*leaves.keys, *leaves.values), strict=True
-        )
+        for tensor, leaf in zip((*prefix.keys, *prefix.values), (*leaves.keys, *leaves.values), strict=True)
         if tensor.requires_grad and leaf.grad is not None
     ]
     if pairs:

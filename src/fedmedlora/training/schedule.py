@@ -36,9 +36,7 @@ def steps_per_round(
     return max(1, math.ceil(num_examples * passes_per_round / examples_per_step))
 
 
-def round_of_examples(
-    examples: Sequence[T], *, num: int, round_num: int, seed: int, site: str
-) -> list[T]:
+def round_of_examples(examples: Sequence[T], *, num: int, round_num: int, seed: int, site: str) -> list[T]:
     """The ``num`` examples of round ``round_num`` (from 1), in order.
 
     The rounds are consecutive cuts of one endless sequence of passes, each pass in an order of its own,

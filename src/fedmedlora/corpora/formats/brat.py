@@ -15,9 +15,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from fedmedlora.corpora.members import decode, read_members
+from fedmedlora.corpora.members import decode, is_archive, read_members
 from fedmedlora.corpora.note import Fragment, Span
 from fedmedlora.corpora.raw import RawAttribute, RawEvent, RawNote, RawRelation, RawSpan
 
@@ -34,12 +35,13 @@ def read(source: Path) -> tuple[RawNote, ...]:
     a malformed line, an offset past the text, an id twice, a relation to nothing.
     """
     files = read_members(source, (".txt", ".ann"))
-    if not files and source.is_file() and not source.name.endswith((".txt", ".ann")):
-        raise ValueError(f"{source}: holds no .txt and no .ann file")
+    beside = source.with_suffix(".ann")
+    if source.suffix == ".txt" and source.is_file() and beside.is_file():
+        files |= read_members(beside, (".ann",))
     notes = []
     for name in files:
         stem = name.rpartition(".")[0]
-        file = f"{source}" if source.name == name else f"{source}/{name}"
+        file = f"{source / name}" if source.is_dir() or is_archive(source) else f"{source.parent / name}"
         if name.endswith(".ann") and f"{stem}.txt" not in files:
             raise ValueError(f"{file}: there is no {PurePosixPath(stem).name}.txt beside it; add the text")
         if name.endswith(".txt"):
@@ -117,7 +119,8 @@ def _first_pass(lines: list[str], found: _Lines) -> None:
             continue
         if not _ANNOTATION.match(line):
             raise ValueError(
-                f"{where}: not a BRAT line; a line begins with T, R, E, A, M, N and a number, * or #, then a tab"
+                f"{where}: not a BRAT line; a line begins with T, R, E, A, M or N and a "
+                "number, or with * or #, and then a tab"
             )
         key = line.split("\t", 1)[0]
         if key[0] not in "*#":
@@ -143,13 +146,15 @@ def _text_bound(lines: list[str], at: int, found: _Lines) -> int:
     fields = lines[at - 1].removesuffix("\r").split("\t", 2)
     match = _SPAN.fullmatch(fields[1]) if len(fields) == 3 else None
     if match is None:
-        raise ValueError(f"{where}: {fields[0]} is malformed; write T1 TAB label start end TAB text of the span")
+        raise ValueError(
+            f"{where}: {fields[0]} is malformed; write T1 TAB label start end TAB text of the span"
+        )
     key, label, written = fields[0], match[1], fields[2]
     fragments = _fragments(match[2], f"{where}: {key} {label}", len(found.text))
     if any(start == end for start, end in fragments):
         return _lose(key, "empty span", found, at)
     ordered = tuple(sorted(fragments))
-    if any(a[1] > b[0] for a, b in zip(ordered, ordered[1:], strict=False)):
+    if any(a[1] > b[0] for a, b in pairwise(ordered)):
         return _lose(key, "fragments overlap", found, at)
     expected = " ".join(found.text[start:end] for start, end in fragments)
     while (
@@ -181,8 +186,9 @@ def _fragments(written: str, where: str, num_characters: int) -> list[Fragment]:
         start_digits, end_digits = pair.split(" ")
         if max(len(start_digits), len(end_digits)) > _MAX_DIGITS or int(end_digits) > num_characters:
             raise ValueError(
-                f"{where}: offset {end_digits[:_MAX_DIGITS]} is past the text, which has {num_characters} characters "
-                "(BRAT counts characters, not bytes, and counts every line end as it is in the file)"
+                f"{where}: offset {end_digits[:_MAX_DIGITS]} is past the text, which has "
+                f"{num_characters} characters (BRAT counts characters, not bytes, and every line end "
+                "as it is in the file)"
             )
         if int(start_digits) > int(end_digits):
             raise ValueError(f"{where}: span {pair!r} ends before it starts")

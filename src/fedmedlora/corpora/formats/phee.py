@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -123,7 +124,7 @@ def _spans(argument: dict[str, Any], label: str, found: _Found) -> Iterator[Span
         span = tuple(sorted(fragments))
         if surface(found.text, tuple(fragments)) != " ".join(parts):
             found.skipped["surface differs from the text at its offsets"] += 1
-        elif any(a[1] > b[0] for a, b in zip(span, span[1:], strict=False)):
+        elif any(a[1] > b[0] for a, b in pairwise(span)):
             found.skipped["fragments overlap"] += 1
         else:
             yield span

@@ -11,6 +11,7 @@ from fedmedlora.corpora.synthetic.lexicon import BODY_PART, KINDS, Item, Range, 
 from fedmedlora.corpora.synthetic.template import EntitySlot, Literal, ModifierSlot, Part, expand, parse
 
 _SPECIALTY_FREE = ("lab", "vital", "whole", "of")  # drawn without regard to the disease mix
+_OTHER_SPECIALTY = 0.1  # weight of a specialty that a hospital does not name
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = ("January", "February", "March", "May", "June", "August", "September", "October", "November")
 _NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -42,17 +43,23 @@ class Filled:
 
 @dataclass(slots=True)
 class Filler:
-    """Draws words for one note. ``used``: surfaces that the note has already, avoided where possible."""
+    """Draws words for one note.
+
+    ``focus``: the specialty that about half of the note is about. ``used``: surfaces that the note
+    has already, avoided where possible.
+    """
 
     hospital: Hospital
     held_out: bool
     patient: Patient
     rng: random.Random
+    focus: str
     used: set[str] = field(default_factory=set)
 
     def sentence(self, template: str) -> tuple[Filled, ...]:
         """One drawn sentence, with its first letter raised and its articles fitted."""
-        parts = parse(expand(template, self.rng, self.macro))
+        text = expand(template, self.rng, self.macro)
+        parts = parse(re.sub(r"\b([Aa]) (?=(8|11|18)[^0-9]|8[0-9][^0-9])", r"\1n ", text))
         items = {part.key: self._item(part) for part in parts if isinstance(part, EntitySlot)}
         counts: dict[str, str] = {}  # drug key -> drawn number of units ("two" tablets)
         filled = [self._fill(part, items, counts) for part in parts]
@@ -78,6 +85,8 @@ class Filler:
             "sex": ("girl" if patient.female else "boy")
             if patient.age < 18
             else ("woman" if patient.female else "man"),
+            "yo": f"{patient.age}yo",
+            "hours": f"{rng.randint(2, 9)}h",
             "mf": "F" if patient.female else "M",
             "he": "she" if patient.female else "he",
             "his": "her" if patient.female else "his",
@@ -89,16 +98,20 @@ class Filler:
         if slot.text:
             return Item(slot.kinds[0] if slot.kinds else "", "", slot.text)
         lists = available(self.hospital.name, self.hospital.away, self.held_out)
-        kind = self.rng.choice([k for k in slot.kinds or KINDS[slot.type] if k in lists])
+        kind, _, wanted = self.rng.choice(slot.kinds or KINDS[slot.type]).partition(".")
         by_specialty = lists[kind]
-        names = list(by_specialty)
-        weights = [1.0 if kind in _SPECIALTY_FREE else self.hospital.specialties.get(n, 0.3) for n in names]
+        names = [wanted] if wanted else list(by_specialty)
+        weights = [1.0 if kind in _SPECIALTY_FREE else self._weight(name) for name in names]
         for _ in range(8):  # a few tries for a word that is new to the note
             item = self.rng.choice(by_specialty[self.rng.choices(names, weights)[0]])
             if item.surface not in self.used:
                 break
         self.used.add(item.surface)
         return item
+
+    def _weight(self, specialty: str) -> float:
+        weight = self.hospital.specialties.get(specialty, _OTHER_SPECIALTY)
+        return weight + (sum(self.hospital.specialties.values()) if specialty == self.focus else 0.0)
 
     def _fill(self, part: Part, items: dict[str, Item], counts: dict[str, str]) -> Filled:
         if isinstance(part, Literal):
@@ -124,7 +137,7 @@ class Filler:
             return counts[key]
         if slot.type == "form":
             form = self.hospital.forms[item.kind]
-            return form if counts.get(key, "1") in ("1", "one", "half", "a") else form + "s"
+            return form if counts.get(key, "1") in ("1", "one") else form + "s"
         if slot.type == "route":
             return self.hospital.routes[item.kind]
         if slot.type == "bodyloc":
@@ -134,7 +147,9 @@ class Filler:
         if slot.type == "labvalue":
             return _value(usual, item, self.rng)
         assert slot.type == "reference_range", f"{self.hospital.name} has no wording for {name}"
-        return _amount(f"{usual.low:.{usual.decimals}f}{self.hospital.dash}{usual.high:.{usual.decimals}f}", usual)
+        return _amount(
+            f"{usual.low:.{usual.decimals}f}{self.hospital.dash}{usual.high:.{usual.decimals}f}", usual
+        )
 
 
 def _amount(number: str, usual: Range) -> str:
@@ -150,7 +165,7 @@ def _value(usual: Range, item: Item, rng: random.Random) -> str:
     if where == "in" or (where == "high" and usual.unit == "%"):
         value = rng.uniform(usual.low, usual.high)
     elif where == "low":
-        value = rng.uniform(usual.low * 0.8, usual.low)
+        value = rng.uniform(max(usual.low - width / 2, usual.low * 0.8), usual.low)
     else:
         value = rng.uniform(usual.high, usual.high + width / 2)
     number = f"{value:.{usual.decimals}f}"

@@ -78,7 +78,12 @@ def is_used(item: Item, hospital: str, away: bool, held_out: bool) -> bool:
 @cache
 def lexicon() -> tuple[Item, ...]:
     """All items of all kinds, in the order of the files."""
-    return (*_problems(_words("problems")), *_drugs(_words("drugs")), *_tests(_words("tests")), *_treatments())
+    return (
+        *_problems(_words("problems")),
+        *_drugs(_words("drugs")),
+        *_tests(_words("tests")),
+        *_treatments(),
+    )
 
 
 @cache
@@ -126,7 +131,9 @@ def _problems(words: dict[str, Any]) -> list[Item]:
         parts, findings = _names(block), _names(words["findings_of"][group])
         items += [Item(BODY_PART, group, part) for part in parts]
         items += [Item("of", group, finding) for finding in findings]
-        items += [Item("whole", group, f"{part} {finding}", part=part) for part in parts for finding in findings]
+        items += [
+            Item("whole", group, f"{part} {finding}", part=part) for part in parts for finding in findings
+        ]
     return items
 
 

@@ -4,6 +4,7 @@
 ``@pt``            a macro: a hospital's own wording, or a drawn number, date or weekday.
 ``[p1:symptom]``   an entity: p, r, d, t (problem, treatment, drug, test), a number, and the kinds of
                    words that may fill it, joined by "+"; without kinds, any of that type.
+                   ``[p1:of.limb]`` wants one specialty or body group.
 ``[severity>p1]``  a modifier of p1, drawn from the hospital's wordings. ``[temporal>p1:since]`` draws
                    from the wordings of that kind, ``[negation>p1,p2=denies]`` is "denies" and belongs
                    to both. A target that a choice left out is no target.
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 ENTITY_TYPES = {"p": "problem", "r": "treatment", "d": "drug", "t": "test"}
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 _MACRO = re.compile(r"@([a-z]+)")
-_SLOT = re.compile(r"\[(?:([prdt])(\d)|([a-z_]+)>([prdt0-9,]+))(?::([a-z+]+))?(?:=([^\]]*))?\]")
+_SLOT = re.compile(r"\[(?:([prdt])(\d)|([a-z_]+)>([prdt0-9,]+))(?::([a-z+.]+))?(?:=([^\]]*))?\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +84,5 @@ def parse(text: str) -> tuple[Part, ...]:
     if position < len(text):
         parts.append(Literal(text[position:]))
     rest = "".join(part.text for part in parts if isinstance(part, Literal))
-    assert "[" not in rest and "]" not in rest, f"a slot of this template is not well formed: {text}"
+    assert not set("[]") & set(rest), f"a slot of this template is not well formed: {text}"
     return tuple(parts)

@@ -50,7 +50,8 @@ def _patients(place: Hospital, num_notes: int, part: str, rng: random.Random) ->
 
 def _note(place: Hospital, patient: Patient, note_id: str, held_out: bool, rng: random.Random) -> Note:
     builder = NoteBuilder(place.annotates)
-    filler = Filler(place, held_out, patient, rng)
+    focus = rng.choices(list(place.specialties), list(place.specialties.values()))[0]
+    filler = Filler(place, held_out, patient, rng, focus)
     kind = rng.choices(place.notes, [n.weight for n in place.notes])[0]
     distractors = rng.sample(place.distractors, len(place.distractors))
     for name in kind.sections:
@@ -68,7 +69,7 @@ def _write_section(
     rng = filler.rng
     change: Callable[[str], str] = str
     if section.upper:
-        change = str.upper
+        change = _capitals
     elif case == "lower":
         change = str.lower
     wanted = min(rng.randint(*section.count), len(section.templates))
@@ -85,3 +86,7 @@ def _write_section(
             builder.add(section.bullet.replace("#", str(number)))
         builder.add_sentence(filler.sentence(template), change)
         builder.add("\n" if section.style == "list" or number == len(chosen) else " ")
+
+
+def _capitals(text: str) -> str:
+    return "".join(c if c == "µ" else c.upper() for c in text)  # the capital of µ is another letter, Μ

@@ -1,0 +1,433 @@
+"""A whole study: every method trained, every adapter measured on every cohort, one ``results.json``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedmedlora import __version__
+from fedmedlora.aggregation.rule import Rule, load_rule
+from fedmedlora.corpora.jsonl import annotates_json, write_notes
+from fedmedlora.corpora.note import Note
+from fedmedlora.corpora.sentences import SEGMENTATION_VERSION, sentences
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.in_process import InProcess, LocalSite
+from fedmedlora.measure import Form, Predictions, predict, scores
+from fedmedlora.model.load import BaseModel, load_base_model
+from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter
+from fedmedlora.model.saved import save_adapter
+from fedmedlora.prepare import Cohort, Prepared, prepare
+from fedmedlora.progress import Progress, Silent
+from fedmedlora.rounds import run_rounds
+from fedmedlora.run_folder import MethodFolder, UpdateCache, open_run, read_json, write_json
+from fedmedlora.study import Study
+from fedmedlora.tasks.prompts import all_modifier_labels, entity_labels, instruction
+from fedmedlora.training.schedule import steps_per_round
+from fedmedlora.training.site import LocalTraining, validation_loss
+
+LABELS = {
+    "zero_shot": "Zero-shot",
+    "centralized": "Centralized",
+    "fed_medlora": "Fed-MedLoRA",
+    "fed_medlora_plus": "Fed-MedLoRA+",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the main table. ``rule`` is None where nothing is trained."""
+
+    name: str
+    label: str
+    rule: Rule | None
+    sites: tuple[LocalSite, ...]
+
+    @property
+    def folder_name(self) -> str:
+        """The name as a folder's: site names are safe, the colon is not everywhere."""
+        return self.name.replace(":", "-")
+
+
+@dataclass
+class Experiment:
+    """A study on its way: what is loaded once and used by every method."""
+
+    study: Study
+    prepared: Prepared
+    base: BaseModel
+    model: Any  # PEFT's model over ``base``
+    start: Adapter
+    folder: Path
+    progress: Progress
+
+    def methods(self) -> tuple[Method, ...]:
+        """The study's methods, single-site training once per site."""
+        sites = self.prepared.sites
+        alone = load_rule("fed_medlora")
+        found: list[Method] = []
+        for name in self.study.methods:
+            if name == "zero_shot":
+                found.append(Method(name, LABELS[name], None, ()))
+            elif name == "single_site":
+                found += [Method(f"{name}:{s.name}", f"{s.name} alone", alone, (s,)) for s in sites]
+            elif name == "centralized":
+                everybody = tuple(e for s in sites for e in s.examples)
+                found.append(Method(name, LABELS[name], alone, (LocalSite("everybody", everybody),)))
+            else:
+                found.append(Method(name, LABELS.get(name, name), self.study.rule(name), sites))
+        return tuple(found)
+
+    def local_training(self) -> LocalTraining:
+        """The study's [training] as one site's settings."""
+        t = self.study.training
+        return LocalTraining(
+            num_rounds=t.rounds,
+            examples_per_step=t.examples_per_step,
+            micro_batch=t.micro_batch,
+            steps=t.steps_per_round,
+            passes=t.passes_per_round,
+            learning_rate=t.learning_rate,
+            warmup_steps=t.warmup_steps,
+            schedule=t.schedule,
+            weight_decay=t.weight_decay,
+            max_grad_norm=t.max_grad_norm,
+            loss=t.loss,
+            decision_weight=t.decision_weight,
+            batching=t.batching,
+            gradient_checkpointing=t.gradient_checkpointing,
+        )
+
+    def form(self, decoding: str) -> Form:
+        """How adapters are read."""
+        tasks = self.study.tasks
+        return Form(
+            schema=self.prepared.schema,
+            use_ner=tasks.ner,
+            use_modifiers=tasks.modifiers,
+            prompt_set=tasks.prompts,
+            scope=tasks.modifier_scope,
+            decoding=decoding,
+            batch_size=self.study.evaluation.batch_size,
+        )
+
+
+def run_study(
+    study: Study,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Run ``study`` into ``folder`` and return what ``results.json`` holds.
+
+    With ``resume`` a run that was stopped goes on; the result is that of an uninterrupted run. Raises
+    ``ValueError`` for whatever is wrong with the study, its notes or the folder.
+    """
+    progress = progress or Silent()
+    base = load_base_model(
+        study.model_name(), precision=study.model.precision, quantization=study.model.quantization
+    )
+    prepared = prepare(study, base.encoder)
+    identity = {
+        "study_hash": study.study_hash(),
+        "files": prepared.file_hashes,
+        "base_model": base.hash,
+        "fedmedlora": __version__,
+    }
+    open_run(folder, identity, resume=resume)
+    model = attach_lora(
+        base.model,
+        rank=study.adapter.rank,
+        alpha=study.adapter.alpha,
+        dropout=study.adapter.dropout,
+        targets=study.adapter.targets,
+        seed=study.seed,
+    )
+    run = Experiment(study, prepared, base, model, read_adapter(model), folder, progress)
+    methods = run.methods()
+    progress.plan(_planned_cost(run, methods))
+    records = [_run_method(run, method) for method in methods]
+    UpdateCache(folder / "site-updates").clear()
+    return _results(run, records, command)
+
+
+def _run_method(run: Experiment, method: Method) -> dict[str, Any]:
+    adapter = run.start
+    rounds: list[dict[str, Any]] = []
+    if method.rule is not None:
+        adapter, rounds = _train(run, method)
+        save_adapter(run.folder / "adapters" / method.folder_name, run.model, adapter, _manifest(run, method))
+    evaluations = []
+    for decoding in _decodings(run.study, method):
+        evaluations += [_evaluate(run, method, adapter, cohort, decoding) for cohort in run.prepared.cohorts]
+    return {
+        "name": method.name,
+        "label": method.label,
+        "adapter": f"adapters/{method.folder_name}" if method.rule is not None else None,
+        "seconds": sum(s["seconds"] for r in rounds for s in r["sites"])
+        + sum(e["seconds"] for e in evaluations),
+        "rounds": rounds,
+        "evaluations": evaluations,
+    }
+
+
+def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any]]]:
+    assert method.rule is not None
+    settings = run.local_training()
+    # Cosine and warm-up run over the rounds; the validation loss is the training loss without an update.
+    carrier = InProcess(
+        base=run.base,
+        model=run.model,
+        sites=method.sites,
+        settings=settings,
+        seed=run.study.seed,
+        cache=UpdateCache(run.folder / "site-updates"),
+        progress=run.progress,
+        cost=lambda site: _training_cost(site, settings),
+    )
+    examples = run.prepared.validation
+
+    def loss_on_validation(adapter: Adapter) -> float:
+        with run.progress.stage("validation loss of a site's adapter", _validation_cost(run)):
+            return validation_loss(run.base, run.model, adapter, examples, settings)
+
+    def watch(round_num: int, adapter: Adapter) -> dict[str, Any] | None:
+        if not (examples and run.study.evaluation.every_round):
+            return None
+        loss = loss_on_validation(adapter)
+        form = replace(run.form("constrained"), use_modifiers=False)
+        found: dict[str, Any] = {"loss": loss, "ner_strict_f1": None, "ner_lenient_f1": None}
+        notes = run.prepared.validation_notes
+        if form.use_ner and notes:
+            label = f"round {round_num}: entities in the validation notes"
+            with run.progress.stage(label, _ner_cost(notes)) as advance:
+                predictions = predict(run.base, run.model, notes, form, advance)
+            entities = scores(notes, predictions, form, num_resamples=0, seed=0)["entities"]
+            found["ner_strict_f1"] = entities["strict"]["f1"]
+            found["ner_lenient_f1"] = entities["lenient"]["f1"]
+        return found
+
+    return run_rounds(
+        run.start,
+        method.rule,
+        carrier,
+        settings.num_rounds,
+        store=MethodFolder(run.folder / "methods" / method.folder_name),
+        validation_loss=loss_on_validation if examples else None,
+        watch=watch,
+    )
+
+
+def _decodings(study: Study, method: Method) -> tuple[str, ...]:
+    if method.rule is None:
+        return ("constrained", "free") if study.evaluation.zero_shot_free else ("constrained",)
+    return study.evaluation.decoding
+
+
+def _evaluate(
+    run: Experiment, method: Method, adapter: Adapter, cohort: Cohort, decoding: str
+) -> dict[str, Any]:
+    path = run.folder / "methods" / method.folder_name / f"{cohort.name}-{decoding}.json"
+    known: dict[str, Any] | None = read_json(path)
+    if known is not None:
+        return known
+    form = run.form(decoding)
+    how = "" if decoding == "constrained" else ", free"
+    began = time.perf_counter()
+    write_adapter(run.model, adapter)
+    label = f"{method.label}: reads {cohort.name}{how}"
+    with run.progress.stage(label, _reading_cost(cohort.notes, form)) as advance:
+        predictions = predict(run.base, run.model, cohort.notes, form, advance)
+    seconds = time.perf_counter() - began
+    _write_predictions(run, method, cohort, decoding, predictions)
+    record = {
+        "cohort": cohort.name,
+        "decoding": decoding,
+        "num_examples": predictions.num_examples,
+        "num_unparsed": predictions.num_unparsed,
+        "seconds": seconds,
+        "scores": scores(
+            cohort.notes,
+            predictions,
+            form,
+            num_resamples=run.study.evaluation.bootstrap,
+            seed=run.study.seed,
+        ),
+    }
+    write_json(path, record)
+    return record
+
+
+def _write_predictions(
+    run: Experiment, method: Method, cohort: Cohort, decoding: str, predictions: Predictions
+) -> None:
+    """Ids, offsets and types; never text, whose notes they are."""
+    kinds = {"": predictions.end_to_end, ".given-gold": predictions.given_gold}
+    for ending, found in kinds.items():
+        if found is None:
+            continue
+        free = "" if decoding == "constrained" else ".free"
+        path = run.folder / "predictions" / method.folder_name / f"{cohort.name}{free}{ending}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        notes = [replace(note, text="", group="", meta={}) for note in found.values()]
+        write_notes(path, notes, header={"name": cohort.name, "synthetic": cohort.synthetic}, with_text=False)
+
+
+def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
+    study, asked = run.study, run.prepared.asked
+    return manifest(
+        run.base,
+        schema_name=run.prepared.schema.name,
+        annotates=annotates_json(asked),
+        prompts=prompts(run.prepared.schema, asked, study.tasks.prompts, study.tasks.modifier_scope),
+        tasks={
+            "ner": study.tasks.ner,
+            "modifiers": study.tasks.modifiers,
+            "modifier_scope": study.tasks.modifier_scope,
+            "prompt_set": study.tasks.prompts,
+        },
+        adapter={
+            "rank": study.adapter.rank,
+            "alpha": study.adapter.alpha,
+            "targets": study.adapter.targets,
+            "method": method.name,
+            "num_rounds": study.training.rounds,
+        },
+        loss=study.training.loss,
+    )
+
+
+def manifest(
+    base: BaseModel,
+    *,
+    schema_name: str,
+    annotates: dict[str, list[str]],
+    prompts: dict[str, str],
+    tasks: dict[str, Any],
+    adapter: dict[str, Any],
+    loss: str,
+) -> dict[str, Any]:
+    """What lies beside a saved adapter: everything that its meaning depends on."""
+    name = Path(base.name).name if Path(base.name).is_dir() else base.name
+    return {
+        "fedmedlora": __version__,
+        "base_model": {"name": name, "hash": base.hash},
+        "adapter": adapter,
+        "schema": schema_name,
+        "annotates": annotates,
+        "tasks": tasks,
+        "prompts": prompts,
+        "output_form": "markup",
+        "loss": loss,
+        # After the decision loss alone, nothing but our decoder can read the adapter.
+        "readable_by_generate": loss != "decision",
+        "segmentation_version": SEGMENTATION_VERSION,
+    }
+
+
+def prompts(schema: Any, asked: Any, prompt_set: str, scope: str) -> dict[str, str]:
+    """The instructions, word for word, for the union of what the sites annotate."""
+    found = {}
+    if entity_labels(schema, asked):
+        found["ner"] = instruction("ner", schema, asked, prompt_set=prompt_set, scope=scope)
+    if all_modifier_labels(schema, asked):
+        found["modifiers"] = instruction("modifiers", schema, asked, prompt_set=prompt_set, scope=scope)
+    return found
+
+
+# --- what a piece of work costs, in tokens through the model forward; only ratios matter ----------------
+
+
+def _training_cost(site: LocalSite, settings: LocalTraining) -> float:
+    steps = steps_per_round(
+        len(site.examples),
+        examples_per_step=settings.examples_per_step,
+        steps_per_round=settings.steps,
+        passes_per_round=settings.passes,
+    )
+    mean = sum(len(e) for e in site.examples) / len(site.examples)
+    prefixes = sum(len(prefix) for prefix in {e.prefix for e in site.examples})
+    return 3.0 * steps * (settings.examples_per_step * mean + prefixes)
+
+
+def _validation_cost(run: Experiment) -> float:
+    return float(sum(len(e) for e in run.prepared.validation))
+
+
+def _ner_cost(notes: Sequence[Note]) -> float:
+    return 1.0 * sum(len(note.text) for note in notes)  # some 0.3 tokens a character, read and written
+
+
+def _reading_cost(notes: Sequence[Note], form: Form) -> float:
+    cost = _ner_cost(notes)
+    if form.use_modifiers:
+        per_note = [len(n.entities) * len(n.text) / max(1, len(sentences(n.text))) for n in notes]
+        cost += 1.5 * sum(per_note)
+    return cost * (1.0 if form.decoding == "constrained" else 2.5)
+
+
+def _planned_cost(run: Experiment, methods: Sequence[Method]) -> float:
+    settings = run.local_training()
+    total = 0.0
+    shared: set[str] = set()  # sites whose first round another method has trained already
+    for method in methods:
+        store = MethodFolder(run.folder / "methods" / method.folder_name)
+        watched = bool(run.prepared.validation) and run.study.evaluation.every_round
+        for round_num in range(1, settings.num_rounds + 1) if method.rule else ():
+            if (store.folder / f"round-{round_num:03d}.json").exists():
+                continue
+            for site in method.sites:
+                if round_num > 1 or site.name not in shared:
+                    total += _training_cost(site, settings)
+                if method.rule and method.rule.needs_validation:
+                    total += _validation_cost(run)
+            if watched:
+                total += _validation_cost(run) + _ner_cost(run.prepared.validation_notes)
+        shared |= {site.name for site in method.sites}
+        for decoding in _decodings(run.study, method):
+            for cohort in run.prepared.cohorts:
+                if not (store.folder / f"{cohort.name}-{decoding}.json").exists():
+                    total += _reading_cost(cohort.notes, run.form(decoding))
+    return total
+
+
+def _results(run: Experiment, methods: list[dict[str, Any]], command: Sequence[str]) -> dict[str, Any]:
+    return {
+        "format": "fedmedlora-results",
+        "version": 1,
+        "name": run.study.name,
+        "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "command": list(command),
+        "study": run.study.to_dict(),
+        "environment": {
+            "fedmedlora": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": version("transformers"),
+            "peft": version("peft"),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "num_cores": os.cpu_count() or 1,
+            "device": str(run.base.device)
+            if run.base.device.type == "cpu"
+            else torch.cuda.get_device_name(run.base.device),
+            "seed": run.study.seed,
+        },
+        "model": {
+            "name": Path(run.base.name).name if Path(run.base.name).is_dir() else run.base.name,
+            "hash": run.base.hash,
+            "num_parameters": run.base.num_parameters,
+            "adapter_parameters": run.start.num_parameters,
+        },
+        "cohorts": list(run.prepared.records),
+        "methods": methods,
+    }

@@ -1,0 +1,204 @@
+"""Predictions of one adapter on one cohort, and their scores.
+
+Modifiers and links are predicted twice: for the gold entities (relation extraction as Li et al. measure
+it) and end to end, for the entities that were predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fedmedlora.corpora.note import Entity, Note
+from fedmedlora.corpora.schema import Schema
+from fedmedlora.corpora.sentences import sentences
+from fedmedlora.evaluation.score import score_notes
+from fedmedlora.evaluation.summary import summarize
+from fedmedlora.extraction.decode import decode
+from fedmedlora.extraction.generate import generate_texts
+from fedmedlora.model.load import BaseModel
+from fedmedlora.tasks import modifiers, ner
+from fedmedlora.tasks.assemble import assemble_entities, assemble_note
+from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.markup import Mention, parse, place
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is asked, and how: the settings that a prompt depends on."""
+
+    schema: Schema
+    use_ner: bool = True
+    use_modifiers: bool = True
+    prompt_set: str = "study"
+    scope: str = "entity"
+    decoding: str = "constrained"
+    batch_size: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Notes as predicted end to end, and with modifiers for the gold entities (None: not asked).
+
+    ``num_unparsed``: free answers that were not the sentence with well-formed tags.
+    """
+
+    end_to_end: dict[str, Note] | None
+    given_gold: dict[str, Note] | None
+    num_examples: int
+    num_unparsed: int
+
+
+class Reader:
+    """Reads examples with one adapter; an example that was read before is not read again.
+
+    A predicted entity that is right gives the same modifier prompt as the gold one.
+    """
+
+    def __init__(self, base: BaseModel, model: Any, form: Form) -> None:
+        """``model``: PEFT's model over ``base``, with the adapter in it."""
+        self._base, self._model, self._form = base, model, form
+        self._known: dict[tuple[str, tuple[str, ...], tuple[str, ...]], tuple[tuple[Mention, ...], bool]] = {}
+
+    def read(self, examples: Sequence[Example], report: Report) -> list[tuple[tuple[Mention, ...], bool]]:
+        """Mentions of each example, and whether the answer was complete."""
+        first_of = {self._key(e): e for e in examples if self._key(e) not in self._known}
+        fresh = list(first_of.values())
+        if self._form.decoding == "constrained":
+            outputs = decode(
+                self._model,
+                self._base.encoder,
+                fresh,
+                batch_size=self._form.batch_size,
+                progress=report,
+            )
+            found = [(place(e.pieces, o)[0], True) for e, o in zip(fresh, outputs, strict=True)]
+        else:
+            texts = generate_texts(
+                self._model, self._base.encoder, fresh, batch_size=self._form.batch_size, progress=report
+            )
+            parsed = [parse(e.pieces, t, e.labels) for e, t in zip(fresh, texts, strict=True)]
+            found = [(p.mentions, p.complete) for p in parsed]
+        # Offsets are the note's own; the same sentence elsewhere has others, so the key holds them.
+        self._known |= dict(zip(first_of, found, strict=True))
+        return [self._known[self._key(e)] for e in examples]
+
+    def _key(self, example: Example) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        at = f"{example.note_id}/{example.pieces[0].start}/{example.task}"
+        return at, example.input, example.labels
+
+
+def predict(base: BaseModel, model: Any, notes: Sequence[Note], form: Form, report: Report) -> Predictions:
+    """What the adapter in ``model`` finds in ``notes``; gold is used as given entities only.
+
+    Prompts ask for what each note ``annotates``. ``report(num_done, num_total)`` counts examples; the
+    total grows once entities are known.
+    """
+    reader = Reader(base, model, form)
+    tally = _Tally(report)
+    end_to_end = given_gold = None
+    if form.use_ner:
+        found = _entities(reader, notes, form, tally)
+        end_to_end = {n.id: replace(n, entities=found[n.id], modifiers=(), links=()) for n in notes}
+    if form.use_modifiers:
+        gold = {n.id: n.entities for n in notes}
+        given_gold = _modifiers(reader, notes, gold, form, tally, keep_entities=True)
+        if end_to_end is not None:
+            found = {note_id: note.entities for note_id, note in end_to_end.items()}
+            end_to_end = _modifiers(reader, notes, found, form, tally, keep_entities=False)
+    return Predictions(end_to_end, given_gold, tally.num_examples, tally.num_unparsed)
+
+
+def scores(
+    notes: Sequence[Note], predictions: Predictions, form: Form, *, num_resamples: int, seed: int
+) -> dict[str, Any]:
+    """The ``scores`` of ``results.json``: five kinds of item, strict and lenient, with intervals."""
+    found: dict[str, Any] = dict.fromkeys(
+        ("entities", "modifiers_gold", "links_gold", "modifiers_end_to_end", "links_end_to_end")
+    )
+
+    def summary(per_note: Sequence[Any]) -> dict[str, Any]:
+        rng = np.random.default_rng(seed) if num_resamples else None
+        return summarize(per_note, rng=rng, num_resamples=num_resamples)
+
+    linked = form.scope == "entity"
+    if predictions.end_to_end is not None:
+        per_note = score_notes(notes, predictions.end_to_end)
+        found["entities"] = summary([s.entities for s in per_note])
+        if form.use_modifiers:
+            found["modifiers_end_to_end"] = summary([s.modifiers for s in per_note])
+            found["links_end_to_end"] = summary([s.links for s in per_note]) if linked else None
+    if predictions.given_gold is not None:
+        per_note = score_notes(notes, predictions.given_gold)
+        found["modifiers_gold"] = summary([s.modifiers for s in per_note])
+        found["links_gold"] = summary([s.links for s in per_note]) if linked else None
+    return found
+
+
+class _Tally:
+    def __init__(self, report: Report) -> None:
+        self.num_examples = self.num_unparsed = 0
+        self._report = report
+
+    def on_progress(self, done: int, total: int) -> None:
+        self._report(self.num_examples + done, self.num_examples + total)
+
+    def add(self, answers: Sequence[tuple[tuple[Mention, ...], bool]]) -> None:
+        self.num_examples += len(answers)
+        self.num_unparsed += sum(1 for _, complete in answers if not complete)
+
+
+def _entities(
+    reader: Reader, notes: Sequence[Note], form: Form, tally: _Tally
+) -> dict[str, tuple[Entity, ...]]:
+    examples = [
+        example
+        for note in notes
+        for example in ner.examples(
+            note, sentences(note.text), form.schema, prompt_set=form.prompt_set, with_gold=False
+        ).examples
+    ]
+    answers = reader.read(examples, tally.on_progress)
+    tally.add(answers)
+    by_note: dict[str, list[tuple[Example, tuple[Mention, ...]]]] = {note.id: [] for note in notes}
+    for example, (mentions, _) in zip(examples, answers, strict=True):
+        by_note[example.note_id].append((example, mentions))
+    return {n.id: assemble_entities(n.id, n.text, n.annotates, by_note[n.id]) for n in notes}
+
+
+def _modifiers(
+    reader: Reader,
+    notes: Sequence[Note],
+    entities: dict[str, tuple[Entity, ...]],
+    form: Form,
+    tally: _Tally,
+    *,
+    keep_entities: bool,
+) -> dict[str, Note]:
+    """Notes with ``entities`` and what was found about them.
+
+    ``keep_entities``: they are given, so a sentence that one of them spans may be joined with the next.
+    """
+    examples = []
+    for note in notes:
+        keep = [(e.start, e.end) for e in entities[note.id]] if keep_entities else []
+        examples += modifiers.examples(
+            note,
+            entities[note.id],
+            sentences(note.text, keep=keep),
+            form.schema,
+            prompt_set=form.prompt_set,
+            scope=form.scope,
+            with_gold=False,
+        ).examples
+    answers = reader.read(examples, tally.on_progress)
+    tally.add(answers)
+    by_note: dict[str, list[tuple[Example, tuple[Mention, ...]]]] = {note.id: [] for note in notes}
+    for example, (mentions, _) in zip(examples, answers, strict=True):
+        by_note[example.note_id].append((example, mentions))
+    return {n.id: assemble_note(n, entities[n.id], by_note[n.id]) for n in notes}

@@ -1,0 +1,98 @@
+"""How far a run is: what is going on now, and how long the rest will take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+
+class Advance(Protocol):
+    """Tells how far a stage is."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """``done`` of ``total``; ``note``: a few words to show beside the bar, never note text."""
+
+
+class Progress(Protocol):
+    """A plan of work in units of cost, and the stages that use it up."""
+
+    def plan(self, cost: float) -> None:
+        """The whole run will cost ``cost``."""
+
+    @contextmanager
+    def stage(self, label: str, cost: float) -> Iterator[Advance]:
+        """A stage of the plan; used up when the block ends."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def plan(self, cost: float) -> None:
+        """See ``Progress``."""
+
+    @contextmanager
+    def stage(self, label: str, cost: float) -> Iterator[Advance]:
+        """See ``Progress``."""
+        yield lambda done, total, note="": None
+
+
+class Terminal:
+    """Two bars on stderr: the whole run with the time left, and the stage at hand.
+
+    Without a terminal (a log file, CI) it writes one line per finished stage.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        """``console``: where to write; stderr by default."""
+        self._console = console or Console(stderr=True)
+        self._bars = Bars(
+            TextColumn("{task.description}", justify="left"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            speed_estimate_period=600,
+            disable=not self._console.is_terminal,
+        )
+        self._whole = self._bars.add_task("whole run", total=1.0, note="")
+        self._done = 0.0
+
+    def __enter__(self) -> Terminal:
+        """Start to draw."""
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Stop drawing."""
+        self._bars.stop()
+
+    def plan(self, cost: float) -> None:
+        """See ``Progress``."""
+        self._bars.update(self._whole, total=max(cost, 1e-9))
+
+    @contextmanager
+    def stage(self, label: str, cost: float) -> Iterator[Advance]:
+        """See ``Progress``."""
+        task = self._bars.add_task(label, total=1.0, note="")
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            share = done / max(1, total)
+            self._bars.update(task, completed=share, note=note)
+            self._bars.update(self._whole, completed=self._done + cost * share)
+
+        try:
+            yield advance
+        finally:
+            self._done += cost
+            self._bars.remove_task(task)
+            self._bars.update(self._whole, completed=self._done)
+            if not self._console.is_terminal:
+                self._console.print(f"{label}: done", highlight=False)

@@ -1,0 +1,307 @@
+"""What ``results.json`` holds, as data: every key with its type, unit and meaning.
+
+``results.validate`` checks against it and ``reference_page`` turns it into the tables of
+``docs/results-schema.md``, so that code and page cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+FORMAT = "fedmedlora-results"
+VERSION = 1
+
+Kind = Literal["text", "count", "positive", "number", "seconds", "share", "flag", "settings"]
+
+KIND_WORDS: Mapping[Kind, str] = {
+    "text": "text",
+    "count": "whole number, at least 0",
+    "positive": "whole number, at least 1",
+    "number": "number",
+    "seconds": "number, at least 0",
+    "share": "number from 0 to 1",
+    "flag": "true or false",
+    "settings": "table of text, numbers, true or false, null, lists and tables",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value. ``null`` says when it is null; "" means never. ``choices``: the only texts allowed."""
+
+    kind: Kind
+    meaning: str
+    unit: str = ""
+    null: str = ""
+    choices: tuple[str, ...] = ()
+
+    def words(self) -> str:
+        """The type as the page and the errors say it."""
+        if self.choices:
+            return " or ".join(f'"{choice}"' for choice in self.choices)
+        return KIND_WORDS[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Exactly these keys. ``title`` names a section of the page, for tables that occur in many places."""
+
+    keys: Mapping[str, Node]
+    meaning: str
+    title: str = ""
+    null: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """A list. ``length`` above 0: exactly that many; ``least``: at least that many."""
+
+    item: Node
+    meaning: str
+    length: int = 0
+    least: int = 0
+    null: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A table whose keys are names of ``of``: sites, reasons, types."""
+
+    of: str
+    item: Node
+    meaning: str
+    null: str = ""
+
+
+Node = Value | Table | Many | Named
+
+_SIX: dict[str, Node] = {
+    "tp": Value("count", "matched pairs of a gold and a predicted item"),
+    "fp": Value("count", "predicted items without a gold one"),
+    "fn": Value("count", "gold items without a predicted one"),
+    "precision": Value("share", "tp / (tp + fp)", null="nothing was predicted"),
+    "recall": Value("share", "tp / (tp + fn)", null="there is no gold"),
+    "f1": Value("share", "2tp / (2tp + fp + fn)", null="tp, fp and fn are all 0"),
+}
+
+NUMBERS = Table(
+    {
+        **_SIX,
+        "macro_f1": Value(
+            "share", "mean F1 of the types that have gold or predictions", null="no type has either"
+        ),
+        "interval": Many(
+            Value("share", "low, then high"),
+            "95% interval of `f1`, by bootstrap over notes",
+            length=2,
+            null="not computed, or `f1` is null",
+        ),
+        "per_type": Named(
+            "type, or pair such as `problem.negation`",
+            Table(_SIX, "the first six numbers, for this type alone"),
+            "every type that was scored; their counts add up to the counts above",
+        ),
+    },
+    "micro-averaged numbers of one criterion",
+    title="numbers",
+)
+
+SCORE = Table(
+    {"strict": NUMBERS, "lenient": NUMBERS},
+    "strict: same type and same boundaries; lenient: same type and at least one shared character",
+    title="score",
+    null="not measured",
+)
+
+SCORE_KINDS: Mapping[str, str] = {
+    "entities": "named entities",
+    "modifiers_gold": "modifiers as typed spans, asked for with the gold entities",
+    "links_gold": "entity, modifier type and modifier together, asked for with the gold entities",
+    "modifiers_end_to_end": "modifiers of predicted entities",
+    "links_end_to_end": "links of predicted entities",
+}
+
+_SITE_ROUND = Table(
+    {
+        "site": Value("text", "the site's name"),
+        "num_examples": Value("count", "examples trained on in this round"),
+        "num_target_tokens": Value("count", "supervised target tokens, the n_k of the rules", "tokens"),
+        "train_loss": Value("number", "mean training loss of the round", "nats", null="it was not finite"),
+        "validation_loss": Value(
+            "number",
+            "loss of this site's adapter on the coordinator's notes",
+            "nats",
+            null="the rule does not measure it",
+        ),
+        "seconds": Value("seconds", "time of the site's training", "s"),
+        "upload_bytes": Value("count", "bytes from the site to the coordinator", "bytes"),
+        "download_bytes": Value("count", "bytes from the coordinator to the site", "bytes"),
+        "peak_memory_bytes": Value(
+            "count", "most memory held by the process or the GPU", "bytes", null="it could not be measured"
+        ),
+    },
+    "one site's work",
+)
+
+_ROUND = Table(
+    {
+        "round_num": Value("positive", "1, 2, 3, ... without a gap"),
+        "weights": Named("site", Value("share", "its weight; all together are 1"), "weight of each site"),
+        "sites": Many(_SITE_ROUND, "one per site that took part, each once"),
+        "aggregate_seconds": Value("seconds", "time of the coordinator's aggregation", "s"),
+        "validation": Table(
+            {
+                "loss": Value("number", "loss of the new adapter", "nats", null="it was not finite"),
+                "ner_strict_f1": Value("share", "strict micro-F1 of entities", null="undefined or not read"),
+                "ner_lenient_f1": Value(
+                    "share", "lenient micro-F1 of entities", null="undefined or not read"
+                ),
+            },
+            "the new adapter on the validation notes",
+            null="not measured in this round",
+        ),
+    },
+    "one round",
+)
+
+_EVALUATION = Table(
+    {
+        "cohort": Value("text", "name of a cohort"),
+        "decoding": Value(
+            "text",
+            "constrained: the output is the input with tags; free: generate",
+            choices=("constrained", "free"),
+        ),
+        "num_examples": Value("count", "prompts that were answered"),
+        "num_unparsed": Value("count", "answers with a part that could not be read"),
+        "seconds": Value("seconds", "time of the extraction", "s"),
+        "scores": Table(
+            dict.fromkeys(SCORE_KINDS, SCORE),
+            "; ".join(f"`{name}`: {meaning}" for name, meaning in SCORE_KINDS.items()),
+        ),
+    },
+    "one cohort read once; each pair of cohort and decoding occurs once",
+)
+
+_COHORT = Table(
+    {
+        "name": Value("text", "unique"),
+        "kind": Value(
+            "text",
+            "site: it trains; external: another source; new-site: newly annotated, few notes",
+            choices=("site", "external", "new-site"),
+        ),
+        "synthetic": Value("flag", "true: the notes were written by a program; false: they are real"),
+        "num_train_notes": Value("count", "notes trained on", "notes"),
+        "num_train_examples": Value("count", "examples made from them", "examples"),
+        "num_test_notes": Value("count", "notes tested on", "notes"),
+        "num_test_sentences": Value("count", "sentences tested on", "sentences"),
+        "annotates": Table(
+            {
+                "entities": Many(Value("text", "entity type"), "entity types that the source annotates"),
+                "pairs": Many(Value("text", "such as `problem.negation`"), "pairs that it annotates"),
+            },
+            "what is asked for and scored at all",
+        ),
+        "not_expressible": Named(
+            "reason", Value("count", "annotations"), "annotations that the markup cannot say; still gold"
+        ),
+        "too_long": Value("count", "examples longer than the model's budget, left out", "examples"),
+    },
+    "one source of notes",
+)
+
+_METHOD = Table(
+    {
+        "name": Value("text", "`zero_shot`, `single_site:SITE`, `centralized` or a rule; unique"),
+        "label": Value("text", "how tables and figures call it"),
+        "adapter": Value("text", "folder of the adapter, relative to this file", null="nothing was trained"),
+        "seconds": Value("seconds", "time of the training, evaluation left out", "s"),
+        "rounds": Many(_ROUND, "in order; empty where nothing was trained"),
+        "evaluations": Many(_EVALUATION, "in any order"),
+    },
+    "one method",
+)
+
+SCHEMA = Table(
+    {
+        "format": Value("text", "what this file is", choices=(FORMAT,)),
+        "version": Value("positive", f"version of this schema: {VERSION}"),
+        "name": Value("text", "title of the study"),
+        "created_utc": Value("text", "end of the run, ISO 8601, UTC"),
+        "command": Many(Value("text", "one argument"), "the exact command, argument by argument"),
+        "study": Value("settings", "all settings as in the study's TOML, defaults filled in"),
+        "environment": Table(
+            {
+                "fedmedlora": Value("text", "version"),
+                "python": Value("text", "version"),
+                "torch": Value("text", "version"),
+                "transformers": Value("text", "version"),
+                "peft": Value("text", "version"),
+                "platform": Value("text", "operating system and machine"),
+                "num_cores": Value("positive", "CPU cores that the process may use", "cores"),
+                "device": Value("text", "`cpu`, or the GPU's name"),
+                "seed": Value("count", "seed of everything random"),
+            },
+            "where it ran",
+        ),
+        "model": Table(
+            {
+                "name": Value("text", "folder, hub name or `smollm2-135m`"),
+                "hash": Value("text", "hash of the base model's weights"),
+                "num_parameters": Value("count", "frozen parameters", "parameters"),
+                "adapter_parameters": Value("count", "trained parameters, those that travel", "parameters"),
+            },
+            "the frozen base model",
+        ),
+        "cohorts": Many(_COHORT, "in the order of the study"),
+        "methods": Many(_METHOD, "in the order of the study"),
+    },
+    "the whole file",
+    title="results.json",
+)
+
+
+def reference_page() -> str:
+    """The tables of ``docs/results-schema.md``, as Markdown: one section per titled table."""
+    lines: list[str] = []
+    for table in (SCHEMA, SCORE, NUMBERS):
+        lines += [f"## {table.title}", "", f"{_sentence(table.meaning)}.", ""]
+        lines += ["| key | type | unit | null when | meaning |", "|---|---|---|---|---|"]
+        lines += [
+            f"| `{key}` | {kind} | {unit} | {null} | {meaning} |"
+            for key, kind, unit, null, meaning in rows(table)
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def rows(table: Table, path: str = "") -> list[tuple[str, str, str, str, str]]:
+    """(key path, type, unit, when null, meaning) of every key below ``table``.
+
+    ``[]`` stands for any place of a list, ``<site>`` for any name; titled tables are not opened.
+    """
+    found = []
+    for key, node in table.keys.items():
+        found += _rows(node, f"{path}.{key}" if path else key)
+    return found
+
+
+def _rows(node: Node, path: str) -> list[tuple[str, str, str, str, str]]:
+    if isinstance(node, Value):
+        return [(path, node.words(), node.unit, node.null, node.meaning)]
+    if isinstance(node, Table):
+        if node.title:
+            return [(path, f"`{node.title}` (below)", "", node.null, node.meaning)]
+        return [(path, "table", "", node.null, node.meaning), *rows(node, path)]
+    if isinstance(node, Many):
+        kind = f"list of {node.length}" if node.length else "list"
+        return [(path, kind, "", node.null, node.meaning), *_rows(node.item, f"{path}[]")]
+    inside = f"{path}.<{node.of.split(',')[0]}>"
+    return [(path, f"table by {node.of}", "", node.null, node.meaning), *_rows(node.item, inside)]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

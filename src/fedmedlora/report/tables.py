@@ -1,0 +1,45 @@
+"""Scores for the terminal: methods by cohorts, strict and lenient F1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from fedmedlora.report.markup import visible
+from fedmedlora.report.numbers import NOT_MEASURED, share_text
+from fedmedlora.report.rows import CRITERIA, SCORE_TITLES, Row, best, score_rows
+
+
+def table_text(results: Mapping[str, Any]) -> list[Table]:
+    """One table per kind of score; cells are "strict / lenient" F1, the best of a column in bold.
+
+    ``results`` follow the schema. Names are shown as they are: nothing in them is read as a style, and
+    control characters appear by number.
+    """
+    rows = score_rows(results)
+    cohorts = [cohort["name"] for cohort in results["cohorts"]]
+    return [_table(title, kind, rows, cohorts) for kind, title in SCORE_TITLES.items()]
+
+
+def _table(title: str, kind: str, rows: tuple[Row, ...], cohorts: list[str]) -> Table:
+    table = Table(title=Text(f"{title}: F1, strict / lenient"), title_justify="left")
+    table.add_column("method")
+    for cohort in cohorts:
+        table.add_column(Text(visible(cohort)), justify="right")
+    for row in rows:
+        table.add_row(Text(visible(row.label)), *(_cell(row, rows, cohort, kind) for cohort in cohorts))
+    return table
+
+
+def _cell(row: Row, rows: tuple[Row, ...], cohort: str, kind: str) -> Text:
+    if row.score(cohort, kind, "strict") is None:
+        return Text(NOT_MEASURED, style="dim")
+    cell = Text()
+    for criterion in CRITERIA:
+        is_best = row in best(rows, cohort, kind, criterion)
+        cell.append(" / " if cell else "")
+        cell.append(share_text(row.f1(cohort, kind, criterion), 2), style="bold" if is_best else "")
+    return cell

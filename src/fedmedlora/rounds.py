@@ -1,0 +1,123 @@
+"""START HERE: one federated run, top to bottom.
+
+Every round, every site trains the current adapter on its own notes, the coordinator weighs what comes
+back and aggregates it, and the result is the next current adapter. That is all of it. Everything else is
+a setting of this loop: single-site training is a federation of one site, centralized training is one site
+that holds everybody's notes, zero-shot is a run of no rounds.
+
+The loop asks a *carrier* for the sites' updates and does not know where the sites are. The in-process
+carrier (``in_process.py``) trains them one after the other on this machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from fedmedlora.aggregation.rule import Rule
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.update import SiteUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class SiteReport:
+    """A site's update of one round and what it took. Counts and times only, never content."""
+
+    update: SiteUpdate
+    num_examples: int
+    train_loss: float
+    seconds: float
+    upload_bytes: int
+    download_bytes: int
+    peak_memory_bytes: int
+
+
+class Carrier(Protocol):
+    """Brings the current adapter to the sites and their updates back."""
+
+    def train(self, round_num: int, current: Adapter) -> Sequence[SiteReport]:
+        """One report per site that answered; every update started from ``current``."""
+
+
+class RoundStore(Protocol):
+    """Where finished rounds are kept, so that a run that was stopped goes on after the last of them."""
+
+    def load(self, round_num: int) -> tuple[Adapter, dict[str, Any]] | None:
+        """The adapter after ``round_num`` and the round's record, or None if it is not finished."""
+
+    def save(self, round_num: int, adapter: Adapter, record: dict[str, Any]) -> None:
+        """Keep a finished round, durably."""
+
+
+def run_rounds(
+    start: Adapter,
+    rule: Rule,
+    carrier: Carrier,
+    num_rounds: int,
+    *,
+    store: RoundStore,
+    validation_loss: Callable[[Adapter], float] | None = None,
+    watch: Callable[[int, Adapter], dict[str, Any] | None] = lambda round_num, adapter: None,
+) -> tuple[Adapter, list[dict[str, Any]]]:
+    """The adapter after ``num_rounds`` rounds from ``start``, and one record per round.
+
+    ``validation_loss``: the coordinator's own measure of a site's adapter, asked for when the rule needs
+    it. ``watch``: called with every new adapter; what it returns is kept in the round's record. Rounds
+    that ``store`` already holds are not run again, and the result is the same, bit for bit.
+    """
+    current, records = start, []
+    for round_num in range(1, num_rounds + 1):
+        finished = store.load(round_num)
+        if finished is None:
+            finished = _one_round(round_num, current, rule, carrier, validation_loss, watch)
+            store.save(round_num, *finished)
+        current, record = finished
+        records.append(record)
+    return current, records
+
+
+def _one_round(
+    round_num: int,
+    current: Adapter,
+    rule: Rule,
+    carrier: Carrier,
+    validation_loss: Callable[[Adapter], float] | None,
+    watch: Callable[[int, Adapter], dict[str, Any] | None],
+) -> tuple[Adapter, dict[str, Any]]:
+    reports = list(carrier.train(round_num, current))
+    if rule.needs_validation:
+        if validation_loss is None:
+            raise ValueError("this rule weighs sites by a validation loss, and the run has no validation set")
+        # L_k is the coordinator's own finding: whatever a site might claim is overwritten.
+        reports = [
+            replace(r, update=replace(r.update, validation_loss=validation_loss(r.update.adapter)))
+            for r in reports
+        ]
+    updates = [report.update for report in reports]
+    began = time.perf_counter()
+    weights = rule.weights(updates)
+    following = rule.aggregate(current, updates)
+    seconds = time.perf_counter() - began
+    return following, {
+        "round_num": round_num,
+        "weights": weights,
+        "sites": [_site_record(report) for report in reports],
+        "aggregate_seconds": seconds,
+        "validation": watch(round_num, following),
+    }
+
+
+def _site_record(report: SiteReport) -> dict[str, Any]:
+    return {
+        "site": report.update.site,
+        "num_examples": report.num_examples,
+        "num_target_tokens": report.update.num_target_tokens,
+        "train_loss": report.train_loss,
+        "validation_loss": report.update.validation_loss,
+        "seconds": report.seconds,
+        "upload_bytes": report.upload_bytes,
+        "download_bytes": report.download_bytes,
+        "peak_memory_bytes": report.peak_memory_bytes,
+    }

@@ -1,0 +1,122 @@
+"""The folder of a run: finished rounds, evaluations, adapters, and what makes ``--resume`` safe.
+
+Every file is written beside its place and renamed, so a run that is killed at any moment leaves whole
+files only, and a run that is resumed finds either a finished piece or none.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmedlora.corpora.jsonl import write_atomically
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.update import SiteUpdate
+
+FORMAT, VERSION = "fedmedlora-run", 1
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` (folders made as needed) whole or not at all, flushed to the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write ``record`` as JSON, whole or not at all."""
+    write_file(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in ``path``, or None where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def open_run(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
+    """Begin a run in ``folder``, or (``resume``) go on with the one that is there.
+
+    ``identity``: what must be the same for a run to go on (settings, notes, base model), by name.
+    Raises ``ValueError`` when the folder holds something and ``resume`` is not set, and when the run in
+    it differs, naming in what.
+    """
+    record = {"format": FORMAT, "version": VERSION, **identity}
+    known = read_json(folder / "run.json")
+    if known is None:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(
+                f"{folder}: holds something that is not a run; name a new or an empty folder with --out"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "run.json", record)
+        return
+    if not resume:
+        raise ValueError(f"{folder}: holds a run already; go on with it (--resume) or name another folder")
+    differing = [key for key in record if known.get(key) != record[key]]
+    if differing:
+        raise ValueError(
+            f"{folder}: the run in it differs in {', '.join(differing)}, so going on would mix two runs; "
+            "name another folder with --out"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MethodFolder:
+    """One method's finished rounds: ``round-001.safetensors`` and ``round-001.json``, and so on."""
+
+    folder: Path
+
+    def load(self, round_num: int) -> tuple[Adapter, dict[str, Any]] | None:
+        """See ``rounds.RoundStore``."""
+        record = read_json(self._path(round_num, "json"))
+        if record is None:  # the record is written last: without it the round is not finished
+            return None
+        adapter = Adapter.from_bytes(self._path(round_num, "safetensors").read_bytes())
+        if adapter.hash() != record.pop("adapter_hash"):
+            raise ValueError(
+                f"{self._path(round_num, 'safetensors')}: not the adapter that was saved there; "
+                f"remove the files of round {round_num} and later to compute them again"
+            )
+        return adapter, record
+
+    def save(self, round_num: int, adapter: Adapter, record: dict[str, Any]) -> None:
+        """See ``rounds.RoundStore``."""
+        write_file(self._path(round_num, "safetensors"), adapter.to_bytes())
+        write_json(self._path(round_num, "json"), {**record, "adapter_hash": adapter.hash()})
+
+    def _path(self, round_num: int, ending: str) -> Path:
+        return self.folder / f"round-{round_num:03d}.{ending}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateCache:
+    """Site updates of this run by (site, round, starting adapter): trained once, used by every rule."""
+
+    folder: Path
+
+    def load(self, site: str, round_num: int, started_from: str) -> tuple[SiteUpdate, dict[str, Any]] | None:
+        """The update and its numbers, or None."""
+        path = self._path(site, round_num, started_from)
+        numbers = read_json(path.with_suffix(".json"))
+        if numbers is None:
+            return None
+        return SiteUpdate.from_bytes(path.with_suffix(".safetensors").read_bytes()), numbers
+
+    def save(self, update: SiteUpdate, numbers: dict[str, Any]) -> None:
+        """Keep ``update``."""
+        path = self._path(update.site, update.round_num, update.started_from)
+        write_file(path.with_suffix(".safetensors"), update.to_bytes())
+        write_json(path.with_suffix(".json"), numbers)
+
+    def clear(self) -> None:
+        """Remove everything; the finished rounds hold what a report needs."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, site: str, round_num: int, started_from: str) -> Path:
+        return self.folder / f"{started_from[:24]}-{round_num:03d}-{site}.x"

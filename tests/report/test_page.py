@@ -1,0 +1,198 @@
+import itertools
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from fedmedlora.report.markup import escape, visible
+from fedmedlora.report.page import page_text, write_report
+
+VOID = {"meta", "link", "br", "hr"}
+HOSTILE = "<script>alert(1)</script>\"'&\x00\x1b[31m\u202e\ud800\u200b"
+
+
+class Reader(HTMLParser):
+    """Every element with its attributes; complains about what is not closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.elements, self.texts = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs), tuple(self.open)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs, _ in self.elements if name == tag]
+
+
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_written_whole_and_the_same_each_time(results, example, tmp_path):
+    path = write_report(results, tmp_path, [example])
+    assert path == tmp_path / "report.html"
+    first = path.read_bytes()
+    assert write_report(results, tmp_path, [example]).read_bytes() == first
+    assert [found.name for found in tmp_path.iterdir()] == ["report.html"]
+    assert first.startswith(b"<!doctype html>")
+
+
+def test_nothing_is_written_of_wrong_results(results, tmp_path):
+    with pytest.raises(ValueError, match=r"^version"):
+        write_report({**results, "version": 9}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_loads_nothing_and_runs_nothing(results, example):
+    page = page_text(results, [example])
+    found = read(page)
+    tags = {tag for tag, _, _ in found.elements}
+    assert not tags & {"script", "img", "iframe", "object", "embed", "form", "base", "video", "audio"}
+    for _, attrs, _ in found.elements:
+        assert not any(key.startswith("on") or key in ("src", "style", "srcset") for key in attrs)
+        assert attrs.get("href", "#").startswith(("#", "data:,"))
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    policy = next(meta for meta in found.all("meta") if meta.get("http-equiv"))
+    assert policy["content"].startswith("default-src 'none'")
+
+
+def test_semantics(results, example):
+    found = read(page_text(results, [example]))
+    ids = [attrs["id"] for _, attrs, _ in found.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for _, attrs, _ in found.elements:
+        for target in attrs.get("aria-labelledby", "").split():
+            assert target in ids
+        if attrs.get("href", "").startswith("#"):
+            assert attrs["href"][1:] in ids
+    assert [attrs["lang"] for attrs in found.all("html")] == ["en"]
+    assert len(found.all("h1")) == len(found.all("main")) == 1
+    levels = [int(tag[1]) for tag, _, _ in found.elements if re.fullmatch("h[1-6]", tag)]
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    tables = len(found.all("table"))
+    assert tables == len(found.all("caption")) > 15
+    assert all("scope" in attrs for attrs in found.all("th"))
+    figures = len(found.all("figure"))
+    assert figures == len(found.all("figcaption")) == 8
+    inside = [parents for tag, _, parents in found.elements if tag == "table" and "figure" in parents]
+    assert len(inside) == figures  # the data of each figure, folded
+    assert all("details" in parents for parents in inside)
+    pictures = [attrs for attrs in found.all("svg") if "aria-hidden" not in attrs]
+    assert len(pictures) == len(found.all("title")) - 1 == len(found.all("desc"))
+    assert all(attrs["role"] == "img" for attrs in pictures)
+    first_link = found.all("a")[0]
+    assert first_link["class"] == "skip"
+    assert all("tabindex" in attrs for attrs in found.all("div") if attrs.get("class") == "scroll")
+
+
+def test_what_the_summary_says(results):
+    for method, tp in (("fed_medlora", 60), ("fed_medlora_plus", 90)):
+        one = next(m for m in results["methods"] if m["name"] == method)
+        for evaluation in one["evaluations"]:
+            six = {
+                "tp": tp,
+                "fp": 100 - tp,
+                "fn": 100 - tp,
+                **dict.fromkeys(("precision", "recall", "f1"), tp / 100),
+            }
+            more = {"macro_f1": tp / 100, "interval": [tp / 100 - 0.01, tp / 100 + 0.01]}
+            evaluation["scores"]["entities"]["strict"] = {**six, **more, "per_type": {"drug": six}}
+    text = "".join(read(page_text(results)).texts)
+    assert "Entities, strict F1. Best: Fed-MedLoRA+ on 5 of 5 cohorts. Best against zero-shot" in text
+    assert "All cohorts are synthetic" in text
+    assert "18.6 MiB in each round" in text
+
+
+def test_real_cohorts_are_called_real(results):
+    for cohort in results["cohorts"]:
+        cohort["synthetic"] = cohort["name"] == "saltmarsh"
+    text = "".join(read(page_text(results)).texts)
+    assert "1 of 5 cohorts are synthetic (written by a program): saltmarsh." in text
+
+
+def test_limits_are_said(results):
+    text = "".join(read(page_text(results)).texts)
+    for words in ("Adapters can memorize", "No differential privacy yet", "Not a medical device"):
+        assert words in text
+
+
+def test_what_was_lost_is_said(results):
+    text = "".join(read(page_text(results)).texts)
+    assert "crossing: 3; discontinuous: 11" in text
+    assert "Answers that could not be read: 205" in text  # 5 cohorts, 41 each
+    assert "fedmedlora run study.toml --out 'my results'" in text
+
+
+def test_hostile_names_stay_names(results):
+    renamed = {"lakeside": HOSTILE}
+    for cohort in results["cohorts"]:
+        cohort["name"] = renamed.get(cohort["name"], cohort["name"])
+        cohort["not_expressible"] = {HOSTILE: 1}
+        cohort["annotates"]["entities"] = [HOSTILE]
+    for method in results["methods"]:
+        method["label"] = HOSTILE
+        method["name"] += HOSTILE
+        method["adapter"] = HOSTILE
+        for evaluation in method["evaluations"]:
+            evaluation["cohort"] = renamed.get(evaluation["cohort"], evaluation["cohort"])
+        for one in method["rounds"]:
+            one["weights"] = {renamed.get(site, site): weight for site, weight in one["weights"].items()}
+            for site in one["sites"]:
+                site["site"] = renamed.get(site["site"], site["site"])
+    for place in ("environment", "model"):
+        results[place] = {k: HOSTILE if isinstance(v, str) else v for k, v in results[place].items()}
+    results |= {"name": HOSTILE, "created_utc": HOSTILE, "command": [HOSTILE], "study": {HOSTILE: [HOSTILE]}}
+    page = page_text(results)
+    assert "script" not in {tag for tag, _, _ in read(page).elements}
+    assert not re.search("[\x00-\x09\x0b-\x1f\u200b\u202e\ud800]", page)
+    page.encode("utf-8")
+    assert (
+        "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;[U+0000][U+001B][31m[U+202E][U+D800][U+200B]"
+        in page
+    )
+
+
+def test_visible():
+    assert visible("a\nb") == "a[U+000A]b"
+    assert visible("a\n\tb\r", layout=True) == "a\n\tb[U+000D]"
+    assert visible("zażółć ‌ بيمارستان \U0001f3e5") == "zażółć ‌ بيمارستان \U0001f3e5"
+    assert visible("\ufeff\u2066\u2028\ufffe\U000e0041") == "[U+FEFF][U+2066][U+2028][U+FFFE][U+E0041]"
+    assert escape("<&>\"'") == "&lt;&amp;&gt;&quot;&#39;"
+
+
+def test_nothing_one_and_many(results):
+    read(page_text({**results, "cohorts": [], "methods": []}))
+    untrained = {**results, "methods": results["methods"][:1]}
+    assert "Nothing was trained." in page_text(untrained)
+    many = [
+        {**results["methods"][1], "name": f"single_site:{n}", "label": f"Site {n} " * 9} for n in range(12)
+    ]
+    read(page_text({**results, "methods": many}))
+
+
+def test_what_was_not_measured_is_not_zero(results):
+    for method in results["methods"]:
+        for one in method["rounds"]:
+            one["validation"] = None
+            for site in one["sites"]:
+                site["validation_loss"] = site["peak_memory_bytes"] = site["train_loss"] = None
+        for evaluation in method["evaluations"]:
+            evaluation["scores"] = dict.fromkeys(evaluation["scores"])
+    text = "".join(read(page_text(results)).texts)
+    assert "Not measured." in text
+    assert "0.000" not in text
