@@ -70,7 +70,12 @@ def trained(base: BaseModel, adapter: Path | None, num_steps: int) -> Any:
     # The decision loss alone: a realistic number of tags after a dozen steps. Free generation of such an
     # adapter is no good, but its time is what is measured, and that is bounded by the limit.
     settings = LocalTraining(
-        num_rounds=1, examples_per_step=4, steps=num_steps, warmup_steps=3, loss="decision", learning_rate=2e-3
+        num_rounds=1,
+        examples_per_step=4,
+        steps=num_steps,
+        warmup_steps=3,
+        loss="decision",
+        learning_rate=2e-3,
     )
     began = time.perf_counter()
     result = train_round(
@@ -145,7 +150,7 @@ def main() -> None:
     model = trained(base, args.adapter, args.steps or (12 if args.quick else 24))
     num = args.sentences or (16 if args.quick else 32)
     examples = ner_examples("test", 40, num, with_gold=False)
-    singles = examples[:: 4]
+    singles = examples[::4]
     outputs = decode(model, base.encoder, examples)
     num_tags = sum(is_tag(p) and not p.startswith("</") for o in outputs for p in o)
     num_words = sum(not is_tag(p) for o in outputs for p in o)

@@ -100,8 +100,12 @@ def write_notes(
         if note.id in seen:
             raise ValueError(f"note id {note.id!r} is used twice; ids must be unique in a file")
         seen.add(note.id)
-    content = "".join(f"{line}\n" for line in _lines(notes, header, with_text))
-    write_atomically(Path(path), content.encode("utf-8"))
+    write_atomically(Path(path), notes_text(notes, header, with_text=with_text).encode("utf-8"))
+
+
+def notes_text(notes: Iterable[Note], header: Mapping[str, Any], *, with_text: bool = True) -> str:
+    """What ``write_notes`` writes, as a string."""
+    return "".join(f"{line}\n" for line in _lines(tuple(notes), header, with_text))
 
 
 def write_atomically(path: Path, content: bytes) -> None:

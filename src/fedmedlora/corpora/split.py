@@ -7,12 +7,15 @@ such copies tie (union-find). The result depends on notes, fractions and seed, n
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 from fedmedlora.corpora.note import Note
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 Parts = dict[str, tuple[Note, ...]]
 
@@ -76,6 +79,20 @@ def split_by_part(notes: Iterable[Note]) -> tuple[Parts, SplitReport]:
         dealt[name].extend(block)
         moved.extend(note.id for note in block if note.meta["part"] != name)
     return _finish(dealt, len(blocks), duplicates, tuple(sorted(moved)))
+
+
+def parse_parts(text: str) -> dict[str, float]:
+    """``"train=0.8,test=0.2"`` as fractions by name. Raises ``ValueError``; names become file names."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, share = part.strip().partition("=")
+        if not _NAME.fullmatch(name) or name in found:
+            raise ValueError(f"part {name!r}: name each part once, with letters, digits, - and _")
+        try:
+            found[name] = float(share)
+        except ValueError:
+            raise ValueError(f"part {part.strip()!r}: write NAME=SHARE, such as train=0.8") from None
+    return found
 
 
 def _check_fractions(fractions: Mapping[str, float]) -> None:

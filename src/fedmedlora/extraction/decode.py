@@ -83,7 +83,14 @@ def decode(
 
     for instruction, numbers in groups.items():
         _decode_group(
-            model, encoder, instruction, [(n, examples[n]) for n in numbers], batch_size, window, memory, finish
+            model,
+            encoder,
+            instruction,
+            [(n, examples[n]) for n in numbers],
+            batch_size,
+            window,
+            memory,
+            finish,
         )
     return outputs
 
@@ -113,9 +120,7 @@ def _decode_group(
                 _Row(number, example, walk, list(output), list(encoder.prompt(example)), len(prefix_ids))
             )
         largest = _largest_window(device, len(rows))
-        drafts = [
-            draft(encoder, memory, row.walk, window or min(row.window, largest)) for row in rows
-        ]
+        drafts = [draft(encoder, memory, row.walk, window or min(row.window, largest)) for row in rows]
         scores = _pass(model, pool, rows, drafts)
         for row, guess in zip(rows, drafts, strict=True):
             if guess.decisions:

@@ -40,7 +40,9 @@ def load_base_model(name: str, *, precision: str = "auto", quantization: str = "
     Raises ``ValueError`` for a model that cannot be loaded and for settings this machine cannot serve.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # a study has bars of its own
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "auto":
         precision = "bfloat16" if device.type == "cuda" else "float32"
@@ -68,6 +70,17 @@ def load_base_model(name: str, *, precision: str = "auto", quantization: str = "
         device=device,
         num_parameters=sum(p.numel() for p in model.parameters()),
     )
+
+
+def load_encoder(name: str) -> Encoder:
+    """The tokenizer of ``name`` alone. Raises ``ValueError`` where it cannot be loaded."""
+    from transformers import AutoTokenizer
+
+    source = str(demo_model_folder()) if name == DEMO_MODEL else name
+    try:
+        return Encoder(AutoTokenizer.from_pretrained(source))
+    except (OSError, KeyError) as error:
+        raise ValueError(f"tokenizer of {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
 def weights_hash(model: Any) -> str:

@@ -147,3 +147,10 @@ class Encoder:
         if _SLOT not in before:
             raise ValueError("the tokenizer's chat template does not show the user's message")
         return before, after
+
+
+def masked_tokens(encoder: Encoder, example: TokenExample) -> list[tuple[str, bool]]:
+    """The whole sequence as the model sees it: each token's text, and whether the loss counts it."""
+    ids = [*example.prefix, *example.prompt, *example.target]
+    first = len(ids) - len(example.target)
+    return [(encoder.tokenizer.decode([i]), place >= first) for place, i in enumerate(ids)]

@@ -84,12 +84,7 @@ def data_table(
         tag("thead", {}, head),
         tag("tbody", {}, *body),
     )
-    box: dict[str, str | int | float] = {
-        "class": "scroll",
-        "role": "region",
-        "tabindex": 0,
-        "aria-labelledby": label,
-    }
+    box = {"class": "scroll", "role": "region", "tabindex": "0", "aria-labelledby": label}
     return tag("div", box, table)
 
 

