@@ -1,4 +1,4 @@
-"""Constrained decoding against transformers' ``generate``: sentences per second, same adapter, same sentences.
+"""Constrained decoding against transformers' ``generate``: sentences per second, same adapter and sentences.
 
 ``generate`` gets sorted batches and stops at the length of the constrained output. It is measured twice:
 as a user would call it (the instruction in every row), and with keys and values of the instruction
@@ -50,11 +50,11 @@ def keep_layers(model: Any, num_layers: int) -> None:
 
 
 def ner_examples(part: str, num_notes: int, num_examples: int, *, with_gold: bool) -> list[Example]:
-    """Sentences of 12 to 40 pieces of the first synthetic site under the study prompt (about 250 tokens)."""
+    """Sentences of 16 to 40 pieces of the first synthetic site under the study prompt (about 250 tokens)."""
     found: list[Example] = []
     for note in synthesize(HOSPITALS[0], num_notes, seed=0, part=part):
         rendered = ner.examples(note, sentences(note.text), CLINICAL, with_gold=with_gold)
-        found += [e for e in rendered.examples if 12 <= len(e.pieces) <= 40]
+        found += [e for e in rendered.examples if 16 <= len(e.pieces) <= 40]
     step = max(1, len(found) // num_examples)
     return found[::step][:num_examples]
 
@@ -136,25 +136,30 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_LAYERS} layers, few sentences")
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
     parser.add_argument("--adapter", type=Path, help="folder of an adapter (PEFT's format); whole model only")
-    parser.add_argument("--sentences", type=int, help="sentences in batches; one at a time: a quarter")
+    parser.add_argument("--sentences", type=int, help="sentences in batches of 16; fewer one at a time")
     parser.add_argument("--steps", type=int, help="optimizer steps of the adapter trained here")
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="threads that torch may use (default: its own choice)")
     args = parser.parse_args()
     if args.quick and args.adapter:
         parser.error("--quick drops layers, which no saved adapter fits; give one of --quick and --adapter")
 
     keep_freed_memory()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     base = load_base_model("smollm2-135m")
     if args.quick:
         keep_layers(base.model, QUICK_LAYERS)
-    model = trained(base, args.adapter, args.steps or (12 if args.quick else 24))
+    model = trained(base, args.adapter, args.steps or (12 if args.quick else 8))
     num = args.sentences or (16 if args.quick else 32)
     examples = ner_examples("test", 40, num, with_gold=False)
-    singles = examples[::4]
+    singles = examples[:: 4 if args.quick else 2]
     outputs = decode(model, base.encoder, examples)
     num_tags = sum(is_tag(p) and not p.startswith("</") for o in outputs for p in o)
     num_words = sum(not is_tag(p) for o in outputs for p in o)
-    say(f"{num} sentences, {num_words} pieces, {num_tags} entities found")
+    gold = [piece for e in ner_examples("test", 40, num, with_gold=True) for piece in e.target]
+    num_gold = sum(is_tag(p) and not p.startswith("</") for p in gold)
+    say(f"{num} sentences, {num_words} pieces, {num_tags} entities found, {num_gold} in the gold")
 
     with torch.inference_mode():
         one = measure(model, base.encoder, singles, [1], repetitions=args.repetitions)[1]
@@ -171,6 +176,7 @@ def main() -> None:
         "num_sentences": num,
         "num_pieces": num_words,
         "num_entities": num_tags,
+        "num_gold_entities": num_gold,
         "prefix_tokens": len(base.encoder.prefix(examples[0].instruction)),
         "num_layers": base.model.config.num_hidden_layers,
         "threads": torch.get_num_threads(),

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     try:
         args.run(args)
+        sys.stdout.flush()  # here, so that a closed pipe or a full disk is told like everything else
     except KeyboardInterrupt:
         hint = "; go on with --resume" if args.command in ("run", "demo") else ""
         print(f"\ninterrupted{hint}", file=sys.stderr)
@@ -35,10 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fedmedlora: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 0
     except OSError as error:
         print(f"fedmedlora: {_os_error(error)}", file=sys.stderr)
+        _drop_stdout()
         return 2
     return 0
 
@@ -206,8 +209,12 @@ def _extract(args: argparse.Namespace) -> None:
 
     if args.format == "brat" and args.out is None:
         raise ValueError("--format brat writes a folder; name it with --out")
+    if args.format == "brat" and args.out.exists() and (args.out.is_file() or any(args.out.iterdir())):
+        raise ValueError(f"{args.out}: is there and not empty; name a new folder with --out")
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size {args.batch_size}: sentences read at once; at least 1")
     notes = tuple(note for path in args.inputs for note in load_notes(path).notes)
-    twice = {note.id for note in notes if sum(other.id == note.id for other in notes) > 1}
+    twice = [note_id for note_id, times in Counter(note.id for note in notes).items() if times > 1]
     if twice:
         raise ValueError(f"two inputs have a note named {min(twice)!r}; extract them one after the other")
     from fedmedlora.extract import extract
@@ -358,7 +365,7 @@ def _corpora_stats(args: argparse.Namespace) -> None:
 
 
 def _corpora_split(args: argparse.Namespace) -> None:
-    from fedmedlora.corpora.jsonl import write_notes
+    from fedmedlora.corpora.jsonl import notes_text, write_together
     from fedmedlora.corpora.load import load_notes
     from fedmedlora.corpora.split import parse_parts, split, split_by_part
 
@@ -367,10 +374,11 @@ def _corpora_split(args: argparse.Namespace) -> None:
         parts, told = split_by_part(found.notes)
     else:
         parts, told = split(found.notes, parse_parts(args.parts), args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, notes in parts.items():
-        write_notes(args.out / f"{name}.jsonl", notes, header={**found.header, "skipped": {}})
-        print(f"{args.out / f'{name}.jsonl'}: {len(notes)} notes")
+    header = {**found.header, "skipped": {}}
+    texts = {args.out / f"{name}.jsonl": notes_text(notes, header) for name, notes in parts.items()}
+    write_together({path: text.encode() for path, text in texts.items()})
+    for path, notes in zip(texts, parts.values(), strict=True):
+        print(f"{path}: {len(notes)} notes")
     for ids in told.duplicates:
         print(f"same text, kept together: {', '.join(ids)}")
 
@@ -394,6 +402,14 @@ def _os_error(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         return f"{error.filename or 'output'}: the disk is full; nothing half-written was left behind"
     return f"{error.filename or 'input or output'}: {error.strerror or error}"
+
+
+def _drop_stdout() -> None:
+    """What stdout still holds and could not be written goes nowhere, or Python would try again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:

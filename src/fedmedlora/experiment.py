@@ -135,7 +135,10 @@ def run_study(
     """
     progress = progress or Silent()
     base = load_base_model(
-        study.model_name(), precision=study.model.precision, quantization=study.model.quantization
+        study.model_name(),
+        precision=study.model.precision,
+        quantization=study.model.quantization,
+        revision=study.model.revision,
     )
     prepared = prepare(study, base.encoder)
     identity = {
@@ -191,7 +194,8 @@ def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any
         sites=method.sites,
         settings=settings,
         seed=run.study.seed,
-        cache=UpdateCache(run.folder / "site-updates"),
+        # "everybody" is no site: a site of that name keeps its updates elsewhere.
+        cache=UpdateCache(run.folder / "site-updates" / ("all" if method.name == "centralized" else "site")),
         progress=run.progress,
         cost=lambda site: _training_cost(site, settings),
     )

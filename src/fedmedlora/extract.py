@@ -36,15 +36,18 @@ def extract(
     base = load_base_model(model_name or manifest["base_model"]["name"])
     asked = Annotates(frozenset(manifest["annotates"]["entities"]), frozenset(manifest["annotates"]["pairs"]))
     tasks = manifest["tasks"]
-    refuse_mismatch(
-        manifest,
-        base,
-        schema=schema.name,
-        segmentation_version=SEGMENTATION_VERSION,
-        output_form="markup",
-        prompts=prompts(schema, asked, tasks["prompt_set"], tasks["modifier_scope"]),
-    )
-    model = load_into(base, manifest, folder)
+    try:
+        refuse_mismatch(
+            manifest,
+            base,
+            schema=schema.name,
+            segmentation_version=SEGMENTATION_VERSION,
+            output_form="markup",
+            prompts=prompts(schema, asked, tasks["prompt_set"], tasks["modifier_scope"]),
+        )
+        model = load_into(base, manifest, folder)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
     form = Form(
         schema=schema,
         use_ner=tasks["ner"],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from fedmedlora.corpora.inspect import Inspection, inspect, mapping_toml
-from fedmedlora.corpora.jsonl import write_atomically
+from fedmedlora.corpora.jsonl import write_together
 
 _STUDY = """\
 # A first study over {num} sites. docs/study-file.md explains every key.
@@ -35,8 +36,8 @@ max_sentences = 60      # per site; 0: all test notes
 _SITE = """
 [[sites]]
 name = "{site}"
-train = "{site}/train.jsonl"
-test = "{site}/test.jsonl"
+train = "sites/{site}/train.jsonl"
+test = "sites/{site}/test.jsonl"
 """
 
 
@@ -49,19 +50,23 @@ def write_first_study(folders: list[Path], out: Path) -> tuple[Inspection, tuple
         if (out / name).exists():
             raise ValueError(f"{out / name}: is there already; remove it, or name another folder with --out")
     found = inspect(folders)
-    out.mkdir(parents=True, exist_ok=True)
     sites = [folder.site for folder in found.folders]
     study = _STUDY.format(num=len(sites)) + "".join(_SITE.format(site=site) for site in sites)
-    write_atomically(out / "mapping.toml", mapping_toml(found).encode())
-    write_atomically(out / "study.toml", study.encode())
+    write_together(
+        {out / "mapping.toml": mapping_toml(found).encode(), out / "study.toml": study.encode()}
+    )
     commands = []
     for folder in found.folders:
-        notes = out / f"{folder.site}.jsonl"
-        commands.append(
-            f"fedmedlora corpora convert --reader brat --mapping {out / 'mapping.toml'} {folder.path} {notes}"
-        )
-        commands.append(
-            f"fedmedlora corpora split {notes} --out {out / folder.site} --parts train=0.8,test=0.2"
-        )
-    commands.append(f"fedmedlora run {out / 'study.toml'} --out {out / 'run'}")
+        # Under a folder of their own, so that nothing is written into a user's own folder of that name.
+        notes = out / "sites" / f"{folder.site}.jsonl"
+        parts = ("--out", out / "sites" / folder.site, "--parts", "train=0.8,test=0.2")
+        mapping = ("--reader", "brat", "--mapping", out / "mapping.toml")
+        commands.append(_command("corpora", "convert", *mapping, folder.path, notes))
+        commands.append(_command("corpora", "split", notes, *parts))
+    commands.append(_command("run", out / "study.toml", "--out", out / "run"))
     return found, tuple(commands)
+
+
+def _command(*words: str | Path) -> str:
+    """A line for the shell, paths with spaces quoted."""
+    return shlex.join(["fedmedlora", *map(str, words)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedmedlora.corpora.jsonl import NoteSet, annotates_json
@@ -73,6 +73,8 @@ def prepare(study: Study, encoder: Encoder, schema: Schema = CLINICAL) -> Prepar
     tests += [(c.name, c.kind, _read(study, c.test, schema)) for c in study.cohorts]
     validation = [note for path in study.validation.notes for note in _read(study, path, schema).notes]
     _refuse_overlap(validation, train, tests)
+    # Ids are unique in a file, not across the files of a validation set.
+    validation = [replace(note, id=f"{i}:{note.id}") for i, note in enumerate(validation)]
 
     sites, records = [], []
     for site in study.sites:
@@ -205,7 +207,7 @@ def _refuse_overlap(
     validation: Sequence[Note], train: dict[str, NoteSet], tests: Sequence[tuple[str, str, NoteSet]]
 ) -> None:
     """A validation set that steers aggregation must not hold what is trained on or measured."""
-    ours = {note.text_hash(): note.id for note in validation}
+    ours = {note.text_hash(): note.id for note in validation if note.text.strip()}
     sets = [(f"training notes of {name}", notes) for name, notes in train.items()]
     sets += [(f"test notes of {name}", notes) for name, _, notes in tests]
     for what, notes in sets:

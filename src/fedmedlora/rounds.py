@@ -67,6 +67,8 @@ def run_rounds(
     it. ``watch``: called with every new adapter; what it returns is kept in the round's record. Rounds
     that ``store`` already holds are not run again, and the result is the same, bit for bit.
     """
+    if rule.needs_validation and validation_loss is None:
+        raise ValueError("this rule weighs sites by a validation loss, and the run has no validation example")
     current, records = start, []
     for round_num in range(1, num_rounds + 1):
         finished = store.load(round_num)
@@ -88,8 +90,7 @@ def _one_round(
 ) -> tuple[Adapter, dict[str, Any]]:
     reports = list(carrier.train(round_num, current))
     if rule.needs_validation:
-        if validation_loss is None:
-            raise ValueError("this rule weighs sites by a validation loss, and the run has no validation set")
+        assert validation_loss is not None, "checked before the first round"
         # L_k is the coordinator's own finding: whatever a site might claim is overwritten.
         reports = [
             replace(r, update=replace(r.update, validation_loss=validation_loss(r.update.adapter)))

@@ -77,10 +77,15 @@ class MethodFolder:
         record = read_json(self._path(round_num, "json"))
         if record is None:  # the record is written last: without it the round is not finished
             return None
-        adapter = Adapter.from_bytes(self._path(round_num, "safetensors").read_bytes())
-        if adapter.hash() != record.pop("adapter_hash"):
+        path = self._path(round_num, "safetensors")
+        try:
+            adapter = Adapter.from_bytes(path.read_bytes())
+            whole = adapter.hash() == record.pop("adapter_hash")
+        except (OSError, ValueError, KeyError):
+            whole = False
+        if not whole:
             raise ValueError(
-                f"{self._path(round_num, 'safetensors')}: not the adapter that was saved there; "
+                f"{path}: not the adapter that was saved there; "
                 f"remove the files of round {round_num} and later to compute them again"
             )
         return adapter, record

@@ -118,6 +118,22 @@ def test_what_the_summary_says(results):
     assert "18.6 MiB in each round" in text
 
 
+@pytest.mark.parametrize(("reach", "said"), [(0.19, False), (0.2, True), (0.3, True)])
+def test_overlapping_intervals_are_said(results, reach, said):
+    # F1 of 0.6 against 0.9; the best one's interval begins at 0.9 - 0.1 = 0.8
+    for place, method in enumerate(results["methods"]):
+        tp = 90 if place == 3 else 60
+        for evaluation in method["evaluations"]:
+            shares = dict.fromkeys(("precision", "recall", "f1"), tp / 100)
+            six = {"tp": tp, "fp": 100 - tp, "fn": 100 - tp, **shares}
+            ends = [0.8, 1.0] if place == 3 else [0.5, 0.6 + reach]
+            more = {"macro_f1": tp / 100, "interval": ends, "per_type": {"drug": six}}
+            evaluation["scores"]["entities"]["strict"] = {**six, **more}
+            evaluation["scores"]["modifiers_gold"] = None
+    text = "".join(read(page_text(results)).texts)
+    assert ("On all of them the 95% interval of another method overlaps" in text) == said
+
+
 def test_real_cohorts_are_called_real(results):
     for cohort in results["cohorts"]:
         cohort["synthetic"] = cohort["name"] == "saltmarsh"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
-from fedmedlora.corpora.jsonl import write_atomically
+from fedmedlora.corpora.jsonl import write_together
 from fedmedlora.corpora.note import Note, surface
 
 RELATION = "hasAttr"
@@ -25,7 +25,7 @@ def write_brat(notes: Iterable[Note], folder: Path | str) -> tuple[Path, ...]:
     A note's id becomes its file's name; characters that a file name should not have are written as
     ``%XX`` (the loader reads them back), very long or colliding ids get a number or a hash. Returns the
     ``.txt`` paths in the notes' order. Raises ``ValueError`` for a note without its text and ``OSError``
-    when the disk does not take it.
+    when the disk does not take all of them; none is left behind then.
     """
     notes = tuple(notes)
     for note in notes:
@@ -37,11 +37,12 @@ def write_brat(notes: Iterable[Note], folder: Path | str) -> tuple[Path, ...]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
+    files = {}
     for note, name in zip(notes, file_names([n.id for n in notes]), strict=True):
-        path = folder / f"{name}.txt"
-        write_atomically(path, note.text.encode("utf-8"))
-        write_atomically(folder / f"{name}.ann", annotation(note).encode("utf-8"))
-        paths.append(path)
+        paths.append(folder / f"{name}.txt")
+        files[paths[-1]] = note.text.encode("utf-8")
+        files[folder / f"{name}.ann"] = annotation(note).encode("utf-8")
+    write_together(files)
     return tuple(paths)
 
 

@@ -210,9 +210,9 @@ def _site_names(paths: list[Path]) -> list[str]:
     names: list[str] = []
     for path in paths:
         last = path.resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
-        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", last).strip("-") or "site"
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", last).strip("-")[:40] or "site"
         name, number = plain, 1
-        while name in names:
+        while name.lower() in map(str.lower, names):  # names become files, and not everywhere is A not a
             number += 1
             name = f"{plain}-{number}"
         names.append(name)

@@ -14,6 +14,7 @@ Absent ``annotates`` of a note means the header's. Same notes and header, same b
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -109,17 +110,50 @@ def notes_text(notes: Iterable[Note], header: Mapping[str, Any], *, with_text: b
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path``, whole or not at all; mode 0600. Raises ``OSError``."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
+    """Put ``content`` at ``path``, whole or not at all; mode 0600. Raises ``OSError`` naming ``path``."""
+    write_together({path: content})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Put each content at its path: all of them, or none where the disk does not take them all.
+
+    Files that are there already are replaced, and only once everything is written. Folders that are not
+    there are made, and removed again on failure. Mode 0600. Raises ``OSError`` naming the path.
+    """
+    written: list[tuple[str, Path]] = []
+    made: list[Path] = []
+    path = Path()
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:  # Ctrl-C leaves nothing half-written either
-        Path(temporary).unlink(missing_ok=True)
+        for path, content in files.items():
+            _make_folder(path.parent, made)
+            handle, temporary = tempfile.mkstemp(
+                dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part"
+            )
+            written.append((temporary, path))
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for temporary, path in written:
+            Path(temporary).replace(path)
+    except BaseException as error:  # Ctrl-C leaves nothing half-written either
+        for temporary, _ in written:
+            Path(temporary).unlink(missing_ok=True)
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):  # somebody else's file may lie in it by now
+                folder.rmdir()
+        if isinstance(error, OSError) and error.errno is not None:
+            # The system names the temporary file, or none at all.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _make_folder(folder: Path, made: list[Path]) -> None:
+    """Make ``folder`` and what is missing above it; ``made`` gets what was made, outermost first."""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir()
+        made.append(parent)
 
 
 def _lines(notes: tuple[Note, ...], header: Mapping[str, Any], with_text: bool) -> Iterable[str]:

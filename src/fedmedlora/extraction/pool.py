@@ -23,7 +23,7 @@ _SHARED = -2
 
 
 class _PoolLayer(CacheLayerMixin):
-    """One layer's entries, (1, num_heads, capacity, head_dim); written at ``slots``, read up to ``extent``."""
+    """One layer's entries, (1, heads, capacity, head_dim): written at ``slots``, read up to ``extent``."""
 
     is_sliding = False
 
@@ -39,7 +39,8 @@ class _PoolLayer(CacheLayerMixin):
 
     def reserve(self, capacity: int) -> None:
         """Make room for ``capacity`` entries."""
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None
+        assert self.values is not None
         missing = capacity - self.keys.shape[-2]
         if missing > 0:
             self.keys = torch.nn.functional.pad(self.keys, (0, 0, 0, missing))
@@ -48,7 +49,8 @@ class _PoolLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None
+        assert self.values is not None
         self.keys.index_copy_(2, self.slots, key_states)
         self.values.index_copy_(2, self.slots, value_states)
         return self.keys[:, :, : self.extent], self.values[:, :, : self.extent]

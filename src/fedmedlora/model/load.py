@@ -32,11 +32,14 @@ class BaseModel:
     num_parameters: int
 
 
-def load_base_model(name: str, *, precision: str = "auto", quantization: str = "none") -> BaseModel:
+def load_base_model(
+    name: str, *, precision: str = "auto", quantization: str = "none", revision: str = ""
+) -> BaseModel:
     """Load ``name``: a folder, a hub name, or ``"smollm2-135m"``.
 
     ``precision``: ``"auto"`` is bfloat16 on a GPU and float32 on a CPU (which has no fast bfloat16).
     ``quantization``: ``"nf4"`` needs CUDA and bitsandbytes (Dettmers et al., QLoRA, arXiv:2305.14314).
+    ``revision``: branch, tag or commit of a hub model; empty: the default branch.
     Raises ``ValueError`` for a model that cannot be loaded and for settings this machine cannot serve.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -51,8 +54,11 @@ def load_base_model(name: str, *, precision: str = "auto", quantization: str = "
     extra = _quantization(quantization, device, PRECISIONS[precision])
     source = str(demo_model_folder()) if name == DEMO_MODEL else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=PRECISIONS[precision], **extra)
+        wanted = revision or "main"
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=wanted)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, revision=wanted, dtype=PRECISIONS[precision], **extra
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
             f"base model {name!r} cannot be loaded: {str(error).splitlines()[0]} "
@@ -64,7 +70,7 @@ def load_base_model(name: str, *, precision: str = "auto", quantization: str = "
     model.eval()
     return BaseModel(
         name=name,
-        hash=weights_hash(model),
+        hash=weights_hash(model, wanted),
         model=model,
         encoder=Encoder(tokenizer),
         device=device,
@@ -83,11 +89,11 @@ def load_encoder(name: str) -> Encoder:
         raise ValueError(f"tokenizer of {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
-def weights_hash(model: Any) -> str:
+def weights_hash(model: Any, revision: str = "main") -> str:
     """sha256 over the model's weight files (names and contents), or over its tensors if it has none."""
     folder = Path(str(model.config._name_or_path))
     if not folder.is_dir():
-        folder = _hub_folder(str(model.config._name_or_path))
+        folder = _hub_folder(str(model.config._name_or_path), revision)
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     if files:
         return _hash_files(tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
@@ -109,12 +115,15 @@ def _hash_files(files: tuple[tuple[str, int, int], ...]) -> str:
     return digest.hexdigest()
 
 
-def _hub_folder(name: str) -> Path:
+def _hub_folder(name: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors"], local_files_only=True))
+        found = snapshot_download(
+            name, revision=revision, allow_patterns=["*.safetensors"], local_files_only=True
+        )
+        return Path(found)
     except (LocalEntryNotFoundError, HfHubHTTPError, ValueError, OSError):
         return Path("not-a-local-snapshot")
 

@@ -20,7 +20,7 @@ def attach_lora(
     targets: str | Sequence[str] = "all-linear",
     seed: int = 0,
 ) -> Any:
-    """Wrap ``model`` with a fresh LoRA adapter and return PEFT's model; the base stays frozen.
+    """Wrap ``model`` with a fresh LoRA adapter and return PEFT's model, ready to read; the base stays frozen.
 
     ``targets``: ``"all-linear"`` (every linear layer but the output head) or module names such as
     ``["q_proj", "v_proj"]``. B starts at zero, so the fresh adapter changes nothing; A is drawn from
@@ -44,7 +44,7 @@ def attach_lora(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        return get_peft_model(model, config).eval()  # PEFT leaves its dropout switched on
 
 
 def detach_lora(model: Any) -> Any:

@@ -56,12 +56,11 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """A list. ``length`` above 0: exactly that many; ``least``: at least that many."""
+    """A list. ``length`` above 0: exactly that many."""
 
     item: Node
     meaning: str
     length: int = 0
-    least: int = 0
     null: str = ""
 
 

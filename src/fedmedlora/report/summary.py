@@ -169,7 +169,7 @@ def _is_close(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> bo
     top = won[0].score(cohort, kind, criterion)
     others = [row.score(cohort, kind, criterion) for row in rows if row is not won[0]]
     return bool(top and top["interval"]) and any(
-        other and other["interval"] and top and False for other in others
+        other and other["interval"] and top and other["interval"][1] >= top["interval"][0] for other in others
     )
 
 

@@ -96,7 +96,8 @@ def train_round(
     optimizer = torch.optim.AdamW(
         parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=False
     )
-    _gradient_checkpointing(model, settings.gradient_checkpointing)
+    if settings.gradient_checkpointing:
+        _gradient_checkpointing(model, True)
     model.train()
     losses: list[float] = []
     try:
@@ -120,7 +121,8 @@ def train_round(
                     on_step(step + 1, per_round, losses[-1])
     finally:
         model.eval()
-        _gradient_checkpointing(model, False)
+        if settings.gradient_checkpointing:
+            _gradient_checkpointing(model, False)
         optimizer.zero_grad(set_to_none=True)
     return LocalResult(
         adapter=read_adapter(model),
@@ -202,7 +204,7 @@ def _gradient_checkpointing(model: Any, on: bool) -> None:
     base = model.get_base_model()
     if on:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    elif getattr(base, "is_gradient_checkpointing", False):
+    else:
         base.gradient_checkpointing_disable()
     for module in base.modules():
         if hasattr(module, "_can_checkpoint_with_cache"):

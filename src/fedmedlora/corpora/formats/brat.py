@@ -23,7 +23,7 @@ from fedmedlora.corpora.note import Fragment, Span
 from fedmedlora.corpora.raw import RawAttribute, RawEvent, RawNote, RawRelation, RawSpan
 
 SURFACE_DIFFERS = "surface differs from the text at its offsets"
-_ANNOTATION = re.compile(r"(?:[TREAMN]\S*|\*|#\S*)\t")
+_ANNOTATION = re.compile(r"(?:[TREAMN]\d\S*|\*|#\S*)\t")
 _SPAN = re.compile(r"(\S+) (\d+ \d+(?:;\d+ \d+)*)", re.ASCII)
 _MAX_DIGITS = 18  # an offset with more is no offset (and Python refuses thousands of digits)
 

