@@ -5,7 +5,9 @@
 # PYTHON: which Python makes .venv.  TORCH: what pip installs for torch; on a GPU machine: make TORCH=torch demo
 
 PYTHON ?= python3
-TORCH ?= torch==2.13.0
+PINNED_TORCH := $(shell grep '^torch==' constraints.txt)
+# A choice of another torch is kept with .venv, so that a later plain `make` does not put the pinned one back.
+TORCH ?= $(or $(shell cat .venv/torch 2>/dev/null),$(PINNED_TORCH))
 
 BIN := .venv/bin
 STAMP := .venv/installed
@@ -47,6 +49,7 @@ $(STAMP): pyproject.toml constraints.txt
 	Python 3.11 or newer, and $(PYTHON) is %d.%d; name another one: make PYTHON=python3.11 test" % v[:2])'
 	@echo "Installing into .venv, once: a few minutes"
 	$(PYTHON) -m venv .venv
+	@[ '$(TORCH)' = '$(PINNED_TORCH)' ] || echo '$(TORCH)' > .venv/torch
 	@grep -v '^torch==' constraints.txt > .venv/constraints.txt
 	$(PIP) -c .venv/constraints.txt '$(TORCH)'
 	@$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' \

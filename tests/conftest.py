@@ -142,7 +142,9 @@ def example():
     from fedmedlora.tasks.markup import render
     from fedmedlora.tasks.pieces import pieces
 
-    def make(text: str, marked=(), instruction: str = "Mark it.", labels=("problem", "drug", "test"), number=0):
+    def make(
+        text: str, marked=(), instruction: str = "Mark it.", labels=("problem", "drug", "test"), number=0
+    ):
         cut = pieces(text, 0, len(text))
         entities = []
         for i, (label, surface) in enumerate(marked):
@@ -170,3 +172,54 @@ def step_examples(encoder, example):
         example("aspirin", [("drug", "aspirin")], short),
     ]
     return tuple(encoder.encode(e) for e in made)
+
+
+# --- a whole study on a tiny model, for the command line ------------------------------------------------
+
+MARK = "Okapi zeppelin quartzite."  # stands in every note of the study; no message may ever hold it
+
+
+@pytest.fixture(scope="session")
+def marked() -> str:
+    return MARK
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory, model_folders) -> Path:
+    """A folder with ``study.toml``, ``model/`` and the notes of two synthetic sites, a mark in each note."""
+    import shutil
+    from dataclasses import replace
+
+    from fedmedlora.corpora.jsonl import write_notes
+    from fedmedlora.corpora.synthetic import HOSPITALS, synthesize
+
+    folder = tmp_path_factory.mktemp("study")
+    shutil.copytree(model_folders["llama"], folder / "model")
+    sites = []
+    for hospital in HOSPITALS[:2]:
+        for part, num in (("train", 3), ("test", 2)):
+            notes = [replace(n, text=f"{n.text}\n{MARK}\n") for n in synthesize(hospital, num, 1, part)]
+            header = {"name": hospital, "schema": "clinical", "synthetic": True}
+            write_notes(folder / f"{hospital}-{part}.jsonl", notes, header=header)
+        files = "".join(f'{part} = "{hospital}-{part}.jsonl"\n' for part in ("train", "test"))
+        sites.append(f'[[sites]]\nname = "{hospital}"\n{files}')
+    (folder / "study.toml").write_text(
+        'name = "Tiny"\nseed = 3\nmethods = ["zero_shot", "fed_medlora"]\n'
+        '[model]\nname = "model"\n[adapter]\nrank = 4\nalpha = 8.0\n[tasks]\nprompts = "short"\n'
+        "max_tokens = 4000\n"
+        "[training]\nrounds = 2\nsteps_per_round = 1\nexamples_per_step = 4\nmax_train_examples = 20\n"
+        "learning_rate = 1e-2\nwarmup_steps = 0\n"
+        "[evaluation]\nmax_sentences = 3\nbootstrap = 20\nzero_shot_free = false\n" + "".join(sites),
+        encoding="utf-8",
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, tiny_study) -> Path:
+    """The folder of a finished run of ``tiny_study``, by the command line, in this process."""
+    from fedmedlora.cli import main
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["run", str(tiny_study / "study.toml"), "--out", str(folder)]) == 0
+    return folder

@@ -44,13 +44,15 @@ def broken_links(page: Path, text: str) -> list[str]:
     """Links of ``text``, as it stands in ``page``, that lead to no file or to no heading of it."""
     broken = []
     for link in LINK.findall(FENCE.sub("", text)):
-        if link.startswith(("https://", "http://", "mailto:")):
-            continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve()
-        if (path and not (target.exists() and target.is_relative_to(ROOT))) or (
-            anchor and anchor not in anchors(target.read_text(encoding="utf-8") if path else text)
-        ):
+        if link.startswith(("https://", "http://", "mailto:")):
+            continue
+        if path and not (target.exists() and target.is_relative_to(ROOT)):
+            broken.append(link)
+            continue
+        there = target.read_text(encoding="utf-8") if path and anchor else text
+        if anchor and anchor not in anchors(there):
             broken.append(link)
     return broken
 

@@ -147,7 +147,6 @@ def run_study(
         "base_model": base.hash,
         "fedmedlora": __version__,
     }
-    open_run(folder, identity, resume=resume)
     model = attach_lora(
         base.model,
         rank=study.adapter.rank,
@@ -156,6 +155,7 @@ def run_study(
         targets=study.adapter.targets,
         seed=study.seed,
     )
+    open_run(folder, identity, resume=resume)  # the first write: what is wrong has been refused by now
     run = Experiment(study, prepared, base, model, read_adapter(model), folder, progress)
     methods = run.methods()
     progress.plan(_planned_cost(run, methods))

@@ -35,7 +35,8 @@ def write_brat(notes: Iterable[Note], folder: Path | str) -> tuple[Path, ...]:
                 "Write JSONL instead, or extract again with the text"
             )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not notes:
+        folder.mkdir(parents=True, exist_ok=True)
     paths = []
     files = {}
     for note, name in zip(notes, file_names([n.id for n in notes]), strict=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from fedmedlora.model.demo import DEMO_MODEL, demo_model_folder
 from fedmedlora.model.tokens import Encoder
@@ -59,9 +60,9 @@ def load_base_model(
         model = AutoModelForCausalLM.from_pretrained(
             source, revision=wanted, dtype=PRECISIONS[precision], **extra
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(
-            f"base model {name!r} cannot be loaded: {str(error).splitlines()[0]} "
+            f"base model {name!r} cannot be loaded: {_first_line(error)} "
             f"(a folder saved by transformers, a hub name, or {DEMO_MODEL!r})"
         ) from error
     if quantization == "none":
@@ -84,9 +85,14 @@ def load_encoder(name: str) -> Encoder:
 
     source = str(demo_model_folder()) if name == DEMO_MODEL else name
     try:
-        return Encoder(AutoTokenizer.from_pretrained(source))
-    except (OSError, KeyError) as error:
-        raise ValueError(f"tokenizer of {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"tokenizer of {name!r} cannot be loaded: {_first_line(error)}") from error
+    return Encoder(tokenizer)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).strip()
 
 
 def weights_hash(model: Any, revision: str = "main") -> str:

@@ -37,7 +37,7 @@ def save_adapter(folder: Path, model: Any, adapter: Adapter, manifest: dict[str,
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: array.copy() for name, array in adapter.arrays.items()}
     # "format": "pt" is what PEFT's loader looks for.
-    (folder / "adapter_model.safetensors").write_bytes(safetensors_bytes(arrays, {"format": "pt"}))
+    _write(folder / "adapter_model.safetensors", safetensors_bytes(arrays, {"format": "pt"}))
     config = model.peft_config["default"].to_dict()
     config["base_model_name_or_path"] = manifest["base_model"]["name"]  # never a path of this machine
     config["inference_mode"] = True
@@ -52,7 +52,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path}: cannot be read as the manifest of a fedmedlora adapter ({type(error).__name__}); "
             "give the folder that `run` wrote under adapters/"
@@ -102,4 +102,15 @@ def refuse_mismatch(manifest: dict[str, Any], base: BaseModel, **expected: Any) 
 
 
 def _write_json(path: Path, record: Any) -> None:
-    path.write_text(json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    _write(path, (json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    """``content`` to ``path``, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

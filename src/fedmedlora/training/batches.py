@@ -47,10 +47,13 @@ def padded_step(
     loss: str,
     decision_weight: float,
     backward: bool = True,
+    needed_logits_only: bool = False,
 ) -> float:
     """Loss of one optimizer step over padded rows, each with its whole prompt.
 
-    With ``backward`` the gradients are added to the parameters' ``.grad``.
+    With ``backward`` the gradients are added to the parameters' ``.grad``. ``needed_logits_only``: skip
+    the output head at the prompt's positions, as ``shared_prefix_step`` does; without it this is the plain
+    forward pass that any trainer makes.
     """
     totals = loss_totals(examples)
     total = 0.0
@@ -58,7 +61,10 @@ def padded_step(
         sorted(examples, key=lambda e: len(e.prefix) + len(e), reverse=True), micro_batch
     ):
         ids, rows, columns = _rows(batch, pad_id, device, with_prefix=True)
-        logits = logits_at(model, rows, columns, ids, use_cache=False)
+        if needed_logits_only:
+            logits = logits_at(model, rows, columns, ids, use_cache=False)
+        else:
+            logits = model(input_ids=ids, use_cache=False).logits[rows, columns].float()
         share = loss_share(logits, batch, totals, loss=loss, decision_weight=decision_weight)
         if backward:
             share.backward()  # type: ignore[no-untyped-call]

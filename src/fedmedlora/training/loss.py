@@ -51,7 +51,7 @@ def loss_share(
     ``logits``: (num_target_tokens, vocabulary), float32, the examples' target tokens one after the other.
     """
     device = logits.device
-    share = logits.new_zeros(())
+    share = logits[:0].sum()  # zero, and yet something that backward can start from
     if loss in ("lm+decision", "lm"):
         gold = torch.tensor([token for e in examples for token in e.target], device=device)
         share = share + cross_entropy(logits, gold, reduction="sum") / totals.num_tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.model.load import BaseModel
@@ -199,16 +201,21 @@ def _gradient_checkpointing(model: Any, on: bool) -> None:
     """Recompute activations in the backward pass instead of keeping them.
 
     transformers drops a cache from a checkpointed layer, because a cache that grows would grow twice.
-    Ours only reads (the prefix) or overwrites (while recording it), so it may stay.
+    Ours only reads (the prefix) or overwrites (while recording it), so it may stay. Set on the layers
+    themselves: the model's own switch also leaves a hook on the embeddings, which costs a gradient.
+    Raises ``ValueError`` for a model whose layers cannot do it: dropping the cache in silence would train
+    without the instruction.
     """
-    base = model.get_base_model()
-    if on:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    else:
-        base.gradient_checkpointing_disable()
-    for module in base.modules():
-        if hasattr(module, "_can_checkpoint_with_cache"):
-            module._can_checkpoint_with_cache = on
+    layers = [m for m in model.get_base_model().modules() if hasattr(m, "_can_checkpoint_with_cache")]
+    if not layers:
+        raise ValueError(
+            f"gradient_checkpointing: the layers of {type(model.get_base_model()).__name__} cannot keep a "
+            "shared prompt under it in this version of transformers; set training.gradient_checkpointing = false"
+        )
+    for layer in layers:
+        layer.gradient_checkpointing = on
+        layer._can_checkpoint_with_cache = on
+        layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
 
 
 def _step_seed(seed: int, site: str, round_num: int) -> int:

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fedmedlora import run_folder
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.run_folder import MethodFolder, UpdateCache, open_run, read_json, write_file, write_json
+
+ONE = Adapter({"a": np.array([1.5, -0.0], np.float32)})
+TWO = Adapter({"a": np.array([2.5, 3.0], np.float32)})
+IDENTITY = {"study_hash": "s", "files": {"notes.jsonl": "f"}, "base_model": "b"}
+
+
+def test_a_new_run_in_a_new_or_an_empty_folder(tmp_path):
+    open_run(tmp_path / "a" / "b", IDENTITY, resume=False)
+    assert read_json(tmp_path / "a" / "b" / "run.json")["study_hash"] == "s"
+    (tmp_path / "empty").mkdir()
+    open_run(tmp_path / "empty", IDENTITY, resume=True)  # nothing to go on with: begins
+
+
+def test_a_folder_that_holds_a_run_needs_resume(tmp_path):
+    open_run(tmp_path, IDENTITY, resume=False)
+    with pytest.raises(ValueError, match="holds a run already.*--resume"):
+        open_run(tmp_path, IDENTITY, resume=False)
+    open_run(tmp_path, IDENTITY, resume=True)
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "letter.txt").write_text("x")
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="holds something that is not a run"):
+            open_run(tmp_path, IDENTITY, resume=resume)
+    with pytest.raises(ValueError, match="holds something that is not a run"):
+        open_run(tmp_path / "letter.txt", IDENTITY, resume=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["letter.txt"]
+
+
+@pytest.mark.parametrize("key", sorted(IDENTITY))
+def test_another_study_notes_or_model_is_refused_and_named(tmp_path, key):
+    open_run(tmp_path, IDENTITY, resume=False)
+    other = {**IDENTITY, key: {"notes.jsonl": "g"} if key == "files" else "x"}
+    with pytest.raises(ValueError, match=f"differs in {key}, so going on would mix two runs"):
+        open_run(tmp_path, other, resume=True)
+
+
+def test_rounds_come_back_bit_for_bit(tmp_path):
+    store = MethodFolder(tmp_path / "m")
+    assert store.load(1) is None
+    record = {"round_num": 1, "weights": {"b": 1 / 3, "a": 2 / 3}, "validation": None}
+    store.save(1, ONE, record)
+    assert store.load(1) == (ONE, record)
+    assert list(store.load(1)[1]["weights"]) == ["b", "a"]
+    assert store.load(2) is None
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == ["round-001.json", "round-001.safetensors"]
+
+
+def test_a_round_without_its_record_is_not_finished(tmp_path, monkeypatch):
+    """Killed between the two files, at the worst moment."""
+    store = MethodFolder(tmp_path)
+
+    def killed(path, record):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_folder, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.save(1, ONE, {})
+    assert store.load(1) is None
+    store.save(1, TWO, {})
+    assert store.load(1) == (TWO, {})
+
+
+@pytest.mark.parametrize("harm", ["changed", "cut", "gone", "no hash"])
+def test_a_round_that_was_tampered_with_is_refused(tmp_path, harm):
+    store = MethodFolder(tmp_path)
+    store.save(1, ONE, {"round_num": 1})
+    path = tmp_path / "round-001.safetensors"
+    if harm == "changed":
+        path.write_bytes(TWO.to_bytes())
+    elif harm == "cut":
+        path.write_bytes(path.read_bytes()[:-3])
+    elif harm == "gone":
+        path.unlink()
+    else:
+        (tmp_path / "round-001.json").write_text('{"round_num": 1}')
+    with pytest.raises(ValueError, match="not the adapter that was saved there; remove the files of round 1"):
+        store.load(1)
+
+
+def update(site="a.b", round_num=1, adapter=ONE, started_from="0" * 64) -> SiteUpdate:
+    return SiteUpdate(site, round_num, adapter, started_from, 12)
+
+
+def test_updates_are_kept_by_site_round_and_start(tmp_path):
+    cache = UpdateCache(tmp_path / "c")
+    numbers = {"num_examples": 3, "train_loss": 0.1 + 0.2}
+    cache.save(update(), numbers)
+    assert cache.load("a.b", 1, "0" * 64) == (update(), numbers)
+    for other in (("a", 1, "0" * 64), ("a.c", 1, "0" * 64), ("a.b", 2, "0" * 64), ("a.b", 1, "1" * 64)):
+        assert cache.load(*other) is None
+    cache.clear()
+    assert cache.load("a.b", 1, "0" * 64) is None
+    cache.clear()  # nothing to remove is fine
+
+
+def test_a_validation_loss_is_never_kept_with_an_update(tmp_path):
+    from dataclasses import replace
+
+    cache = UpdateCache(tmp_path)
+    cache.save(replace(update(), validation_loss=0.5), {})
+    assert cache.load("a.b", 1, "0" * 64)[0].validation_loss is None
+
+
+def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "x.json"
+    write_json(path, {"a": "é"})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": "é"}
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert read_json(path) == {"a": "é"}
+    write_file(path, b"null")
+    assert read_json(path) is None
+    assert [p.name for p in path.parent.iterdir()] == ["x.json"], "no temporary file stays behind"
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    import os
+
+    path = tmp_path / "x"
+    write_file(path, b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_file(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
