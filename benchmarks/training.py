@@ -1,4 +1,4 @@
-"""Training: examples per second of shared-prefix batching over padded batching, same loss, same memory settings.
+"""Training: examples per second of shared-prefix over padded batching, same loss, same memory settings.
 
 One optimizer step is 32 sentences of the synthetic sites. Padded: micro-batches of 4, sorted by length, the
 whole prompt in every row, a plain forward pass with logits at every position, as any trainer makes it.
@@ -125,9 +125,7 @@ def measure(
         lean = timed(padded_step, some, needed_logits_only=True)[0] / len(some)
         ratios.append(plain / fast)
         same_head.append(lean / fast)
-        say(
-            f"seconds per example: shared {fast:.3f}, padded {plain:.3f}, padded with needed logits {lean:.3f}"
-        )
+        say(f"seconds per example: shared {fast:.3f}, padded {plain:.3f}, padded, same head {lean:.3f}")
     return {
         "ratio": statistics.median(ratios),
         "ratio_low": min(ratios),
@@ -147,7 +145,7 @@ def bound(config: Any, examples: Sequence[Any], *, all_logits: bool) -> float:
     head = config.hidden_size * config.vocab_size
 
     def attention(tokens: int, before: int) -> float:
-        """Multiply-adds of ``tokens`` that see ``before`` earlier ones and, on average, half of themselves."""
+        """Multiply-adds of ``tokens`` that see ``before`` earlier ones and half of themselves."""
         return 2 * config.num_hidden_layers * config.hidden_size * tokens * (before + tokens / 2)
 
     padded = sum(

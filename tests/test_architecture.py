@@ -45,7 +45,19 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
 # What joins the islands: the loop, the embedded carrier, and what prepares and measures a run. In order:
 # each may import those named before it, so the loop does not know its carriers. Only cli knows the report.
 MEETING = set(MAP) - {"report"}
-JOINERS = ["rounds", "in_process", "prepare", "measure", "experiment", "demo"]
+JOINERS = [
+    "rounds",
+    "in_process",
+    "prepare",
+    "measure",
+    "manifest",
+    "work_plan",
+    "experiment",
+    "extract",
+    "init",
+    "demo",
+    "report_examples",
+]
 for number, joiner in enumerate(JOINERS):
     MAP[joiner] = (MEETING | set(JOINERS[:number]), {"numpy"})
 MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr"})

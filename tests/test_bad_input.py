@@ -540,6 +540,22 @@ def test_run_onto_a_full_disk_leaves_whole_files_and_resumes(
     assert (bigger / file).read_bytes() == (tiny_run / file).read_bytes()
 
 
+def test_an_adapter_is_saved_whole_or_not_at_all(tiny_study, tiny_run, tmp_path, refused, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    shutil.rmtree(run / "adapters")
+    really = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        really(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    argv = ["run", tiny_study / "study.toml", "--out", run, "--resume"]
+    refused(argv, "adapter_model.safetensors", "full")
+    assert list((run / "adapters" / "fed_medlora").iterdir()) == []
+
+
 def test_a_disk_that_fills_up_while_writing(many_notes, tmp_path, refused, monkeypatch, unchanged):
     """The same without root: the system refuses the second file."""
     calls = []

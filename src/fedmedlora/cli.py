@@ -50,7 +50,8 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser(
         prog="fedmedlora",
-        description="Hospitals train one clinical language model together: LoRA adapters travel, notes do not.",
+        description="Hospitals train one clinical language model together: LoRA adapters travel, "
+        "notes do not.",
     )
     top.add_argument("--version", action="version", version=f"fedmedlora {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedmedlora.corpora.jsonl import write_notes
+from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.synthetic import HOSPITALS, hospital, synthesize
 from fedmedlora.run_folder import write_file
 
@@ -60,7 +61,8 @@ def write_demo(folder: Path) -> Path:
     """Write the demo's notes and ``study.toml`` into ``folder``; returns the study file."""
     notes_folder = folder / "notes"
     notes_folder.mkdir(parents=True, exist_ok=True)
-    tables, validation = [], []
+    tables: list[str] = []
+    validation: list[Note] = []
     for name in HOSPITALS:
         kind = hospital(name).kind
         if kind == "site":

@@ -12,15 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fedmedlora import __version__
 from fedmedlora.aggregation.rule import Rule, load_rule
 from fedmedlora.corpora.jsonl import annotates_json, write_notes
-from fedmedlora.corpora.note import Note
-from fedmedlora.corpora.sentences import SEGMENTATION_VERSION, sentences
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.in_process import InProcess, LocalSite
+from fedmedlora.manifest import manifest, plain_name, prompts
 from fedmedlora.measure import Form, Predictions, predict, scores
 from fedmedlora.model.load import BaseModel, load_base_model
 from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter
@@ -30,9 +27,8 @@ from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import run_rounds
 from fedmedlora.run_folder import MethodFolder, UpdateCache, open_run, read_json, write_json
 from fedmedlora.study import Study
-from fedmedlora.tasks.prompts import all_modifier_labels, entity_labels, instruction
-from fedmedlora.training.schedule import steps_per_round
 from fedmedlora.training.site import LocalTraining, validation_loss
+from fedmedlora.work_plan import ner_cost, reading_cost, training_cost, validation_cost
 
 LABELS = {
     "zero_shot": "Zero-shot",
@@ -197,12 +193,14 @@ def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any
         # "everybody" is no site: a site of that name keeps its updates elsewhere.
         cache=UpdateCache(run.folder / "site-updates" / ("all" if method.name == "centralized" else "site")),
         progress=run.progress,
-        cost=lambda site: _training_cost(site, settings),
+        cost=lambda site: training_cost(site, settings),
     )
     examples = run.prepared.validation
 
     def loss_on_validation(adapter: Adapter) -> float:
-        with run.progress.stage("validation loss of a site's adapter", _validation_cost(run)):
+        with run.progress.stage(
+            "validation loss of a site's adapter", validation_cost(run.prepared.validation)
+        ):
             return validation_loss(run.base, run.model, adapter, examples, settings)
 
     def watch(round_num: int, adapter: Adapter) -> dict[str, Any] | None:
@@ -214,7 +212,7 @@ def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any
         notes = run.prepared.validation_notes
         if form.use_ner and notes:
             label = f"round {round_num}: entities in the validation notes"
-            with run.progress.stage(label, _ner_cost(notes)) as advance:
+            with run.progress.stage(label, ner_cost(notes)) as advance:
                 predictions = predict(run.base, run.model, notes, form, advance)
             entities = scores(notes, predictions, form, num_resamples=0, seed=0)["entities"]
             found["ner_strict_f1"] = entities["strict"]["f1"]
@@ -250,7 +248,7 @@ def _evaluate(
     began = time.perf_counter()
     write_adapter(run.model, adapter)
     label = f"{method.label}: reads {cohort.name}{how}"
-    with run.progress.stage(label, _reading_cost(cohort.notes, form)) as advance:
+    with run.progress.stage(label, reading_cost(cohort.notes, form)) as advance:
         predictions = predict(run.base, run.model, cohort.notes, form, advance)
     seconds = time.perf_counter() - began
     _write_predictions(run, method, cohort, decoding, predictions)
@@ -311,75 +309,6 @@ def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
     )
 
 
-def manifest(
-    base: BaseModel,
-    *,
-    schema_name: str,
-    annotates: dict[str, list[str]],
-    prompts: dict[str, str],
-    tasks: dict[str, Any],
-    adapter: dict[str, Any],
-    loss: str,
-) -> dict[str, Any]:
-    """What lies beside a saved adapter: everything that its meaning depends on."""
-    name = Path(base.name).name if Path(base.name).is_dir() else base.name
-    return {
-        "fedmedlora": __version__,
-        "base_model": {"name": name, "hash": base.hash},
-        "adapter": adapter,
-        "schema": schema_name,
-        "annotates": annotates,
-        "tasks": tasks,
-        "prompts": prompts,
-        "output_form": "markup",
-        "loss": loss,
-        # After the decision loss alone, nothing but our decoder can read the adapter.
-        "readable_by_generate": loss != "decision",
-        "segmentation_version": SEGMENTATION_VERSION,
-    }
-
-
-def prompts(schema: Any, asked: Any, prompt_set: str, scope: str) -> dict[str, str]:
-    """The instructions, word for word, for the union of what the sites annotate."""
-    found = {}
-    if entity_labels(schema, asked):
-        found["ner"] = instruction("ner", schema, asked, prompt_set=prompt_set, scope=scope)
-    if all_modifier_labels(schema, asked):
-        found["modifiers"] = instruction("modifiers", schema, asked, prompt_set=prompt_set, scope=scope)
-    return found
-
-
-# --- what a piece of work costs, in tokens through the model forward; only ratios matter ----------------
-
-
-def _training_cost(site: LocalSite, settings: LocalTraining) -> float:
-    steps = steps_per_round(
-        len(site.examples),
-        examples_per_step=settings.examples_per_step,
-        steps_per_round=settings.steps,
-        passes_per_round=settings.passes,
-    )
-    mean = sum(len(e) for e in site.examples) / len(site.examples)
-    prefixes = sum(len(prefix) for prefix in {e.prefix for e in site.examples})
-    return 3.0 * steps * (settings.examples_per_step * mean + prefixes)
-
-
-def _validation_cost(run: Experiment) -> float:
-    return float(sum(len(e) for e in run.prepared.validation))
-
-
-def _ner_cost(notes: Sequence[Note]) -> float:
-    return 1.0 * sum(len(note.text) for note in notes)  # some 0.3 tokens a character, read and written
-
-
-def _reading_cost(notes: Sequence[Note], form: Form) -> float:
-    cost = _ner_cost(notes)
-    if form.use_modifiers:
-        per_note = [len(n.entities) * len(n.text) / max(1, len(sentences(n.text))) for n in notes]
-        cost += 1.5 * sum(per_note)
-    return cost * (1.0 if form.decoding == "constrained" else 2.5)
-
-
 def _planned_cost(run: Experiment, methods: Sequence[Method]) -> float:
     settings = run.local_training()
     total = 0.0
@@ -392,16 +321,16 @@ def _planned_cost(run: Experiment, methods: Sequence[Method]) -> float:
                 continue
             for site in method.sites:
                 if round_num > 1 or site.name not in shared:
-                    total += _training_cost(site, settings)
+                    total += training_cost(site, settings)
                 if method.rule and method.rule.needs_validation:
-                    total += _validation_cost(run)
+                    total += validation_cost(run.prepared.validation)
             if watched:
-                total += _validation_cost(run) + _ner_cost(run.prepared.validation_notes)
+                total += validation_cost(run.prepared.validation) + ner_cost(run.prepared.validation_notes)
         shared |= {site.name for site in method.sites}
         for decoding in _decodings(run.study, method):
             for cohort in run.prepared.cohorts:
                 if not (store.folder / f"{cohort.name}-{decoding}.json").exists():
-                    total += _reading_cost(cohort.notes, run.form(decoding))
+                    total += reading_cost(cohort.notes, run.form(decoding))
     return total
 
 
@@ -416,18 +345,16 @@ def _results(run: Experiment, methods: list[dict[str, Any]], command: Sequence[s
         "environment": {
             "fedmedlora": __version__,
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            "torch": version("torch"),
             "transformers": version("transformers"),
             "peft": version("peft"),
             "platform": f"{platform.system()} {platform.machine()}",
             "num_cores": os.cpu_count() or 1,
-            "device": str(run.base.device)
-            if run.base.device.type == "cpu"
-            else torch.cuda.get_device_name(run.base.device),
+            "device": run.base.device_name(),
             "seed": run.study.seed,
         },
         "model": {
-            "name": Path(run.base.name).name if Path(run.base.name).is_dir() else run.base.name,
+            "name": plain_name(run.base),
             "hash": run.base.hash,
             "num_parameters": run.base.num_parameters,
             "adapter_parameters": run.start.num_parameters,

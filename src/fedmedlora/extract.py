@@ -9,7 +9,7 @@ from typing import Any
 from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.schema import CLINICAL, Schema
 from fedmedlora.corpora.sentences import SEGMENTATION_VERSION
-from fedmedlora.experiment import prompts
+from fedmedlora.manifest import prompts
 from fedmedlora.measure import Form, predict
 from fedmedlora.model.load import BaseModel, load_base_model
 from fedmedlora.model.lora import attach_lora, write_adapter

@@ -52,9 +52,7 @@ def write_first_study(folders: list[Path], out: Path) -> tuple[Inspection, tuple
     found = inspect(folders)
     sites = [folder.site for folder in found.folders]
     study = _STUDY.format(num=len(sites)) + "".join(_SITE.format(site=site) for site in sites)
-    write_together(
-        {out / "mapping.toml": mapping_toml(found).encode(), out / "study.toml": study.encode()}
-    )
+    write_together({out / "mapping.toml": mapping_toml(found).encode(), out / "study.toml": study.encode()})
     commands = []
     for folder in found.folders:
         # Under a folder of their own, so that nothing is written into a user's own folder of that name.

@@ -184,7 +184,7 @@ def _modifiers(
 
     ``keep_entities``: they are given, so a sentence that one of them spans may be joined with the next.
     """
-    examples = []
+    examples: list[Example] = []
     for note in notes:
         keep = [(e.start, e.end) for e in entities[note.id]] if keep_entities else []
         examples += modifiers.examples(

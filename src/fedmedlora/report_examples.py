@@ -42,17 +42,20 @@ def report_examples(study: Study, results: dict[str, Any], folder: Path) -> list
 
 
 def _sentences(notes: list[tuple[Note, Note]]) -> list[dict[str, Any]]:
-    """The sentences with most gold entities, one per note."""
+    """The sentences with most gold entities, at most one per note."""
     best = []
     for gold, predicted in notes:
-        choices = []
-        for start, end in sentences(gold.text):
-            inside = [_spans(note.entities, start, end) for note in (gold, predicted)]
-            choices.append((len(inside[0]), gold.text[start:end], *inside))
-        if choices:
-            best.append(max(choices, key=lambda choice: choice[0]))
-    best.sort(key=lambda choice: -choice[0])
-    return [{"text": text, "gold": g, "predicted": p} for _, text, g, p in best[:NUM_PER_COHORT]]
+        cuts = sentences(gold.text)
+        if cuts:
+            start, end = max(cuts, key=lambda cut: len(_spans(gold.entities, *cut)))
+            best.append(
+                {
+                    "text": gold.text[start:end],
+                    "gold": _spans(gold.entities, start, end),
+                    "predicted": _spans(predicted.entities, start, end),
+                }
+            )
+    return sorted(best, key=lambda sentence: -len(sentence["gold"]))[:NUM_PER_COHORT]
 
 
 def _spans(entities: tuple[Entity, ...], start: int, end: int) -> list[tuple[str, int, int]]:

@@ -47,9 +47,10 @@ def open_run(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None
     it differs, naming in what.
     """
     record = {"format": FORMAT, "version": VERSION, **identity}
-    known = read_json(folder / "run.json")
+    is_file = folder.exists() and not folder.is_dir()
+    known = None if is_file else read_json(folder / "run.json")
     if known is None:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if is_file or (folder.exists() and any(folder.iterdir())):
             raise ValueError(
                 f"{folder}: holds something that is not a run; name a new or an empty folder with --out"
             )

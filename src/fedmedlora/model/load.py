@@ -32,6 +32,10 @@ class BaseModel:
     device: torch.device
     num_parameters: int
 
+    def device_name(self) -> str:
+        """``"cpu"``, or the name of the GPU."""
+        return "cpu" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
+
 
 def load_base_model(
     name: str, *, precision: str = "auto", quantization: str = "none", revision: str = ""
@@ -46,7 +50,7 @@ def load_base_model(
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # a study has bars of its own
+    disable_progress_bar()  # a study has bars of its own
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "auto":
         precision = "bfloat16" if device.type == "cuda" else "float32"

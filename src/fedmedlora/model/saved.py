@@ -89,8 +89,8 @@ def refuse_mismatch(manifest: dict[str, Any], base: BaseModel, **expected: Any) 
     made_for = manifest["base_model"]
     if made_for["hash"] != base.hash:
         raise ValueError(
-            f"the adapter was trained over base model {made_for['name']!r} (sha256 {made_for['hash'][:12]}...), "
-            f"the one given is {base.name!r} (sha256 {base.hash[:12]}...); give the same base model (--model)"
+            f"the adapter was trained over base model {made_for['name']!r} "
+            f"(sha256 {made_for['hash'][:12]}...), the one given is {base.name!r} (sha256 {base.hash[:12]}...); give the same base model (--model)"
         )
     for key, value in expected.items():
         if manifest[key] != value:
@@ -111,6 +111,8 @@ def _write(path: Path, content: bytes) -> None:
     try:
         part.write_bytes(content)
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:  # a full disk: the system names no file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise

@@ -28,7 +28,8 @@ def notes_page(
 ) -> str:
     """One page of ``(id, text, entities, links)``; a link is (entity text, modifier type, modifier text)."""
     parts = [
-        f"<section><h2>{escape(note_id)}</h2><pre>{_marked(text, entities).source}</pre>{_links(links)}</section>"
+        f"<section><h2>{escape(note_id)}</h2>"
+        f"<pre>{_marked(text, entities).source}</pre>{_links(links)}</section>"
         for note_id, text, entities, links in notes
     ]
     return (

@@ -210,7 +210,8 @@ def _gradient_checkpointing(model: Any, on: bool) -> None:
     if not layers:
         raise ValueError(
             f"gradient_checkpointing: the layers of {type(model.get_base_model()).__name__} cannot keep a "
-            "shared prompt under it in this version of transformers; set training.gradient_checkpointing = false"
+            "shared prompt under it in this version of transformers; "
+            "set training.gradient_checkpointing = false"
         )
     for layer in layers:
         layer.gradient_checkpointing = on

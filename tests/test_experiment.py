@@ -1,0 +1,478 @@
+"""Whole studies on two tiny synthetic sites with a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fedmedlora import in_process
+from fedmedlora import experiment as experiment_module
+from fedmedlora.corpora.jsonl import read_notes, write_notes
+from fedmedlora.corpora.synthetic import synthesize
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.experiment import run_study
+from fedmedlora.model.saved import read_manifest, read_saved_adapter
+from fedmedlora.report.results import validate
+from fedmedlora.study import parse_study
+from fedmedlora.tasks.training_set import sample_notes
+
+SITES = ("lakeside", "northgate")
+METHODS = ["zero_shot", "single_site", "centralized", "fed_medlora", "fed_medlora_plus"]
+
+STUDY = """\
+name = "tiny"
+seed = 3
+methods = {methods}
+[model]
+name = "{model}"
+precision = "float32"
+[adapter]
+rank = 2
+alpha = 4.0
+dropout = 0.2
+[tasks]
+prompts = "short"
+max_tokens = 2000
+modifiers = {modifiers}
+[training]
+rounds = {rounds}
+steps_per_round = 2
+examples_per_step = 2
+micro_batch = 2
+learning_rate = 1e-2
+warmup_steps = 1
+max_train_examples = 6
+[validation]
+notes = ["validation.jsonl"]
+max_sentences = 3
+[evaluation]
+bootstrap = 20
+zero_shot_free = {free}
+every_round = {every_round}
+"""
+
+
+def short_note(name: str, number: int, part: str, num_sentences: int):
+    """A synthetic note's first sentences, with what is annotated in them."""
+    from fedmedlora.corpora.sentences import sentences
+
+    note = synthesize(name, number + 1, 5, part)[number]
+    text = note.text[: sentences(note.text)[num_sentences - 1][1]]
+    entities = tuple(e for e in note.entities if e.end <= len(text))
+    modifiers = tuple(m for m in note.modifiers if m.end <= len(text))
+    kept = {e.id for e in (*entities, *modifiers)}
+    links = tuple(k for k in note.links if {k.entity, k.modifier} <= kept)
+    return replace(note, text=text, entities=entities, modifiers=modifiers, links=links)
+
+
+def write(path: Path, notes) -> None:
+    write_notes(path, notes, header={"name": path.stem, "schema": "clinical", "synthetic": True})
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory, save_model, tokenizer_of) -> Path:
+    """A folder with a model and notes of two sites and an external cohort."""
+    from fedmedlora.corpora.schema import CLINICAL
+    from fedmedlora.tasks.prompts import instruction
+
+    root = tmp_path_factory.mktemp("material")
+    lines = []
+    for name in (*SITES, "stonebridge"):
+        train = [short_note(name, i, "train", 5) for i in range(2)]
+        test = [short_note(name, 0, "test", 3)]
+        write(root / f"{name}.train.jsonl", train)
+        write(root / f"{name}.test.jsonl", test)
+        lines += [n.text for n in train]
+        lines.append(instruction("ner", CLINICAL, train[0].annotates, prompt_set="short", scope="entity"))
+        lines.append(instruction("modifiers", CLINICAL, train[0].annotates, prompt_set="short", scope="entity"))
+    write(root / "validation.jsonl", [short_note(SITES[0], 0, "validation", 3)])
+    save_model(root / "model", tokenizer=tokenizer_of(lines, 1000), std=0.05)
+    return root
+
+
+def make_study(
+    material: Path, folder: Path, *, methods=METHODS, sites=SITES, rounds=2, modifiers=True, free=False,
+    every_round=True, cohorts=("stonebridge",), evaluate=True,
+):  # fmt: skip
+    """The study in ``folder``, over the files in ``material``."""
+    if folder != material:
+        shutil.copytree(material, folder, dirs_exist_ok=True)
+    true = {True: "true", False: "false"}
+    text = STUDY.format(
+        methods=json.dumps(list(methods)),
+        model="model",
+        modifiers=true[modifiers],
+        rounds=rounds,
+        free=true[free],
+        every_round=true[every_round],
+    )
+    for name in sites:
+        text += f'[[sites]]\nname = "{name}"\ntrain = "{name}.train.jsonl"\n'
+        text += f'test = "{name}.test.jsonl"\n' if evaluate else ""
+    for name in cohorts:
+        text += f'[[cohorts]]\nname = "{name}"\nkind = "external"\ntest = "{name}.test.jsonl"\n'
+    return parse_study(text, folder=folder)[0]  # what has no effect here is not the matter
+
+
+def without_time(value):
+    """Results without what a clock, a memory counter or a command line put there."""
+    changing = {"seconds", "aggregate_seconds", "created_utc", "peak_memory_bytes", "command"}
+    if isinstance(value, dict):
+        return {k: without_time(v) for k, v in value.items() if k not in changing}
+    return [without_time(v) for v in value] if isinstance(value, list) else value
+
+
+def adapters(out: Path) -> dict[str, str]:
+    return {p.name: read_saved_adapter(p).hash() for p in sorted((out / "adapters").iterdir())}
+
+
+class Interrupting:
+    """Presses Ctrl-C when a stage begins (or has begun) for the ``at``-th time."""
+
+    def __init__(self, at: int = -1, *, inside: bool = False) -> None:
+        self.at, self.inside = at, inside
+        self.labels: list[str] = []
+        self.planned: list[float] = []
+        self.spent = 0.0
+
+    def plan(self, cost: float) -> None:
+        self.planned.append(cost)
+
+    @contextmanager
+    def stage(self, label: str, cost: float):
+        self.labels.append(label)
+        now = len(self.labels) - 1 == self.at
+        if now and not self.inside:
+            raise KeyboardInterrupt
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            if now:
+                raise KeyboardInterrupt
+
+        yield advance
+        self.spent += cost
+
+
+@pytest.fixture(scope="module")
+def whole(material, tmp_path_factory):
+    """The study with every method, run without a stop: (study, folder, results, progress)."""
+    root = tmp_path_factory.mktemp("whole")
+    study = make_study(material, root / "study", free=True)
+    progress = Interrupting()
+    results = run_study(study, root / "out", progress=progress, command=["fedmedlora", "run"])
+    return study, root / "out", results, progress
+
+
+def test_results_follow_their_schema(whole):
+    study, _, results, _ = whole
+    validate(json.loads(json.dumps(results)))
+    assert [m["name"] for m in results["methods"]] == [
+        "zero_shot", "single_site:lakeside", "single_site:northgate", "centralized", "fed_medlora",
+        "fed_medlora_plus",
+    ]  # fmt: skip
+    assert results["study"] == study.to_dict()
+    assert results["command"] == ["fedmedlora", "run"]
+    zero_shot = results["methods"][0]
+    assert zero_shot["adapter"] is None
+    assert zero_shot["rounds"] == []
+    assert [(e["cohort"], e["decoding"]) for e in zero_shot["evaluations"]] == [
+        (cohort, decoding)
+        for decoding in ("constrained", "free")
+        for cohort in ("lakeside", "northgate", "stonebridge")
+    ]
+    for method in results["methods"][1:]:
+        assert [r["round_num"] for r in method["rounds"]] == [1, 2]
+        assert len(method["evaluations"]) == 3
+        assert all(r["validation"]["loss"] > 0 for r in method["rounds"])
+    assert [c["kind"] for c in results["cohorts"]] == ["site", "site", "external"]
+    assert all(c["num_train_examples"] == 6 for c in results["cohorts"][:2])
+
+
+def test_weights_and_losses_are_shown(whole):
+    by_name = {m["name"]: m for m in whole[2]["methods"]}
+    for one in by_name["fed_medlora_plus"]["rounds"]:
+        assert sorted(one["weights"]) == sorted(SITES)
+        assert all(s["validation_loss"] > 0 for s in one["sites"])
+    for one in by_name["fed_medlora"]["rounds"]:
+        sizes = {s["site"]: s["num_target_tokens"] for s in one["sites"]}
+        assert one["weights"] == {k: pytest.approx(n / sum(sizes.values())) for k, n in sizes.items()}
+        assert all(s["validation_loss"] is None for s in one["sites"])
+        assert all(s["upload_bytes"] > 4 * whole[2]["model"]["adapter_parameters"] for s in one["sites"])
+
+
+def test_files_of_every_round_and_every_method(whole):
+    _, out, results, _ = whole
+    for method in results["methods"][1:]:
+        folder = out / "methods" / method["name"].replace(":", "-")
+        for round_num in (1, 2):
+            record = json.loads((folder / f"round-00{round_num}.json").read_text())
+            saved = Adapter.from_bytes((folder / f"round-00{round_num}.safetensors").read_bytes())
+            assert record["adapter_hash"] == saved.hash()
+        # What is saved for use is what the last round left.
+        assert read_saved_adapter(out / method["adapter"]) == saved
+        assert read_manifest(out / method["adapter"])["base_model"]["hash"] == results["model"]["hash"]
+    assert not (out / "site-updates").exists()
+    assert len(set(adapters(out).values())) == 5, "no two methods give the same adapter"
+
+
+def test_predictions_hold_no_text(whole, material):
+    _, out, _, _ = whole
+    files = sorted((out / "predictions").rglob("*.jsonl"))
+    # 5 trained methods and zero-shot, 3 cohorts, end to end and given gold; zero-shot free as well.
+    assert len(files) == 6 * 3 * 2 + 3 * 2
+    for file in files:
+        cohort = file.name.split(".")[0]
+        gold = read_notes(material / f"{cohort}.test.jsonl").notes
+        found = read_notes(file).notes
+        assert [n.id for n in found] == [n.id for n in gold]
+        assert all(n.text == n.group == "" and not n.meta for n in found)
+        raw = file.read_text(encoding="utf-8")
+        for note in gold:
+            assert '"text"' not in raw
+            assert not any(word in raw for word in note.text.split() if len(word) > 9)
+    # Nor does any other file of the run hold a sentence.
+    sentence = gold[0].text[:25]
+    for file in out.rglob("*"):
+        if file.is_file():
+            assert sentence.encode() not in file.read_bytes(), file.name
+
+
+def test_round_one_is_trained_once_for_both_rules(whole):
+    labels = whole[3].labels
+    for site in SITES:
+        # single-site, fed_medlora and fed_medlora_plus begin alike: one training; their second rounds differ.
+        assert labels.count(f"round 1/2: {site} trains") == 1
+        assert labels.count(f"round 2/2: {site} trains") == 3
+    assert labels.count("round 1/2: everybody trains") == 1
+
+
+def test_the_plan_is_what_is_spent(whole):
+    assert whole[3].spent == pytest.approx(whole[3].planned[0], rel=0.35)
+
+
+def test_a_finished_run_is_only_read_again(whole, tmp_path):
+    study, out, results, _ = whole
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    progress = Interrupting()
+    again = run_study(study, copy, resume=True, progress=progress)
+    assert progress.labels == []
+    assert progress.planned == [0.0]
+    assert without_time(again) == without_time(results)
+    assert adapters(copy) == adapters(out)
+
+
+@pytest.fixture(scope="module")
+def plain(material, tmp_path_factory):
+    """A smaller study (entities alone), run without a stop: (study, folder, results, stage labels)."""
+    root = tmp_path_factory.mktemp("plain")
+    study = make_study(
+        material, root / "study", methods=["fed_medlora", "fed_medlora_plus"], modifiers=False, cohorts=()
+    )
+    progress = Interrupting()
+    results = run_study(study, root / "out", progress=progress)
+    return study, root / "out", results, progress.labels
+
+
+def test_resume_from_every_point_gives_the_same_run(plain, tmp_path):
+    """Ctrl-C at the beginning and in the middle of each stage, one after the other, until it is done."""
+    study, out, results, labels = plain
+    stopped = tmp_path / "out"
+    num_stops = 0
+    for inside in (True, False):
+        shutil.rmtree(stopped, ignore_errors=True)
+        for _ in range(3 * len(labels)):
+            # Stage 0 is always the piece of work at hand; let one more stage finish at every start.
+            progress = Interrupting(at=1 if inside else 2, inside=inside)
+            try:
+                resumed = run_study(study, stopped, resume=True, progress=progress)
+                break
+            except KeyboardInterrupt:
+                num_stops += 1
+        else:
+            raise AssertionError("the run does not get ahead")
+        assert without_time(resumed) == without_time(results)
+        assert adapters(stopped) == adapters(out)
+    assert num_stops > 12
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+def test_resume_after_a_kill_between_files(plain, tmp_path, monkeypatch, stop_at):
+    """Killed while a file is written: what is whole stays, what is not is done again."""
+    study, out, results, _ = plain
+    written = []
+    real = in_process.UpdateCache.save
+
+    def save(self, update, numbers):
+        written.append(update.site)
+        if len(written) == stop_at:
+            raise KeyboardInterrupt
+        real(self, update, numbers)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(in_process.UpdateCache, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(study, tmp_path / "out")
+    resumed = run_study(study, tmp_path / "out", resume=True)
+    assert without_time(resumed) == without_time(results)
+    assert adapters(tmp_path / "out") == adapters(out)
+
+
+def test_broken_on_purpose_dropout_left_on_is_seen(plain, tmp_path, monkeypatch):
+    """A model that is not set to reading before a resumed evaluation gives other numbers."""
+    study, out, results, _ = plain
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    for file in copy.glob("methods/*/*-constrained.json"):
+        file.unlink()
+    assert without_time(run_study(study, copy, resume=True)) == without_time(results)
+
+
+def test_another_study_or_other_notes_are_refused(plain, tmp_path):
+    study, out, _, _ = plain
+    with pytest.raises(ValueError, match="holds a run already"):
+        run_study(study, out)
+    with pytest.raises(ValueError, match="differs in study_hash"):
+        run_study(replace(study, seed=4), out, resume=True)
+    folder = tmp_path / "study"
+    shutil.copytree(study.folder, folder)
+    notes = read_notes(folder / "lakeside.train.jsonl").notes
+    write(folder / "lakeside.train.jsonl", notes[:1])
+    with pytest.raises(ValueError, match="differs in files"):
+        run_study(replace(study, folder=folder), out, resume=True)
+
+
+def test_another_base_model_is_refused(plain, tmp_path, save_model):
+    study, out, _, _ = plain
+    folder = tmp_path / "study"
+    shutil.copytree(study.folder, folder)
+    from fedmedlora.model.load import load_base_model
+
+    tokenizer = load_base_model(str(folder / "model")).encoder.tokenizer
+    save_model(folder / "model", seed=1, tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="differs in base_model"):
+        run_study(replace(study, folder=folder), out, resume=True)
+
+
+def test_a_federation_of_one_site_is_single_site_training(material, tmp_path):
+    hashes = set()
+    for method in ("single_site", "fed_medlora", "fed_medlora_plus"):
+        study = make_study(
+            material, tmp_path / method, methods=[method], sites=SITES[:1], modifiers=False, cohorts=(),
+            evaluate=False, every_round=False,
+        )  # fmt: skip
+        run_study(study, tmp_path / method / "out")
+        hashes |= set(adapters(tmp_path / method / "out").values())
+    assert len(hashes) == 1
+
+
+def test_a_site_named_like_the_centralized_pool(material, tmp_path):
+    """"everybody" trains on its own notes; the pool of everybody's notes is another matter."""
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    for part in ("train", "test"):
+        shutil.copy(folder / f"lakeside.{part}.jsonl", folder / f"everybody.{part}.jsonl")
+    study = make_study(
+        folder, folder, methods=["single_site", "centralized"], sites=("everybody", "northgate"), rounds=1,
+        modifiers=False, cohorts=(), evaluate=False, every_round=False,
+    )  # fmt: skip
+    run_study(study, tmp_path / "out")
+    found = adapters(tmp_path / "out")
+    assert found["centralized"] != found["single_site-everybody"]
+
+
+def test_a_site_without_any_entity_trains(material, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    notes = read_notes(folder / "northgate.train.jsonl").notes
+    write(folder / "northgate.train.jsonl", [replace(n, entities=(), modifiers=(), links=()) for n in notes])
+    study = make_study(folder, folder, methods=["fed_medlora"], rounds=1, evaluate=False, every_round=False)
+    results = run_study(study, tmp_path / "out")
+    validate(json.loads(json.dumps(results)))
+    sites = results["methods"][0]["rounds"][0]["sites"]
+    assert [s["num_examples"] for s in sites] == [4, 4]
+    assert all(0 < w < 1 for w in results["methods"][0]["rounds"][0]["weights"].values())
+
+
+def test_a_site_that_annotates_nothing_is_refused(material, tmp_path):
+    from fedmedlora.corpora.note import Annotates
+
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    nothing = Annotates(frozenset(), frozenset())
+    notes = read_notes(folder / "northgate.train.jsonl").notes
+    write(
+        folder / "northgate.train.jsonl",
+        [replace(n, entities=(), modifiers=(), links=(), annotates=nothing) for n in notes],
+    )
+    with pytest.raises(ValueError, match=r"site 'northgate': .* gives no example to train on \(2 notes\)"):
+        run_study(make_study(folder, folder), tmp_path / "out")
+    assert not (tmp_path / "out").exists(), "nothing half-written"
+
+
+@pytest.mark.parametrize("other", ["lakeside.train", "northgate.test", "stonebridge.test"])
+def test_validation_notes_must_be_of_neither_training_nor_test(material, tmp_path, other):
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    taken = read_notes(folder / f"{other}.jsonl").notes[0]
+    # Wrapped anew and under another id, it is still the same note.
+    text = taken.text.replace(" ", "\n")
+    write(folder / "validation.jsonl", [replace(taken, id="mine", text=text)])
+    what = "training" if other.endswith("train") else "test"
+    message = f"note 'mine' is also among the {what} notes of {other.split('.')[0]}"
+    with pytest.raises(ValueError, match=message) as caught:
+        run_study(make_study(folder, folder), tmp_path / "out")
+    assert taken.text[:20] not in str(caught.value)
+
+
+def test_notes_without_text_are_no_overlap_and_ids_may_repeat_between_validation_files(material, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    validation = read_notes(folder / "validation.jsonl").notes
+    second = short_note(SITES[1], 1, "validation", 3)
+    empty = replace(second, id="empty", text="", entities=(), modifiers=(), links=())
+    write(folder / "second.jsonl", [replace(second, id=validation[0].id), empty])
+    train = read_notes(folder / "lakeside.train.jsonl").notes
+    write(folder / "lakeside.train.jsonl", [*train, empty])
+    study = make_study(folder, folder, methods=["fed_medlora"], rounds=1, modifiers=False, evaluate=False)
+    study = replace(
+        study, validation=replace(study.validation, notes=("validation.jsonl", "second.jsonl"), max_sentences=0)
+    )
+    results = run_study(study, tmp_path / "out")
+    assert results["methods"][0]["rounds"][0]["validation"]["ner_strict_f1"] is not None
+
+
+def test_validation_notes_that_give_no_example_are_told_before_training(material, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    note = read_notes(folder / "validation.jsonl").notes[0]
+    write(folder / "validation.jsonl", [replace(note, text="", entities=(), modifiers=(), links=())])
+    study = make_study(folder, folder, methods=["fed_medlora_plus"], modifiers=False)
+    progress = Interrupting()
+    with pytest.raises(ValueError, match="no validation example"):
+        run_study(study, tmp_path / "out", progress=progress)
+    assert progress.labels == []
+
+
+def test_a_sample_of_test_notes_is_whole_notes(material):
+    notes = read_notes(material / "lakeside.train.jsonl").notes
+    assert sample_notes(notes, max_sentences=1, seed=0, name="x") in [(n,) for n in notes]
+
+
+def test_the_revision_of_the_study_reaches_the_loader(material, tmp_path, monkeypatch):
+    asked = {}
+
+    def load(name, **settings):
+        asked.update(settings)
+        raise ValueError("stop here")
+
+    monkeypatch.setattr(experiment_module, "load_base_model", load)
+    study = make_study(material, tmp_path / "study")
+    with pytest.raises(ValueError, match="stop here"):
+        run_study(replace(study, model=replace(study.model, revision="v2")), tmp_path / "out")
+    assert asked == {"precision": "float32", "quantization": "none", "revision": "v2"}
