@@ -1,5 +1,7 @@
 """Bad input, from the outside: exit code 2, one message that helps, nothing half-written, no note text."""
 
+# Longer than 400 lines: every bad input that a command meets, under the same two fixtures.
+
 from __future__ import annotations
 
 import errno
@@ -425,6 +427,32 @@ def test_brat_needs_a_folder_to_write(adapter, tiny_study, tmp_path, refused, ma
     refused(argv, "--out")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("in.pdf", b"%PDF", ("in.pdf", ".jsonl", ".txt")),
+        ("in.txt", "{mark} \u00e9".encode("latin-1"), ("in.txt", "byte", "UTF-8")),
+        ("in.zip", b"PK no zip {mark}", ("in.zip", "damaged")),
+        ("in.jsonl", b"{mark}", ("in.jsonl:1", "JSON")),
+    ],
+)
+def test_what_cannot_be_read(name, content, words, adapter, tiny_study, tmp_path, refused, marked, unchanged):
+    argv = extracting(adapter, tiny_study / "model", tmp_path, marked, "--out", tmp_path / "o.jsonl")
+    (tmp_path / name).write_bytes(content.replace(b"{mark}", marked.encode()))
+    argv[1] = tmp_path / name
+    unchanged()
+    refused(argv, *words)
+
+
+def test_predictions_without_text_cannot_be_read(adapter, tiny_study, tmp_path, refused, marked, unchanged):
+    argv = extracting(adapter, tiny_study / "model", tmp_path, marked)
+    record = {"id": "a", "entities": [{"id": "T1", "type": "problem", "span": [[0, 5]]}]}
+    argv[1] = tmp_path / "p.jsonl"
+    argv[1].write_text(f"{json.dumps(HEADER)}\n{json.dumps(record)}\n", encoding="utf-8")
+    unchanged()
+    refused(argv, "p.jsonl", "'a'", "no text")
+
+
 def test_two_inputs_with_one_name(adapter, tiny_study, tmp_path, refused, marked, unchanged):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "n.txt").write_text(marked, encoding="utf-8")
@@ -544,16 +572,14 @@ def test_an_adapter_is_saved_whole_or_not_at_all(tiny_study, tiny_run, tmp_path,
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     shutil.rmtree(run / "adapters")
-    really = Path.write_bytes
 
-    def full(path: Path, content: bytes) -> int:
-        really(path, content[: len(content) // 2])
+    def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     argv = ["run", tiny_study / "study.toml", "--out", run, "--resume"]
     refused(argv, "adapter_model.safetensors", "full")
-    assert list((run / "adapters" / "fed_medlora").iterdir()) == []
+    assert [p for p in (run / "adapters").rglob("*") if p.is_file()] == []
 
 
 def test_a_disk_that_fills_up_while_writing(many_notes, tmp_path, refused, monkeypatch, unchanged):
@@ -578,8 +604,10 @@ def test_stdout_on_a_full_disk():
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full on this machine")
     command = [sys.executable, "-m", "fedmedlora.cli", "corpora", "list", "--json"]
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    pipes = {"stderr": subprocess.PIPE, "text": True, "timeout": 60, "env": buffered}
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(command, stdout=full, **pipes)
     assert done.returncode == 2
     assert "full" in done.stderr
     assert "Traceback" not in done.stderr

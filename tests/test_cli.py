@@ -1,5 +1,7 @@
 """The command line as other programs use it: what is on stdout, what is on stderr, which exit code."""
 
+# Longer than 400 lines: one contract, command by command, over one tiny run.
+
 from __future__ import annotations
 
 import json
@@ -49,6 +51,7 @@ def program(*argv: object, **more) -> subprocess.Popen:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # Tiny models: threads would only wait for each other.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment.pop("PYTHONUNBUFFERED", None)  # a user's stdout is buffered, and is flushed at the end
     return subprocess.Popen(command, env=environment, **{**pipes, **more})
 
 
@@ -416,8 +419,9 @@ def test_no_file_of_a_run_but_the_report_holds_note_text(tiny_run, marked):
     for path in tiny_run.rglob("*"):
         if path.is_file() and path.name != "report.html":  # synthetic examples only, and the report says so
             assert marked.encode() not in path.read_bytes(), path.name
-    predicted = tiny_run / "predictions" / "fed_medlora"
-    for path in predicted.iterdir():
+    predicted = list((tiny_run / "predictions").rglob("*.jsonl"))
+    assert len(predicted) >= 8  # two methods, two sites, with gold entities and end to end
+    for path in predicted:
         lines = path.read_text(encoding="utf-8").splitlines()[1:]
         assert lines
         assert all("text" not in json.loads(line) for line in lines)
@@ -498,6 +502,7 @@ def test_extract_takes_jsonl_and_brat_and_drops_their_annotations(tiny_run, tiny
     write_notes(tmp_path / "j.jsonl", [note], header={"name": "x", "schema": "clinical"})
     (tmp_path / "brat").mkdir()
     (tmp_path / "brat" / "b.txt").write_text("Well.\n", encoding="utf-8")
+    (tmp_path / "brat" / "b.ann").write_text("T1\tTheirOwn 0 4\tWell\n", encoding="utf-8")  # plays no role
     inputs = [tmp_path / "j.jsonl", tmp_path / "brat"]
     code, _, _ = extract(capsys, tiny_run, tiny_study, *inputs, "--out", tmp_path / "found.jsonl")
     assert code == 0

@@ -152,9 +152,7 @@ def test_a_claim_does_not_get_into_the_record_of_a_rule_that_needs_none():
     rule = load_rule("fed_medlora_plus", {"gamma": 0.0, "tau": 1.0})
     carrier = Sites({"a": (1.0, 10), "b": (2.0, 10)})
     updates = [r.update for r in carrier.train(1, adapter(0.0, 8.0))]
-    trusted = [
-        replace(u, validation_loss=claim) for u, claim in zip(updates, (1.0, -1000.0), strict=True)
-    ]
+    trusted = [replace(u, validation_loss=claim) for u, claim in zip(updates, (1.0, -1000.0), strict=True)]
     assert rule.weights(trusted)["b"] > 0.99
 
 

@@ -24,7 +24,7 @@ def test_a_new_run_in_a_new_or_an_empty_folder(tmp_path):
 
 def test_a_folder_that_holds_a_run_needs_resume(tmp_path):
     open_run(tmp_path, IDENTITY, resume=False)
-    with pytest.raises(ValueError, match="holds a run already.*--resume"):
+    with pytest.raises(ValueError, match=r"holds a run already.*--resume"):
         open_run(tmp_path, IDENTITY, resume=False)
     open_run(tmp_path, IDENTITY, resume=True)
 

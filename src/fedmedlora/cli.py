@@ -18,6 +18,7 @@ from typing import Any
 
 from fedmedlora import __version__
 
+# Longer than 400 lines: one short function per command, and the parser that lists them all.
 # Heavy modules are imported where a command needs them, so that --help answers at once.
 
 
@@ -206,7 +207,7 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _extract(args: argparse.Namespace) -> None:
-    from fedmedlora.corpora.load import load_notes
+    from fedmedlora.corpora.load import load_texts
 
     if args.format == "brat" and args.out is None:
         raise ValueError("--format brat writes a folder; name it with --out")
@@ -214,7 +215,7 @@ def _extract(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.out}: is there and not empty; name a new folder with --out")
     if args.batch_size < 1:
         raise ValueError(f"--batch-size {args.batch_size}: sentences read at once; at least 1")
-    notes = tuple(note for path in args.inputs for note in load_notes(path).notes)
+    notes = tuple(note for path in args.inputs for note in load_texts(path))
     twice = [note_id for note_id, times in Counter(note.id for note in notes).items() if times > 1]
     if twice:
         raise ValueError(f"two inputs have a note named {min(twice)!r}; extract them one after the other")
@@ -318,7 +319,7 @@ def _corpora_list(args: argparse.Namespace) -> None:
     from fedmedlora.corpora.synthetic import describe
 
     shipped = [(name, shipped_mapping(name)) for name in mapping_names()]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": name, "kind": "corpus", "reader": m.reader, "annotates": annotates_json(m.annotates)}
         for name, m in shipped
     ]

@@ -21,11 +21,11 @@ from fedmedlora.manifest import manifest, plain_name, prompts
 from fedmedlora.measure import Form, Predictions, predict, scores
 from fedmedlora.model.load import BaseModel, load_base_model
 from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter
-from fedmedlora.model.saved import save_adapter
+from fedmedlora.model.saved import adapter_files
 from fedmedlora.prepare import Cohort, Prepared, prepare
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import run_rounds
-from fedmedlora.run_folder import MethodFolder, UpdateCache, open_run, read_json, write_json
+from fedmedlora.run_folder import MethodFolder, UpdateCache, open_run, read_json, write_file, write_json
 from fedmedlora.study import Study
 from fedmedlora.training.site import LocalTraining, validation_loss
 from fedmedlora.work_plan import ner_cost, reading_cost, training_cost, validation_cost
@@ -165,7 +165,9 @@ def _run_method(run: Experiment, method: Method) -> dict[str, Any]:
     rounds: list[dict[str, Any]] = []
     if method.rule is not None:
         adapter, rounds = _train(run, method)
-        save_adapter(run.folder / "adapters" / method.folder_name, run.model, adapter, _manifest(run, method))
+        files = adapter_files(run.model, adapter, _manifest(run, method))
+        for name, content in files.items():
+            write_file(run.folder / "adapters" / method.folder_name / name, content)
     evaluations = []
     for decoding in _decodings(run.study, method):
         evaluations += [_evaluate(run, method, adapter, cohort, decoding) for cohort in run.prepared.cohorts]
@@ -274,12 +276,12 @@ def _write_predictions(
     run: Experiment, method: Method, cohort: Cohort, decoding: str, predictions: Predictions
 ) -> None:
     """Ids, offsets and types; never text, whose notes they are."""
-    kinds = {"": predictions.end_to_end, ".given-gold": predictions.given_gold}
-    for ending, found in kinds.items():
+    kinds = {"end-to-end": predictions.end_to_end, "given-gold": predictions.given_gold}
+    for kind, found in kinds.items():
         if found is None:
             continue
-        free = "" if decoding == "constrained" else ".free"
-        path = run.folder / "predictions" / method.folder_name / f"{cohort.name}{free}{ending}.jsonl"
+        folder = run.folder / "predictions" / method.folder_name / decoding / kind
+        path = folder / f"{cohort.name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         notes = [replace(note, text="", group="", meta={}) for note in found.values()]
         write_notes(path, notes, header={"name": cohort.name, "synthetic": cohort.synthetic}, with_text=False)

@@ -33,7 +33,10 @@ def extract(
     or segmentation.
     """
     manifest = read_manifest(folder)
-    base = load_base_model(model_name or manifest["base_model"]["name"])
+    try:
+        base = load_base_model(model_name or manifest["base_model"]["name"])
+    except ValueError as error:
+        raise ValueError(f"{error}; name the model that {folder} was trained over with --model") from error
     asked = Annotates(frozenset(manifest["annotates"]["entities"]), frozenset(manifest["annotates"]["pairs"]))
     tasks = manifest["tasks"]
     try:

@@ -80,7 +80,12 @@ class Reader:
             found = [(place(e.pieces, o)[0], True) for e, o in zip(fresh, outputs, strict=True)]
         else:
             texts = generate_texts(
-                self._model, self._base.encoder, fresh, batch_size=self._form.batch_size, progress=report
+                self._model,
+                self._base.encoder,
+                fresh,
+                batch_size=self._form.batch_size,
+                share_prefix=True,
+                progress=report,
             )
             parsed = [parse(e.pieces, t, e.labels) for e, t in zip(fresh, texts, strict=True)]
             found = [(p.mentions, p.complete) for p in parsed]

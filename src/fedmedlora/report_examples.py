@@ -28,7 +28,8 @@ def report_examples(study: Study, results: dict[str, Any], folder: Path) -> list
     found = []
     for cohort in results["cohorts"]:
         name = cohort["name"]
-        predicted = folder / "predictions" / Path(method["adapter"]).name / f"{name}.jsonl"
+        predictions = folder / "predictions" / Path(method["adapter"]).name / "constrained" / "end-to-end"
+        predicted = predictions / f"{name}.jsonl"
         path = study.resolve(files[name]) if name in files else None
         if not cohort["synthetic"] or path is None or path.suffix != ".jsonl" or not predicted.exists():
             continue

@@ -4,7 +4,7 @@ import pytest
 
 from fedmedlora.corpora.convert import convert
 from fedmedlora.corpora.jsonl import write_notes
-from fedmedlora.corpora.load import load_notes
+from fedmedlora.corpora.load import load_notes, load_texts
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note
 from fedmedlora.corpora.stats import stats
 
@@ -100,3 +100,21 @@ def test_stats(tmp_path: Path) -> None:
     assert {k: v for k, v in found["links"].items() if v} == {"problem.negation": 1}
     assert len(found["links"]) == 22
     assert found["skipped"] == {"comment (# line)": 1}
+
+
+def test_texts_of_a_folder_with_labels_that_nobody_knows(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "n.txt").write_bytes(b"No\r\nfever.")
+        (tmp_path / folder / "n.ann").write_text("T1\tTheirOwn 4 9\tfever\nnonsense", encoding="utf-8")
+    first, second = load_texts(tmp_path)
+    assert (first.id, second.id) == ("a/n", "b/n")  # as load_notes names them
+    assert first.text == "No\r\nfever."
+    assert first.entities == ()
+    (alone,) = load_texts(tmp_path / "a" / "n.txt")
+    assert alone.id == "n"
+
+
+def test_texts_of_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no \.txt file"):
+        load_texts(tmp_path)

@@ -55,7 +55,7 @@ def test_hash_of_a_model_without_files_is_of_its_tensors(build, monkeypatch):
 
 def test_nf4_without_a_gpu_is_refused(model_folders, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="'nf4' needs an NVIDIA GPU.*set quantization = 'none'"):
+    with pytest.raises(ValueError, match=r"'nf4' needs an NVIDIA GPU.*set quantization = 'none'"):
         load_base_model(str(model_folders["llama"]), quantization="nf4")
 
 
@@ -68,10 +68,10 @@ def test_unknown_settings_list_the_known_ones(model_folders):
 
 def test_a_folder_that_is_not_there_or_holds_no_model(tmp_path):
     for folder in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(ValueError, match="cannot be loaded.*smollm2-135m") as caught:
+        with pytest.raises(ValueError, match=r"cannot be loaded.*smollm2-135m") as caught:
             load_base_model(str(folder))
         assert "\n" not in str(caught.value)
-        with pytest.raises(ValueError, match="tokenizer of .* cannot be loaded"):
+        with pytest.raises(ValueError, match=r"tokenizer of .* cannot be loaded"):
             load_encoder(str(folder))
 
 

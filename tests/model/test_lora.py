@@ -88,7 +88,7 @@ def test_named_targets(build, targets):
 
 @pytest.mark.parametrize("targets", ["query", ["q_proj", "query"], "proj", "all_linear"])
 def test_a_target_that_matches_nothing_lists_what_there_is(build, targets):
-    with pytest.raises(ValueError, match="matches no linear layer.*'down_proj'.*'q_proj'.*all-linear"):
+    with pytest.raises(ValueError, match=r"matches no linear layer.*'down_proj'.*'q_proj'.*all-linear"):
         attach_lora(build("llama", 0), rank=3, alpha=6.0, targets=targets)
 
 

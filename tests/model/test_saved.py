@@ -13,7 +13,8 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.experiment import manifest as make_manifest
 from fedmedlora.extract import load_into
 from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter
-from fedmedlora.model.saved import read_manifest, read_saved_adapter, refuse_mismatch, save_adapter
+from fedmedlora.model.saved import adapter_files, read_manifest, read_saved_adapter, refuse_mismatch
+from fedmedlora.run_folder import write_file
 
 IDS = torch.arange(24).reshape(2, 12)
 
@@ -39,7 +40,8 @@ def save(folder, base, **settings):
     drawn = {n: rng.normal(size=a.shape).astype(np.float32) for n, a in read_adapter(model).arrays.items()}
     adapter = Adapter(drawn)
     write_adapter(model, adapter)
-    save_adapter(folder, model, adapter, record)
+    for name, content in adapter_files(model, adapter, record).items():
+        write_file(folder / name, content)
     return adapter, model(IDS).logits
 
 

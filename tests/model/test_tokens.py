@@ -16,7 +16,9 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WORDS = "Pt denies chest pain and severe nausea . aspirin 81 mg <problem> </problem> fever 5 / d , µ é &lt; \n"
+WORDS = (
+    "Pt denies chest pain and severe nausea . aspirin 81 mg <problem> </problem> fever 5 / d , µ é &lt; \n"
+)
 
 
 def metaspace(prepend: str) -> PreTrainedTokenizerFast:
@@ -93,9 +95,7 @@ def test_prefix_prompt_and_target(encoders, kind, example):
     assert len(tokens) == len(tokens.prompt) + len(tokens.target)
     raw = encoder.tokenizer.decode(tokens.prefix + tokens.prompt).replace("<s>", "", 1).lstrip(" ")
     if kind == "chat":
-        assert raw == (
-            "<|im_start|>user\nMark it.\nPt denies chest pain.<|im_end|>\n<|im_start|>assistant\n"
-        )
+        assert raw == ("<|im_start|>user\nMark it.\nPt denies chest pain.<|im_end|>\n<|im_start|>assistant\n")
     else:
         assert raw.replace(" \n\n", "\n\n") == "Mark it.\nPt denies chest pain.\n\n"
 
@@ -168,7 +168,9 @@ def test_labels_that_begin_alike_part_late(encoder):
     from fedmedlora.tasks.example import Example
 
     cut = pieces("fever", 0, 5)
-    made = Example("n/0", "n", "ner", "i", ("fever",), cut, ("test", "testing"), ("<testing>", "fever", "</testing>"))
+    made = Example(
+        "n/0", "n", "ner", "i", ("fever",), cut, ("test", "testing"), ("<testing>", "fever", "</testing>")
+    )
     tokens = encoder.encode(made)
     test, testing = encoder.piece("<test>"), encoder.piece("<testing>")
     shared = next((i for i, (a, b) in enumerate(zip(test, testing, strict=False)) if a != b), len(test))

@@ -62,6 +62,23 @@ def assert_same(got, expected, tolerance=1e-5) -> None:
     assert float((got[1] - expected[1]).norm() / expected[1].norm()) < tolerance
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "qwen2"])
+def test_the_language_model_loss_is_transformers_own(wrapped, step_examples, kind):
+    """An independent reference: the whole sequence with labels on the target, one example at a time."""
+    model = wrapped(kind)
+    total = 0.0
+    for example in step_examples:
+        ids = [*example.prefix, *example.prompt, *example.target]
+        labels = [-100] * (len(ids) - len(example.target)) + list(example.target)
+        with torch.no_grad():
+            mean = model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss
+        total += mean.item() * len(example.target)
+    expected = total / sum(len(e.target) for e in step_examples)
+    for step in (padded_step, shared_prefix_step):
+        got, _ = gradient(step, model, step_examples, micro_batch=3, loss="lm")
+        assert got == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("kind", ["llama", "gpt_neox", "qwen2"])
@@ -198,5 +215,5 @@ def test_layers_that_would_drop_the_prefix_under_checkpointing_are_refused():
         def get_base_model(self):
             return torch.nn.Sequential(torch.nn.Linear(2, 2))
 
-    with pytest.raises(ValueError, match="set training.gradient_checkpointing = false"):
+    with pytest.raises(ValueError, match=r"set training\.gradient_checkpointing = false"):
         _gradient_checkpointing(Old(), True)

@@ -3,7 +3,7 @@
     w_k  ~  n_k^gamma * exp(-L_k / tau),   scaled to sum to 1
 
 Li et al., "A Federated and Parameter-Efficient Framework for Large Language Model Training in
-Medicine", https://arxiv.org/abs/2601.22124. n_k: supervised target tokens of site k in this round; L_k:
+Medicine", https://arxiv.org/abs/2601.22124. n_k: supervised target tokens of site k's examples; L_k:
 mean loss of its adapter on the validation set. The published code is gamma = 0, tau = 1 (utility alone);
 the paper's text weighs size as well as utility, hence the default gamma = 1, tau = 1.
 

@@ -106,7 +106,13 @@ def inspect(folders: Iterable[Path | str], schema: Schema = CLINICAL) -> Inspect
 
 
 def guess_type(label: str, schema: Schema = CLINICAL) -> str:
-    """The schema's type that ``label`` most likely means, or ""."""
+    """The schema's type that ``label`` most likely means, or "".
+
+    A label that is a name of the schema, letter for letter, is that ("condition"); otherwise an entity
+    comes before a modifier ("Condition", as many schemes call a problem).
+    """
+    if label in (*schema.entities, *schema.modifiers):
+        return label
     plain = _plain(label)
     for name in (*schema.entities, *schema.modifiers):
         if plain == _plain(name) or plain in map(_plain, _SYNONYMS.get(name, "").split()):

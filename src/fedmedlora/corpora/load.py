@@ -1,15 +1,17 @@
-"""Notes for ``evaluate`` and ``extract``: JSONL, BRAT in the schema's labels, or plain text."""
+"""Notes as commands take them: JSONL, BRAT in the schema's labels, or plain text."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from fedmedlora.corpora.convert import convert
+from fedmedlora.corpora.convert import convert, note_ids
 from fedmedlora.corpora.jsonl import NoteSet, read_notes
 from fedmedlora.corpora.mapping import identity_mapping
-from fedmedlora.corpora.members import is_archive
-from fedmedlora.corpora.note import Note
+from fedmedlora.corpora.members import decode, is_archive, read_members
+from fedmedlora.corpora.note import Annotates, Note
+from fedmedlora.corpora.raw import RawNote
 from fedmedlora.corpora.schema import CLINICAL, Schema
 
 
@@ -28,12 +30,46 @@ def load_notes(path: Path | str, schema: Schema = CLINICAL) -> NoteSet:
         for number, note in enumerate(found.notes, start=2):
             check_types(note, schema, f"{path}:{number}")
         return found
-    if path.is_dir() or is_archive(path) or path.name.removesuffix(".gz").endswith(".txt"):
-        return convert("brat", path, mapping=identity_mapping("brat", schema))
-    raise ValueError(
-        f"{path}: cannot tell what this is; give a .jsonl file, a BRAT folder, a .zip or .tar.gz of one, "
-        "or a .txt file (a corpus in its own labels goes through `fedmedlora corpora convert` first)"
+    _refuse_unknown(path)
+    return convert("brat", path, mapping=identity_mapping("brat", schema))
+
+
+def load_texts(path: Path | str) -> tuple[Note, ...]:
+    """Notes at ``path`` to be read by a model: their texts, and nothing that is annotated in them.
+
+    As ``load_notes``, but labels play no role and ``.ann`` files are not opened. Raises ``ValueError``,
+    also for a note whose text is not in the file.
+    """
+    path = Path(path)
+    if path.suffix == ".jsonl" and path.exists():
+        notes = read_notes(path).notes
+        for note in notes:
+            if not note.text and note.entities:
+                raise ValueError(f"{path}: note {note.id!r} has annotations but no text to read")
+        return tuple(replace(note, entities=(), modifiers=(), links=()) for note in notes)
+    if path.exists():
+        _refuse_unknown(path)
+    files = read_members(path, (".txt",))
+    if not files:
+        raise ValueError(f"{path}: holds no .txt file to read")
+    names = [PurePosixPath(name.removesuffix(".txt")) for name in files]
+    inside = path.is_dir() or is_archive(path)
+    texts = [decode(content, f"{path / name if inside else path}") for name, content in files.items()]
+    raws = tuple(
+        RawNote(name.name, text, "", (), folders=name.parts[:-1])
+        for name, text in zip(names, texts, strict=True)
     )
+    nothing = Annotates(frozenset(), frozenset())
+    ids = zip(note_ids(raws), texts, strict=True)
+    return tuple(Note(note_id, text, (), (), (), nothing) for note_id, text in ids)
+
+
+def _refuse_unknown(path: Path) -> None:
+    if not (path.is_dir() or is_archive(path) or path.name.removesuffix(".gz").endswith(".txt")):
+        raise ValueError(
+            f"{path}: cannot tell what this is; give a .jsonl file, a BRAT folder, a .zip or .tar.gz of one, "
+            "or a .txt file (a corpus in its own labels goes through `fedmedlora corpora convert` first)"
+        )
 
 
 def check_types(note: Note, schema: Schema, where: str) -> None:

@@ -22,7 +22,7 @@ class SiteUpdate:
 
     ``round_num``: from 1. ``adapter``: the whole adapter after training, not a difference.
     ``started_from``: ``Adapter.hash()`` of the adapter that the site began the round with.
-    ``num_target_tokens``: supervised target tokens that the site trained on in this round (n_k).
+    ``num_target_tokens``: supervised target tokens of the site's training examples: its data size (n_k).
     ``validation_loss``: mean loss of ``adapter`` on the coordinator's validation set (L_k), nats per
     supervised position. Filled in by the coordinator (``dataclasses.replace``), never by a site: it is
     not part of the bytes, so a site cannot claim one.

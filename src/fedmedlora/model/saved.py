@@ -32,19 +32,23 @@ _KEYS = (
 )
 
 
-def save_adapter(folder: Path, model: Any, adapter: Adapter, manifest: dict[str, Any]) -> None:
-    """Write ``adapter`` and ``manifest`` to ``folder``; ``model`` is PEFT's, for its configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
+def adapter_files(model: Any, adapter: Adapter, manifest: dict[str, Any]) -> dict[str, bytes]:
+    """File name -> contents of a saved adapter; ``model`` is PEFT's, for its configuration.
+
+    The manifest comes last: a folder that has it has everything.
+    """
     arrays = {name: array.copy() for name, array in adapter.arrays.items()}
-    # "format": "pt" is what PEFT's loader looks for.
-    _write(folder / "adapter_model.safetensors", safetensors_bytes(arrays, {"format": "pt"}))
     config = model.peft_config["default"].to_dict()
     config["base_model_name_or_path"] = manifest["base_model"]["name"]  # never a path of this machine
     config["inference_mode"] = True
     config["target_modules"] = sorted(config["target_modules"])
     config = {key: value for key, value in config.items() if value is not None}
-    _write_json(folder / "adapter_config.json", config)
-    _write_json(folder / MANIFEST, {"format": FORMAT, "version": VERSION, **manifest})
+    return {
+        # "format": "pt" is what PEFT's loader looks for.
+        "adapter_model.safetensors": safetensors_bytes(arrays, {"format": "pt"}),
+        "adapter_config.json": _json_bytes(config),
+        MANIFEST: _json_bytes({"format": FORMAT, "version": VERSION, **manifest}),
+    }
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -90,7 +94,8 @@ def refuse_mismatch(manifest: dict[str, Any], base: BaseModel, **expected: Any) 
     if made_for["hash"] != base.hash:
         raise ValueError(
             f"the adapter was trained over base model {made_for['name']!r} "
-            f"(sha256 {made_for['hash'][:12]}...), the one given is {base.name!r} (sha256 {base.hash[:12]}...); give the same base model (--model)"
+            f"(sha256 {made_for['hash'][:12]}...), the one given is {base.name!r} "
+            f"(sha256 {base.hash[:12]}...); give the same base model (--model)"
         )
     for key, value in expected.items():
         if manifest[key] != value:
@@ -101,18 +106,5 @@ def refuse_mismatch(manifest: dict[str, Any], base: BaseModel, **expected: Any) 
             )
 
 
-def _write_json(path: Path, record: Any) -> None:
-    _write(path, (json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """``content`` to ``path``, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None:  # a full disk: the system names no file
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+def _json_bytes(record: Any) -> bytes:
+    return (json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()

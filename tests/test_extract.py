@@ -1,0 +1,136 @@
+"""A saved adapter and new notes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from fedmedlora import extract as extract_module
+from fedmedlora.corpora.note import Annotates, Entity, Note
+from fedmedlora.corpora.schema import CLINICAL
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.experiment import manifest, prompts
+from fedmedlora.extract import extract
+from fedmedlora.measure import Form, predict
+from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter
+from fedmedlora.model.saved import adapter_files
+from fedmedlora.progress import Silent
+from fedmedlora.run_folder import write_file
+
+ASKED = Annotates(frozenset({"problem", "drug"}), frozenset({"problem.negation", "drug.dosage"}))
+NOBODY = Annotates(frozenset(), frozenset())
+
+
+def blank(note_id: str, text: str, entities=()) -> Note:
+    return Note(note_id, text, entities, (), (), NOBODY, group="patient", meta={"kind": "letter"})
+
+
+NOTES = (
+    blank("a", "Pt denies chest pain.", (Entity("T1", "test", ((0, 2),)),)),
+    blank("b", ""),
+    blank("c", "He was started on aspirin 81 mg daily. No fever."),
+)
+
+
+@pytest.fixture
+def saved(load, tmp_path):
+    """A folder with an adapter of two tasks, as ``run`` saves it."""
+    base = load("llama")
+    model = attach_lora(base.model, rank=2, alpha=4.0)
+    rng = np.random.default_rng(2)
+    start = read_adapter(model).arrays
+    adapter = Adapter({n: rng.normal(scale=0.3, size=a.shape).astype(np.float32) for n, a in start.items()})
+    record = manifest(
+        base,
+        schema_name="clinical",
+        annotates={"entities": sorted(ASKED.entities), "pairs": sorted(ASKED.pairs)},
+        prompts=prompts(CLINICAL, ASKED, "short", "entity"),
+        tasks={"ner": True, "modifiers": True, "modifier_scope": "entity", "prompt_set": "short"},
+        adapter={"rank": 2, "alpha": 4.0, "targets": "all-linear"},
+        loss="decision",
+    )
+    for name, content in adapter_files(model, adapter, record).items():
+        write_file(tmp_path / "adapter" / name, content)
+    return tmp_path / "adapter", adapter
+
+
+def run(folder, model_folders, notes=NOTES, kind="llama", **more):
+    return extract(folder, notes, model_name=str(model_folders[kind]), progress=Silent(), **more)
+
+
+def test_what_the_adapter_finds_in_place_of_what_was_there(saved, model_folders, load):
+    folder, adapter = saved
+    found = run(folder, model_folders)
+    assert [n.id for n in found] == ["a", "b", "c"]
+    assert [(n.text, n.group, n.meta) for n in found] == [(n.text, n.group, n.meta) for n in NOTES]
+    assert all(n.annotates == ASKED for n in found)
+    assert found[1].entities == ()
+    for one in found:
+        assert {e.type for e in one.entities} <= ASKED.entities
+        assert all(0 <= e.start < e.end <= len(one.text) for e in (*one.entities, *one.modifiers))
+    assert any(n.entities for n in found), "an adapter that finds nothing would prove nothing"
+    # The same as the adapter gives where it was trained.
+    base = load("llama")
+    model = attach_lora(base.model, rank=2, alpha=4.0)
+    write_adapter(model, adapter)
+    from dataclasses import replace
+
+    asked = [replace(n, annotates=ASKED, entities=()) for n in NOTES]
+    expected = predict(base, model, asked, Form(CLINICAL, prompt_set="short"), lambda done, total: None)
+    assert [n.entities for n in found] == [expected.end_to_end[n.id].entities for n in NOTES]
+    assert [n.links for n in found] == [expected.end_to_end[n.id].links for n in NOTES]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_batch_size_does_not_matter(saved, model_folders, batch_size):
+    assert run(saved[0], model_folders, batch_size=batch_size) == run(saved[0], model_folders)
+
+
+def test_no_note(saved, model_folders):
+    assert run(saved[0], model_folders, notes=()) == ()
+
+
+def test_another_base_model_is_refused(saved, model_folders):
+    with pytest.raises(ValueError, match="trained over base model 'llama'"):
+        run(saved[0], model_folders, kind="qwen2")
+
+
+@pytest.mark.parametrize("key", ["schema", "prompts", "output_form", "segmentation_version"])
+def test_an_adapter_made_under_other_rules_is_refused(saved, model_folders, key):
+    path = saved[0] / "fedmedlora.json"
+    record = json.loads(path.read_text())
+    record[key] = "another"
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=f"trained with another {key.replace('_', ' ')}"):
+        run(saved[0], model_folders)
+
+
+def test_another_rank_than_the_manifest_says_is_refused(saved, model_folders):
+    path = saved[0] / "fedmedlora.json"
+    record = json.loads(path.read_text())
+    record["adapter"]["rank"] = 3
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="another rank"):
+        run(saved[0], model_folders)
+
+
+def test_a_folder_without_an_adapter_is_refused_before_a_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(extract_module, "load_base_model", None)
+    with pytest.raises(ValueError, match="give the folder that `run` wrote under adapters/"):
+        extract(tmp_path, NOTES, progress=Silent())
+
+
+def test_an_adapter_of_modifiers_alone_keeps_the_entities_it_is_given(saved, model_folders):
+    folder = saved[0].with_name("modifiers")
+    shutil.copytree(saved[0], folder)
+    path = folder / "fedmedlora.json"
+    record = json.loads(path.read_text())
+    record["tasks"]["ner"] = False
+    path.write_text(json.dumps(record))
+    given = blank("a", "Pt denies chest pain.", (Entity("T1", "problem", ((10, 20),)),))
+    (found,) = run(folder, model_folders, notes=(given,))
+    assert found.entities == given.entities
+    assert {m.type for m in found.modifiers} <= {"negation"}
