@@ -61,6 +61,7 @@ JOINERS = [
 for number, joiner in enumerate(JOINERS):
     MAP[joiner] = (MEETING | set(JOINERS[:number]), {"numpy"})
 MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr"})
+MAP["cli_corpora"] = ({"corpora"}, set())
 MAP["cli"] = (set(MAP), {"numpy", "rich"})
 MAP["__main__"] = ({"cli"}, set())
 MAP["__init__"] = (set(), set())

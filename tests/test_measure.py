@@ -51,7 +51,7 @@ def answer(monkeypatch):
                 progress(i + 1, len(examples))
             return [function(e) for e in examples]
 
-        def generate(model, encoder, examples, *, batch_size, progress):
+        def generate(model, encoder, examples, *, batch_size, share_prefix, progress):
             asked.extend(examples)
             return ["".join(function(e)) for e in examples]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora import __version__
+from fedmedlora.cli_corpora import add_corpora
 
-# Longer than 400 lines: one short function per command, and the parser that lists them all.
 # Heavy modules are imported where a command needs them, so that --help answers at once.
 
 
@@ -103,50 +103,8 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--model", default="smollm2-135m", help="whose tokens to show")
     show.set_defaults(run=_show)
 
-    _add_corpora(commands)
+    add_corpora(commands)
     return top
-
-
-def _add_corpora(commands: Any) -> None:
-    corpora = commands.add_parser("corpora", help="convert, count, split and make annotated notes")
-    actions = corpora.add_subparsers(dest="action", required=True, metavar="ACTION")
-
-    listing = actions.add_parser(
-        "list", help="corpora that a mapping is shipped for, and synthetic hospitals"
-    )
-    listing.add_argument("--json", action="store_true")
-    listing.set_defaults(run=_corpora_list)
-
-    convert = actions.add_parser(
-        "convert",
-        help="a corpus in its own format and labels -> JSONL in the schema's",
-        usage="fedmedlora corpora convert [-h] (NAME | --reader READER [--mapping TOML]) SRC OUT.jsonl",
-    )
-    convert.add_argument("places", nargs="+", metavar="[NAME] SRC OUT.jsonl", help="see above")
-    convert.add_argument("--reader", help="the format of your own corpus: brat, phee")
-    convert.add_argument("--mapping", type=Path, help="TOML from your labels to the schema's")
-    convert.add_argument("--synthetic", action="store_true", help="the notes are of no real person")
-    convert.set_defaults(run=_corpora_convert)
-
-    stats = actions.add_parser("stats", help="count notes, entities, modifiers and links")
-    stats.add_argument("notes", type=Path, metavar="PATH")
-    stats.add_argument("--json", action="store_true")
-    stats.set_defaults(run=_corpora_stats)
-
-    split = actions.add_parser("split", help="deal notes out to parts; copies and patients stay together")
-    split.add_argument("notes", type=Path, metavar="NOTES")
-    split.add_argument("--out", type=Path, required=True, help="folder; one PART.jsonl each")
-    split.add_argument("--parts", default="train=0.8,test=0.2", help="NAME=SHARE,...; or 'own': the corpus's")
-    split.add_argument("--seed", type=int, default=0)
-    split.set_defaults(run=_corpora_split)
-
-    make = actions.add_parser("synthesize", help="write notes of a synthetic hospital")
-    make.add_argument("hospital", help="see `corpora list`")
-    make.add_argument("num_notes", type=int)
-    make.add_argument("out", type=Path, metavar="OUT.jsonl")
-    make.add_argument("--part", choices=("train", "validation", "test"), default="train")
-    make.add_argument("--seed", type=int, default=0)
-    make.set_defaults(run=_corpora_synthesize)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -194,9 +152,14 @@ def _run_file(study_file: Path, out: Path, resume: bool, command: list[str], as_
 def _write_report(study: Any, results: dict[str, Any], folder: Path) -> Path:
     from fedmedlora.report.page import write_report
     from fedmedlora.report_examples import report_examples
+    from fedmedlora.run_folder import read_json, write_json
 
-    examples = report_examples(study, results, folder) if study is not None else []
-    return write_report(results, folder, examples)
+    kept = folder / "examples.json"  # of synthetic cohorts only; what `report` shows again
+    if study is not None:
+        found = report_examples(study, results, folder)
+        if found:
+            write_json(kept, found)
+    return write_report(results, folder, read_json(kept) or [])
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -266,20 +229,26 @@ def _for_page(note: Any) -> tuple[str, str, list[tuple[str, int, int]], list[tup
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    import numpy as np
+
     from fedmedlora.corpora.load import load_notes
     from fedmedlora.evaluation.summary import evaluate
 
-    scores = evaluate(load_notes(args.gold).notes, load_notes(args.predicted).notes)
+    rng = np.random.default_rng(0)  # of the bootstrap: the same files give the same intervals
+    scores = evaluate(load_notes(args.gold).notes, load_notes(args.predicted).notes, rng=rng)
     if args.json:
         print(json.dumps(scores))
         return
-    print(f"{'':<12}{'':<10}{'precision':>10}{'recall':>10}{'F1':>10}{'tp':>8}{'fp':>8}{'fn':>8}")
+    head = f"{'':<12}{'':<10}{'precision':>10}{'recall':>10}{'F1':>10}{'tp':>8}{'fp':>8}{'fn':>8}"
+    print(f"{head}   95 % interval of F1")
     for kind, criteria in scores.items():
         for criterion, numbers in criteria.items():
             shares = [numbers[key] for key in ("precision", "recall", "f1")]
             cells = "".join(f"{'undefined' if s is None else format(s, '.3f'):>10}" for s in shares)
             counts = "".join(f"{numbers[key]:>8}" for key in ("tp", "fp", "fn"))
-            print(f"{kind:<12}{criterion:<10}{cells}{counts}")
+            interval = numbers["interval"]
+            told = f"   {interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+            print(f"{kind:<12}{criterion:<10}{cells}{counts}{told}")
 
 
 def _init(args: argparse.Namespace) -> None:
@@ -311,88 +280,6 @@ def _show(args: argparse.Namespace) -> None:
     example = examples[args.number - 1]
     encoder = load_encoder(args.model)
     Console().print(show(example, masked_tokens(encoder, encoder.encode(example))))
-
-
-def _corpora_list(args: argparse.Namespace) -> None:
-    from fedmedlora.corpora.jsonl import annotates_json
-    from fedmedlora.corpora.mapping import mapping_names, shipped_mapping
-    from fedmedlora.corpora.synthetic import describe
-
-    shipped = [(name, shipped_mapping(name)) for name in mapping_names()]
-    rows: list[dict[str, Any]] = [
-        {"name": name, "kind": "corpus", "reader": m.reader, "annotates": annotates_json(m.annotates)}
-        for name, m in shipped
-    ]
-    rows += [{"reader": "synthetic", **row} for row in describe()]
-    if args.json:
-        print(json.dumps(rows))
-        return
-    for row in rows:
-        entities, pairs = row["annotates"]["entities"], row["annotates"]["pairs"]
-        print(
-            f"{row['name']:<18}{row['kind']:<10}{row['reader']:<11}{', '.join(entities)}; {len(pairs)} pairs"
-        )
-
-
-def _corpora_convert(args: argparse.Namespace) -> None:
-    from fedmedlora.corpora.convert import convert
-    from fedmedlora.corpora.jsonl import write_notes
-    from fedmedlora.corpora.mapping import load_mapping
-
-    if len(args.places) != (2 if args.reader else 3):
-        wanted = "SRC OUT.jsonl" if args.reader else "NAME SRC OUT.jsonl (or --reader for your own corpus)"
-        raise ValueError(f"corpora convert takes {wanted}; given were {len(args.places)} places")
-    name = args.reader or args.places[0]
-    src, out = args.places[-2:]
-    mapping = load_mapping(args.mapping) if args.mapping else None
-    found = convert(name, src, mapping=mapping)
-    write_notes(out, found.notes, header={**found.header, "synthetic": args.synthetic})
-    skipped = sum(found.header["skipped"].values())
-    print(f"{out}: {len(found.notes)} notes, {skipped} annotations skipped (reasons are in its first line)")
-
-
-def _corpora_stats(args: argparse.Namespace) -> None:
-    from fedmedlora.corpora.load import load_notes
-    from fedmedlora.corpora.stats import stats
-
-    found = stats(load_notes(args.notes))
-    if args.json:
-        print(json.dumps(found))
-        return
-    print(f"{found['num_notes']} notes")
-    for what in ("entities", "modifiers", "links", "skipped"):
-        print(f"{what}: {sum(found[what].values())}")
-        for name, count in found[what].items():
-            print(f"  {count:>8}  {name}")
-
-
-def _corpora_split(args: argparse.Namespace) -> None:
-    from fedmedlora.corpora.jsonl import notes_text, write_together
-    from fedmedlora.corpora.load import load_notes
-    from fedmedlora.corpora.split import parse_parts, split, split_by_part
-
-    found = load_notes(args.notes)
-    if args.parts == "own":
-        parts, told = split_by_part(found.notes)
-    else:
-        parts, told = split(found.notes, parse_parts(args.parts), args.seed)
-    header = {**found.header, "skipped": {}}
-    texts = {args.out / f"{name}.jsonl": notes_text(notes, header) for name, notes in parts.items()}
-    write_together({path: text.encode() for path, text in texts.items()})
-    for path, notes in zip(texts, parts.values(), strict=True):
-        print(f"{path}: {len(notes)} notes")
-    for ids in told.duplicates:
-        print(f"same text, kept together: {', '.join(ids)}")
-
-
-def _corpora_synthesize(args: argparse.Namespace) -> None:
-    from fedmedlora.corpora.jsonl import write_notes
-    from fedmedlora.corpora.synthetic import synthesize
-
-    notes = synthesize(args.hospital, args.num_notes, args.seed, args.part)
-    header = {"name": f"{args.hospital}, {args.part}", "schema": "clinical", "synthetic": True}
-    write_notes(args.out, notes, header=header)
-    print(f"{args.out}: {len(notes)} notes of no real person")
 
 
 def _refuse_filled(folder: Path) -> None:

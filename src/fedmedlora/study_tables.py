@@ -85,7 +85,8 @@ class Training:
     )
     learning_rate: float = setting("highest AdamW learning rate", 1e-3, within=Range(low=0, open_low=True))
     schedule: Literal["cosine", "constant"] = setting(
-        "learning rate after the warm-up, over all rounds: down to a tenth along a cosine, or as it is", "cosine"
+        "learning rate after the warm-up, over all rounds: down to a tenth along a cosine, or as it is",
+        "cosine",
     )
     warmup_steps: int = setting(
         "optimizer steps over which the learning rate rises from 0, once, in the first round(s)",

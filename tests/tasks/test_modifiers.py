@@ -7,7 +7,7 @@ from fedmedlora.corpora.schema import CLINICAL
 from fedmedlora.tasks import modifiers
 from fedmedlora.tasks.assemble import assemble_note
 from fedmedlora.tasks.example import Example
-from fedmedlora.tasks.markup import place
+from fedmedlora.tasks.markup import parse, place
 from fedmedlora.tasks.ner import Unplaced
 from fedmedlora.tasks.pieces import pieces
 
@@ -52,11 +52,13 @@ def test_scope_entity() -> None:
     assert [e.id for e in found] == ["d/0/p", "d/0/r", "d/1/a"]
     assert [e.entity_id for e in found] == ["p", "r", "a"]
     pain, rash, aspirin = found
-    assert "".join(pain.input) == "No severe<problem> pain</problem> or rash."
-    assert "".join(pain.target) == "<negation>No</negation><severity> severe</severity> pain or rash."
-    assert "".join(rash.target) == "<negation>No</negation> severe pain or rash."
+    assert "".join(pain.input) == "No severe{problem: pain} or rash."
+    assert (
+        "".join(pain.target) == "<negation>No</negation><severity> severe</severity>{problem: pain} or rash."
+    )
+    assert "".join(rash.target) == "<negation>No</negation> severe pain or{problem: rash}."
     assert pain.labels == CLINICAL.modifiers_of("problem")
-    assert "".join(aspirin.input) == "Takes<drug> aspirin</drug> 81 mg since 2015."
+    assert "".join(aspirin.input) == "Takes{drug: aspirin} 81 mg since 2015."
     assert aspirin.labels == CLINICAL.modifiers_of("drug")
     assert len({e.instruction for e in found}) == 1  # one prefix, whatever the type in focus
     assert unplaced(note()) == []
@@ -65,8 +67,11 @@ def test_scope_entity() -> None:
 def test_scope_sentence() -> None:
     first, second = examples(note(), "sentence")
     assert (first.id, first.entity_id) == ("d/0", "")
-    assert "".join(first.input) == "No severe<problem> pain</problem> or<problem> rash</problem>."
-    assert "".join(first.target) == "<negation>No</negation><severity> severe</severity> pain or rash."
+    assert "".join(first.input) == "No severe{problem: pain} or{problem: rash}."
+    assert (
+        "".join(first.target)
+        == "<negation>No</negation><severity> severe</severity>{problem: pain} or{problem: rash}."
+    )
     assert first.labels == CLINICAL.modifiers_of("problem")
     assert second.labels == CLINICAL.modifiers_of("drug")
     assert unplaced(note(), "sentence") == []
@@ -105,7 +110,7 @@ def test_an_entity_that_may_have_none_is_not_in_focus_but_marked() -> None:
     )
     assert [e.id for e in examples(gold)] == ["d/0/p"]
     (only,) = examples(gold, "sentence")
-    assert "".join(only.input) == "No severe<problem> pain</problem> or<test> rash</test>."
+    assert "".join(only.input) == "No severe{problem: pain} or{test: rash}."
     assert unplaced(gold) == unplaced(gold, "sentence") == [("link", "x>n", "not asked for")]
 
 
@@ -153,31 +158,65 @@ def test_unknown_scope() -> None:
 @pytest.mark.parametrize(
     ("text", "entities", "expected"),
     [
-        ("a bc d", [("drug", ((2, 4),))], "a<drug> bc</drug> d"),
-        ("a bc d", [("drug", ((0, 1), (5, 6)))], "<drug>a</drug> bc<drug> d</drug>"),  # each fragment
-        ("a bc d", [("drug", ((3, 4),))], "a b<drug>c</drug> d"),  # inside a piece
-        ("a bc d", [("drug", ((0, 2),))], "<drug>a</drug> bc d"),  # ends with the space of the next piece
-        ("a bc d", [("drug", ((1, 4),))], "a<drug> bc</drug> d"),  # begins with a space
-        ("a bc d", [("drug", ((0, 4),)), ("test", ((2, 4),))], "<drug>a<test> bc</test></drug> d"),
+        ("a bc d", [("drug", ((2, 4),))], "a{drug: bc} d"),
+        ("a bc d", [("drug", ((0, 1), (5, 6)))], "{drug:a} bc{drug: d}"),  # each fragment
+        ("a bc d", [("drug", ((3, 4),))], "a{drug: bc} d"),  # inside a piece: out to its ends
+        ("a bc d", [("drug", ((0, 2),))], "{drug:a} bc d"),  # ends with the space of the next piece
+        ("a bc d", [("drug", ((1, 4),))], "a{drug: bc} d"),  # begins with a space
+        ("a bc d", [("drug", ((0, 4),)), ("test", ((2, 4),))], "{drug:a{test: bc}} d"),
         (
             "a bc d",
             [("drug", ((0, 4),)), ("test", ((2, 6),))],
-            "<drug>a<test> bc</drug> d</test>",
+            "{drug:a{test: bc} d}",
         ),  # crossing
-        ("a bc d", [("drug", ((2, 4),)), ("test", ((2, 4),))], "a<drug><test> bc</test></drug> d"),
-        ("a bc d", [("drug", ((0, 1),)), ("test", ((0, 4),))], "<test><drug>a</drug> bc</test> d"),
-        ("a bc d", [("drug", ((0, 1),)), ("test", ((2, 4),))], "<drug>a</drug><test> bc</test> d"),
-        ("ab", [("drug", ((0, 1),)), ("test", ((1, 2),))], "<drug>a</drug><test>b</test>"),
-        ("<b &amp;", [("drug", ((0, 1),)), ("test", ((3, 8),))], "<drug>&lt;</drug>b<test> &amp;amp;</test>"),
+        ("a bc d", [("drug", ((2, 4),)), ("test", ((2, 4),))], "a{drug:{test: bc}} d"),
+        ("a bc d", [("drug", ((0, 1),)), ("test", ((0, 4),))], "{test:{drug:a} bc} d"),
+        ("a bc d", [("drug", ((0, 1),)), ("test", ((2, 4),))], "{drug:a}{test: bc} d"),
+        ("a1", [("drug", ((0, 1),)), ("test", ((1, 2),))], "{drug:a}{test:1}"),
+        ("ab", [("drug", ((0, 1),)), ("test", ((1, 2),))], "{drug:{test:ab}}"),  # two inside one piece
+        ("<b &amp;", [("drug", ((0, 1),)), ("test", ((3, 8),))], "{drug:&lt;}b{test: &amp;amp;}"),
         ("", [], ""),
     ],
 )
 def test_marked(text: str, entities: list[tuple[str, tuple[tuple[int, int], ...]]], expected: str) -> None:
     found = [Entity(str(i), label, span) for i, (label, span) in enumerate(entities)]
     parts = modifiers.marked(pieces(text, 0, len(text)), found)
-    assert "".join(parts) == expected
-    assert all(parts)
-    assert all(not p.startswith("<") or p.endswith(">") for p in parts)  # a tag is a string of its own
+    assert "".join(part.form for part in parts) == expected
+    assert tuple(part for part in parts if not part.is_mark) == pieces(text, 0, len(text))
+    assert [part.start for part in parts] == sorted(part.start for part in parts)
+    assert not any(part.is_solid for part in parts if part.is_mark)
+
+
+def test_a_modifier_beside_inside_and_around_a_mark_comes_back() -> None:
+    text = "Left knee pain today."
+    knee = Entity("e", "problem", ((0, 14),))
+    spans = {"bodyloc": (0, 9), "severity": (10, 14), "course": (0, 14), "temporal": (0, 20)}
+    mods = tuple(Entity(label, label, (span,)) for label, span in spans.items())
+    gold = Note(
+        "d",
+        text,
+        (knee,),
+        mods,
+        tuple(Link("e", label) for label in spans),
+        Annotates(frozenset({"problem"}), frozenset(f"problem.{label}" for label in spans)),
+    )
+    rendered = modifiers.examples(gold, gold.entities, ((0, 21),), CLINICAL, with_gold=True)
+    (example,) = rendered.examples
+    assert rendered.unplaced == ()
+    assert "".join(example.target) == (
+        "{problem:<temporal><course><bodyloc>Left knee</bodyloc><severity> pain</severity></course>} today"
+        "</temporal>."
+    )
+    placed, problems = place(example.pieces, example.target)
+    assert problems == ()
+    assert {m.label: (m.start, m.end) for m in placed} == spans
+    parsed = parse(example.pieces, "".join(example.target), example.labels)
+    assert parsed.complete
+    assert set(parsed.mentions) == set(placed)
+    # Free text that lost the mark and the full stop is read by its words.
+    damaged = parse(example.pieces, "<bodyloc>Left knee</bodyloc> pain today", example.labels)
+    assert not damaged.complete
+    assert [(m.label, m.start, m.end) for m in damaged.mentions] == [("bodyloc", 0, 9)]
 
 
 @st.composite

@@ -5,8 +5,8 @@ constrained decoders may choose; both import it, so they cannot disagree.
 
 At every gap between pieces the output may close the innermost open tag, open a tag, or copy the
 next piece. No empty element (a tag that was just opened may not close), at most ``MAX_DEPTH`` open
-tags, nothing opens before a piece of white space or at the end, nothing closes after a piece of
-white space (except at the end, where what is open must close).
+tags, nothing opens before a piece of white space, before a mark or at the end, nothing closes after
+white space or a mark (except at the end, where what is open must close).
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def options(state: State, pieces: tuple[Piece, ...], labels: tuple[str, ...]) ->
     """
     if state.position == len(pieces):
         return (close_tag(state.stack[-1]),) if state.stack else ()
-    form = pieces[state.position].form
-    found = [form]
-    if state.stack and not state.opened and _is_solid(pieces, state.position - 1):
+    piece = pieces[state.position]
+    found = [piece.form]
+    if state.stack and not state.opened and pieces[state.position - 1].is_solid:
         found.append(close_tag(state.stack[-1]))
-    if len(state.stack) < MAX_DEPTH and not form.isspace():
+    if len(state.stack) < MAX_DEPTH and piece.is_solid:
         found.extend(open_tag(label) for label in labels)
     return tuple(found)
 
@@ -71,7 +71,3 @@ def advance(state: State, output_piece: str) -> State:
     if is_tag(output_piece):
         return State(state.position, (*state.stack, output_piece[1:-1]), opened=True)
     return State(state.position + 1, state.stack)
-
-
-def _is_solid(pieces: tuple[Piece, ...], index: int) -> bool:
-    return index >= 0 and not pieces[index].form.isspace()

@@ -22,6 +22,16 @@ class Piece:
     end: int
     form: str
 
+    @property
+    def is_mark(self) -> bool:
+        """Whether it stands for no text of the note: a mark around a given entity, copied like the rest."""
+        return self.start == self.end
+
+    @property
+    def is_solid(self) -> bool:
+        """Whether a mention may begin or end with it: neither white space nor a mark."""
+        return self.start < self.end and not self.form.isspace()
+
 
 @dataclass(frozen=True, slots=True)
 class Example:

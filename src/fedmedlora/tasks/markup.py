@@ -67,8 +67,9 @@ def render(
     one). Of two that cross, the one that starts first stays; at one start the longer is the outer.
     Returns the target and ``(entity, reason)`` for each entity that is not in it.
     """
-    starts = {piece.start + has_leading_space(piece): i for i, piece in enumerate(pieces)}
-    ends = {piece.end: i + 1 for i, piece in enumerate(pieces)}
+    written = [(i, piece) for i, piece in enumerate(pieces) if not piece.is_mark]
+    starts = {piece.start + has_leading_space(piece): i for i, piece in written}
+    ends = {piece.end: i + 1 for i, piece in written}
     rank = {label: i for i, label in enumerate(labels)}
     unplaced: list[tuple[Entity, str]] = []
     fitting: list[Entity] = []
@@ -132,7 +133,7 @@ def place(pieces: Sequence[Piece], output: Sequence[str]) -> tuple[tuple[Mention
         else:
             label, index, first = opened.pop()
             last = min(position, len(pieces)) - 1
-            while last > first and pieces[last].form.isspace():  # closed by force, at the end of the text
+            while last > first and not pieces[last].is_solid:  # closed by force, at the end of the text
                 last -= 1
             start = pieces[first].start + has_leading_space(pieces[first])
             found[index] = Mention(label, start, pieces[last].end)

@@ -1,5 +1,9 @@
-"""Task "modifiers": entities are marked in the input; the output copies the plain sentence with their
-modifiers tagged.
+"""Task "modifiers": entities are marked in the input; the output copies the input, marks and all, with
+their modifiers tagged.
+
+A mark is ``{problem: chest pain}``: braces, so that it can never be taken for a tag. The marks are copied
+because copying is what a language model does by itself; asked to leave them out, a small model copied
+them all the same, and free generation went wrong in half of the sentences.
 
 Scope "entity" (the default) marks one entity per example, so a tagged modifier is a link to it; an
 entity without modifiers gives an example without tags, which is how a model learns to tag nothing.
@@ -13,7 +17,6 @@ from collections.abc import Sequence
 
 from fedmedlora.corpora.note import Entity, Note
 from fedmedlora.corpora.schema import Schema
-from fedmedlora.tasks.copying import close_tag, open_tag
 from fedmedlora.tasks.example import Example, Piece
 from fedmedlora.tasks.markup import render
 from fedmedlora.tasks.ner import Rendered, Segment, Unplaced, by_holding_segment
@@ -23,6 +26,7 @@ from fedmedlora.tasks.prompts import SCOPES, all_modifier_labels, instruction, m
 ACROSS = "link across sentences"
 NOT_HELD = "no sentence holds the entity"
 UNLINKED = "linked to no entity"
+CLOSE_MARK = "}"
 
 
 def examples(
@@ -65,20 +69,21 @@ def examples(
         for group in [[entity] for entity in able] if scope == "entity" else [able]:
             union = {label for entity in group for label in labels_of[entity.id]}
             labels = tuple(label for label in asked if label in union)
+            alone = group[0].id if scope == "entity" else ""
+            copied = marked(cut, group if alone else marks[index])
             target: tuple[str, ...] = ()
             if with_gold:
                 links = [(e, m) for e in group for m in linked.get(e.id, ())]
-                target, unmet = _target(cut, links, labels_of, labels)
+                target, unmet = _target(copied, links, labels_of, labels)
                 missed += unmet
-            alone = group[0].id if scope == "entity" else ""
             found.append(
                 Example(
                     id=f"{note.id}/{index}" + (f"/{alone}" if alone else ""),
                     note_id=note.id,
                     task="modifiers",
                     instruction=words,
-                    input=marked(cut, group if alone else marks[index]),
-                    pieces=cut,
+                    input=tuple(piece.form for piece in copied),
+                    pieces=copied,
                     labels=labels,
                     target=target,
                     entity_id=alone,
@@ -91,34 +96,31 @@ def examples(
     return Rendered(tuple(found), tuple(lost))
 
 
-def marked(cut: Sequence[Piece], entities: Sequence[Entity]) -> tuple[str, ...]:
-    """Forms of a sentence with tags around every fragment of ``entities``.
+def marked(cut: Sequence[Piece], entities: Sequence[Entity]) -> tuple[Piece, ...]:
+    """``cut`` with marks around every fragment of ``entities``, as pieces of no length.
 
-    A tag goes before the leading space of its piece; a boundary inside a piece splits its form. The
-    entities may nest and cross: nothing reads this but the model.
+    A mark opens before the leading space of its first piece. A boundary inside a piece moves out to the
+    piece's own, so that the pieces stay a function of the text. The entities may nest and cross.
     """
-    tags: dict[int, list[tuple[tuple[int, int, int], str]]] = {}
+    marks: dict[int, list[tuple[tuple[int, int, int], str]]] = {}  # index of the next piece -> marks there
     for rank, entity in enumerate(entities):
         for start, end in entity.span:  # at one gap: close first, inner before outer; open longest first
-            tags.setdefault(start, []).append(((1, -end, rank), open_tag(entity.type)))
-            tags.setdefault(end, []).append(((0, -start, -rank), close_tag(entity.type)))
-    found: list[str] = []
-    for piece in cut:
-        done = 0
-        for place in range(piece.start, piece.end):
-            if place not in tags:
-                continue
-            at = place - piece.start
-            if at == 1 and has_leading_space(piece):
-                at = 0
-            if at > done:
-                found.append(piece.form[done:at])
-                done = at
-            found += [tag for _, tag in sorted(tags[place])]
-        found.append(piece.form[done:])
-    if cut:
-        found += [tag for key, tag in sorted(tags.get(cut[-1].end, ())) if key[0] == 0]
+            inside = [i for i, p in enumerate(cut) if p.start + has_leading_space(p) < end and start < p.end]
+            if inside:
+                first, after = inside[0], inside[-1] + 1
+                marks.setdefault(first, []).append(((1, -after, rank), open_mark(entity.type)))
+                marks.setdefault(after, []).append(((0, -first, -rank), CLOSE_MARK))
+    found: list[Piece] = []
+    for i in range(len(cut) + 1):
+        at = cut[i].start if i < len(cut) else cut[-1].end if cut else 0
+        found += [Piece(at, at, form) for _, form in sorted(marks.get(i, ()))]
+        found += cut[i : i + 1]
     return tuple(found)
+
+
+def open_mark(entity_type: str) -> str:
+    """``"{problem:"``; the entity follows with its leading space, then ``CLOSE_MARK``."""
+    return f"{{{entity_type}:"
 
 
 def _linked(note: Note) -> dict[str, list[Entity]]:

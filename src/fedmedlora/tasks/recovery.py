@@ -57,9 +57,13 @@ def recover(
     sentence: Sequence[Piece], walked: Sequence[str], rest: str, labels: Sequence[str]
 ) -> tuple[list[tuple[str, int, int]], tuple[str, ...]]:
     """``(label, start, end)`` found in ``walked`` and then ``rest``, and what was repaired or dropped."""
-    solid = [piece for piece in sentence if not piece.form.isspace()]
+    solid = [piece for piece in sentence if piece.is_solid]
+    marks = {piece.form for piece in sentence if piece.is_mark}
+    walked = [step for step in walked if step not in marks]
+    for mark in marks:  # what is damaged is read by its words; the marks in it say nothing more
+        rest = rest.replace(mark, "")
     words = [unescape(piece.form).lstrip(" ") for piece in solid]
-    literal = unescape("".join(piece.form for piece in sentence))
+    literal = unescape("".join(piece.form for piece in sentence if not piece.is_mark))
     reading = _read(walked, rest, labels, literal)
     found, num_aligned = _align(words, reading)
     if num_aligned < max(len(words), len(reading.tokens)):

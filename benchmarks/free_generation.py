@@ -1,0 +1,67 @@
+"""How often plain ``generate`` reads an adapter: it must stop, and give the sentence back, tags well formed.
+
+``python benchmarks/free_generation.py --adapter demo-run/run/adapters/fed_medlora`` reads synthetic test
+sentences of all five hospitals with transformers' ``generate``, without any constraint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--adapter", type=Path, required=True, help="a folder under a run's adapters/")
+    parser.add_argument("--sentences", type=int, default=100, help="half of them for modifiers")
+    parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
+    args = parser.parse_args()
+    found = measure(args.adapter, args.sentences)
+    if args.json:
+        print(json.dumps(found))
+    else:
+        for key, value in found.items():
+            print(f"{key:<24}{value}")
+
+
+def measure(folder: Path, num_sentences: int) -> dict[str, float | int]:
+    from fedmedlora.corpora.schema import CLINICAL
+    from fedmedlora.corpora.synthetic import HOSPITALS, synthesize
+    from fedmedlora.extract import load_into
+    from fedmedlora.extraction.generate import default_limit, generate_texts
+    from fedmedlora.model.load import load_base_model
+    from fedmedlora.model.memory import keep_freed_memory
+    from fedmedlora.model.saved import read_manifest
+    from fedmedlora.tasks.markup import parse
+    from fedmedlora.tasks.training_set import sample_examples, training_set
+
+    keep_freed_memory()
+    manifest = read_manifest(folder)
+    base = load_base_model(manifest["base_model"]["name"])
+    model = load_into(base, manifest, folder)
+    notes = [note for name in HOSPITALS for note in synthesize(name, 6, 3, "test")]
+    found = training_set(notes, CLINICAL, prompt_set=manifest["tasks"]["prompt_set"])
+    solid = [e for e in found.ner if len(e.target) >= 6]  # headings say little
+    examples = sample_examples(
+        solid, found.modifiers, num=num_sentences, modifier_share=0.5, seed=0, name="free generation"
+    )
+    texts = generate_texts(model, base.encoder, examples, share_prefix=True)
+    limits = [default_limit(base.encoder, e) for e in examples]
+    stopped = [len(base.encoder.tokenizer(t).input_ids) < n for t, n in zip(texts, limits, strict=True)]
+    complete = [parse(e.pieces, t, e.labels).complete for e, t in zip(examples, texts, strict=True)]
+    by_task = {
+        task: [c for c, e in zip(complete, examples, strict=True) if e.task == task]
+        for task in ("ner", "modifiers")
+    }
+    return {
+        "num_sentences": len(examples),
+        "stopped": sum(stopped) / len(stopped),
+        "stopped_and_parsed": sum(s and c for s, c in zip(stopped, complete, strict=True)) / len(texts),
+        "parsed_ner": sum(by_task["ner"]) / len(by_task["ner"]),
+        "parsed_modifiers": sum(by_task["modifiers"]) / len(by_task["modifiers"]),
+    }
+
+
+if __name__ == "__main__":
+    main()

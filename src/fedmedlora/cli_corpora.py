@@ -1,0 +1,135 @@
+"""``fedmedlora corpora ...``: convert, count, split and make annotated notes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+# Heavy modules are imported where a command needs them, so that --help answers at once.
+
+
+def add_corpora(commands: Any) -> None:
+    """Add the ``corpora`` command to the subparsers ``commands``."""
+    corpora = commands.add_parser("corpora", help="convert, count, split and make annotated notes")
+    actions = corpora.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    listing = actions.add_parser(
+        "list", help="corpora that a mapping is shipped for, and synthetic hospitals"
+    )
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(run=_list)
+
+    convert = actions.add_parser(
+        "convert",
+        help="a corpus in its own format and labels -> JSONL in the schema's",
+        usage="fedmedlora corpora convert [-h] (NAME | --reader READER [--mapping TOML]) SRC OUT.jsonl",
+    )
+    convert.add_argument("places", nargs="+", metavar="[NAME] SRC OUT.jsonl", help="see above")
+    convert.add_argument("--reader", help="the format of your own corpus: brat, phee")
+    convert.add_argument("--mapping", type=Path, help="TOML from your labels to the schema's")
+    convert.add_argument("--synthetic", action="store_true", help="the notes are of no real person")
+    convert.set_defaults(run=_convert)
+
+    stats = actions.add_parser("stats", help="count notes, entities, modifiers and links")
+    stats.add_argument("notes", type=Path, metavar="PATH")
+    stats.add_argument("--json", action="store_true")
+    stats.set_defaults(run=_stats)
+
+    split = actions.add_parser("split", help="deal notes out to parts; copies and patients stay together")
+    split.add_argument("notes", type=Path, metavar="NOTES")
+    split.add_argument("--out", type=Path, required=True, help="folder; one PART.jsonl each")
+    split.add_argument("--parts", default="train=0.8,test=0.2", help="NAME=SHARE,...; or 'own': the corpus's")
+    split.add_argument("--seed", type=int, default=0)
+    split.set_defaults(run=_split)
+
+    make = actions.add_parser("synthesize", help="write notes of a synthetic hospital")
+    make.add_argument("hospital", help="see `corpora list`")
+    make.add_argument("num_notes", type=int)
+    make.add_argument("out", type=Path, metavar="OUT.jsonl")
+    make.add_argument("--part", choices=("train", "validation", "test"), default="train")
+    make.add_argument("--seed", type=int, default=0)
+    make.set_defaults(run=_synthesize)
+
+
+def _list(args: argparse.Namespace) -> None:
+    from fedmedlora.corpora.jsonl import annotates_json
+    from fedmedlora.corpora.mapping import mapping_names, shipped_mapping
+    from fedmedlora.corpora.synthetic import describe
+
+    shipped = [(name, shipped_mapping(name)) for name in mapping_names()]
+    rows: list[dict[str, Any]] = [
+        {"name": name, "kind": "corpus", "reader": m.reader, "annotates": annotates_json(m.annotates)}
+        for name, m in shipped
+    ]
+    rows += [{"reader": "synthetic", **row} for row in describe()]
+    if args.json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        entities, pairs = row["annotates"]["entities"], row["annotates"]["pairs"]
+        print(
+            f"{row['name']:<18}{row['kind']:<10}{row['reader']:<11}{', '.join(entities)}; {len(pairs)} pairs"
+        )
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from fedmedlora.corpora.convert import convert
+    from fedmedlora.corpora.jsonl import write_notes
+    from fedmedlora.corpora.mapping import load_mapping
+
+    if len(args.places) != (2 if args.reader else 3):
+        wanted = "SRC OUT.jsonl" if args.reader else "NAME SRC OUT.jsonl (or --reader for your own corpus)"
+        raise ValueError(f"corpora convert takes {wanted}; given were {len(args.places)} places")
+    name = args.reader or args.places[0]
+    src, out = args.places[-2:]
+    mapping = load_mapping(args.mapping) if args.mapping else None
+    found = convert(name, src, mapping=mapping)
+    write_notes(out, found.notes, header={**found.header, "synthetic": args.synthetic})
+    skipped = sum(found.header["skipped"].values())
+    print(f"{out}: {len(found.notes)} notes, {skipped} annotations skipped (reasons are in its first line)")
+
+
+def _stats(args: argparse.Namespace) -> None:
+    from fedmedlora.corpora.load import load_notes
+    from fedmedlora.corpora.stats import stats
+
+    found = stats(load_notes(args.notes))
+    if args.json:
+        print(json.dumps(found))
+        return
+    print(f"{found['num_notes']} notes")
+    for what in ("entities", "modifiers", "links", "skipped"):
+        print(f"{what}: {sum(found[what].values())}")
+        for name, count in found[what].items():
+            print(f"  {count:>8}  {name}")
+
+
+def _split(args: argparse.Namespace) -> None:
+    from fedmedlora.corpora.jsonl import notes_text, write_together
+    from fedmedlora.corpora.load import load_notes
+    from fedmedlora.corpora.split import parse_parts, split, split_by_part
+
+    found = load_notes(args.notes)
+    if args.parts == "own":
+        parts, told = split_by_part(found.notes)
+    else:
+        parts, told = split(found.notes, parse_parts(args.parts), args.seed)
+    header = {**found.header, "skipped": {}}
+    texts = {args.out / f"{name}.jsonl": notes_text(notes, header) for name, notes in parts.items()}
+    write_together({path: text.encode() for path, text in texts.items()})
+    for path, notes in zip(texts, parts.values(), strict=True):
+        print(f"{path}: {len(notes)} notes")
+    for ids in told.duplicates:
+        print(f"same text, kept together: {', '.join(ids)}")
+
+
+def _synthesize(args: argparse.Namespace) -> None:
+    from fedmedlora.corpora.jsonl import write_notes
+    from fedmedlora.corpora.synthetic import synthesize
+
+    notes = synthesize(args.hospital, args.num_notes, args.seed, args.part)
+    header = {"name": f"{args.hospital}, {args.part}", "schema": "clinical", "synthetic": True}
+    write_notes(args.out, notes, header=header)
+    print(f"{args.out}: {len(notes)} notes of no real person")
