@@ -41,25 +41,29 @@ def measure(folder: Path, num_sentences: int) -> dict[str, float | int]:
     base = load_base_model(manifest["base_model"]["name"])
     model = load_into(base, manifest, folder)
     notes = [note for name in HOSPITALS for note in synthesize(name, 6, 3, "test")]
-    found = training_set(notes, CLINICAL, prompt_set=manifest["tasks"]["prompt_set"])
-    solid = [e for e in found.ner if len(e.target) >= 6]  # headings say little
+    rendered = training_set(notes, CLINICAL, prompt_set=manifest["tasks"]["prompt_set"])
+    solid = [e for e in rendered.ner if len(e.target) >= 6]  # headings say little
     examples = sample_examples(
-        solid, found.modifiers, num=num_sentences, modifier_share=0.5, seed=0, name="free generation"
+        solid, rendered.modifiers, num=num_sentences, modifier_share=0.5, seed=0, name="free generation"
     )
     texts = generate_texts(model, base.encoder, examples, share_prefix=True)
     limits = [default_limit(base.encoder, e) for e in examples]
     stopped = [len(base.encoder.tokenizer(t).input_ids) < n for t, n in zip(texts, limits, strict=True)]
-    complete = [parse(e.pieces, t, e.labels).complete for e, t in zip(examples, texts, strict=True)]
-    by_task = {
-        task: [c for c, e in zip(complete, examples, strict=True) if e.task == task]
-        for task in ("ner", "modifiers")
-    }
+    # Parsed: known tags, balanced, around the words of the sentence and all of them. A tag that was not asked
+    # for is a wrong answer, not an unreadable one. Exact: the very characters, and only what was asked for.
+    tags = (*CLINICAL.entities, *CLINICAL.modifiers)
+    parsed = [not parse(e.pieces, t, tags).problems for e, t in zip(examples, texts, strict=True)]
+    exact = [parse(e.pieces, t, e.labels).complete for e, t in zip(examples, texts, strict=True)]
+    found_by_task = {}
+    for task in ("ner", "modifiers"):
+        of_task = [ok and s for ok, s, e in zip(parsed, stopped, examples, strict=True) if e.task == task]
+        found_by_task[f"stopped_and_parsed_{task}"] = sum(of_task) / len(of_task)
     return {
         "num_sentences": len(examples),
         "stopped": sum(stopped) / len(stopped),
-        "stopped_and_parsed": sum(s and c for s, c in zip(stopped, complete, strict=True)) / len(texts),
-        "parsed_ner": sum(by_task["ner"]) / len(by_task["ner"]),
-        "parsed_modifiers": sum(by_task["modifiers"]) / len(by_task["modifiers"]),
+        "stopped_and_parsed": sum(s and ok for s, ok in zip(stopped, parsed, strict=True)) / len(texts),
+        **found_by_task,
+        "stopped_and_exact": sum(s and ok for s, ok in zip(stopped, exact, strict=True)) / len(texts),
     }
 
 

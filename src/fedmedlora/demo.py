@@ -36,12 +36,11 @@ prompts = "short"
 
 [training]
 rounds = 3
-steps_per_round = 12
+steps_per_round = 13
 examples_per_step = 8
 micro_batch = 8
 learning_rate = 2e-3
 warmup_steps = 3
-decision_weight = 3.0
 max_train_examples = 400
 modifier_share = 0.5
 
