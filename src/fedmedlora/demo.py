@@ -36,13 +36,14 @@ prompts = "short"
 
 [training]
 rounds = 3
-steps_per_round = 13
+steps_per_round = 12
 examples_per_step = 8
 micro_batch = 8
 learning_rate = 2e-3
+decision_weight = 1.5
 warmup_steps = 3
 max_train_examples = 400
-modifier_share = 0.5
+modifier_share = 0.6
 
 [rules.fed_medlora_plus]
 gamma = 1.0

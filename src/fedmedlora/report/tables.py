@@ -26,9 +26,9 @@ def table_text(results: Mapping[str, Any]) -> list[Table]:
 
 def _table(title: str, kind: str, rows: tuple[Row, ...], cohorts: list[str]) -> Table:
     table = Table(title=Text(f"{title}: F1, strict / lenient"), title_justify="left")
-    table.add_column("method")
+    table.add_column("method", no_wrap=True, min_width=max((len(visible(r.label)) for r in rows), default=6))
     for cohort in cohorts:
-        table.add_column(Text(visible(cohort)), justify="right")
+        table.add_column(Text(visible(cohort)), justify="right", overflow="fold")
     for row in rows:
         table.add_row(Text(visible(row.label)), *(_cell(row, rows, cohort, kind) for cohort in cohorts))
     return table
