@@ -15,7 +15,7 @@ from fedmedlora.run_folder import write_file
 
 SEED = 7
 NUM_TRAIN_NOTES = 60
-NUM_TEST_NOTES = 2
+NUM_TEST_NOTES = 3
 NUM_VALIDATION_NOTES = 1  # of each training site
 
 _STUDY = """\
@@ -51,7 +51,7 @@ tau = 1.0
 
 [validation]
 notes = ["notes/validation.jsonl"]
-max_sentences = 16
+max_sentences = 12
 
 [evaluation]
 zero_shot_free = false   # true reads the untrained model freely as well, and takes five minutes more
