@@ -15,7 +15,7 @@ from fedmedlora.run_folder import write_file
 
 SEED = 7
 NUM_TRAIN_NOTES = 60
-NUM_TEST_NOTES = 3
+NUM_TEST_NOTES = 2
 NUM_VALIDATION_NOTES = 1  # of each training site
 
 _STUDY = """\
@@ -36,11 +36,11 @@ prompts = "short"
 
 [training]
 rounds = 3
-steps_per_round = 12
+steps_per_round = 11
 examples_per_step = 8
 micro_batch = 8
 learning_rate = 2e-3
-decision_weight = 1.5
+decision_weight = 1.25
 warmup_steps = 3
 max_train_examples = 400
 modifier_share = 0.6
