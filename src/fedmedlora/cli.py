@@ -111,7 +111,9 @@ def _demo(args: argparse.Namespace) -> None:
     from fedmedlora.demo import write_demo
 
     study = args.out / "study.toml"
-    if not args.resume or not study.exists():
+    if not study.exists() and args.out.is_dir() and {p.name for p in args.out.iterdir()} <= {"notes"}:
+        study = write_demo(args.out)  # stopped while its notes were written: they are written again, the same
+    elif not args.resume or not study.exists():
         _refuse_filled(args.out)
         study = write_demo(args.out)
     _run_file(study, args.out / "run", args.resume, ["fedmedlora", "demo", "--out", args.out.name], False)

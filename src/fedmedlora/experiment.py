@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -22,7 +23,7 @@ from fedmedlora.measure import Form, Predictions, predict, scores
 from fedmedlora.model.load import BaseModel, load_base_model
 from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter
 from fedmedlora.model.saved import adapter_files
-from fedmedlora.prepare import Cohort, Prepared, prepare
+from fedmedlora.prepare import Cohort, Prepared, prepare, union
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import run_rounds
 from fedmedlora.run_folder import MethodFolder, UpdateCache, open_run, read_json, write_file, write_json
@@ -175,8 +176,7 @@ def _run_method(run: Experiment, method: Method) -> dict[str, Any]:
         "name": method.name,
         "label": method.label,
         "adapter": f"adapters/{method.folder_name}" if method.rule is not None else None,
-        "seconds": sum(s["seconds"] for r in rounds for s in r["sites"])
-        + sum(e["seconds"] for e in evaluations),
+        "seconds": float(sum(s["seconds"] for r in rounds for s in r["sites"])),
         "rounds": rounds,
         "evaluations": evaluations,
     }
@@ -210,7 +210,8 @@ def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any
             return None
         loss = loss_on_validation(adapter)
         form = replace(run.form("constrained"), use_modifiers=False)
-        found: dict[str, Any] = {"loss": loss, "ner_strict_f1": None, "ner_lenient_f1": None}
+        told = loss if math.isfinite(loss) else None
+        found: dict[str, Any] = {"loss": told, "ner_strict_f1": None, "ner_lenient_f1": None}
         notes = run.prepared.validation_notes
         if form.use_ner and notes:
             label = f"round {round_num}: entities in the validation notes"
@@ -288,7 +289,11 @@ def _write_predictions(
 
 
 def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
-    study, asked = run.study, run.prepared.asked
+    study = run.study
+    # Only what the method's own sites annotate: "everybody" of centralized training is no site, and is all.
+    asked_by_site = run.prepared.asked
+    names = asked_by_site if method.name == "centralized" else [site.name for site in method.sites]
+    asked = union(asked_by_site[name] for name in names)
     return manifest(
         run.base,
         schema_name=run.prepared.schema.name,
@@ -351,7 +356,7 @@ def _results(run: Experiment, methods: list[dict[str, Any]], command: Sequence[s
             "transformers": version("transformers"),
             "peft": version("peft"),
             "platform": f"{platform.system()} {platform.machine()}",
-            "num_cores": os.cpu_count() or 1,
+            "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "device": run.base.device_name(),
             "seed": run.study.seed,
         },

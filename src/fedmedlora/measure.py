@@ -60,12 +60,13 @@ class Reader:
     A predicted entity that is right gives the same modifier prompt as the gold one.
     """
 
-    def __init__(self, base: BaseModel, model: Any, form: Form) -> None:
+    def __init__(self, base: BaseModel, model: Any, form: Form, report: Report) -> None:
         """``model``: PEFT's model over ``base``, with the adapter in it."""
-        self._base, self._model, self._form = base, model, form
+        self._base, self._model, self._form, self._report = base, model, form, report
         self._known: dict[tuple[str, tuple[str, ...], tuple[str, ...]], tuple[tuple[Mention, ...], bool]] = {}
+        self.num_examples = self.num_unparsed = 0  # what was really read: a known answer counts once
 
-    def read(self, examples: Sequence[Example], report: Report) -> list[tuple[tuple[Mention, ...], bool]]:
+    def read(self, examples: Sequence[Example]) -> list[tuple[tuple[Mention, ...], bool]]:
         """Mentions of each example, and whether the answer was complete."""
         first_of = {self._key(e): e for e in examples if self._key(e) not in self._known}
         fresh = list(first_of.values())
@@ -75,7 +76,7 @@ class Reader:
                 self._base.encoder,
                 fresh,
                 batch_size=self._form.batch_size,
-                progress=report,
+                progress=self._on_progress,
             )
             found = [(place(e.pieces, o)[0], True) for e, o in zip(fresh, outputs, strict=True)]
         else:
@@ -85,13 +86,18 @@ class Reader:
                 fresh,
                 batch_size=self._form.batch_size,
                 share_prefix=True,
-                progress=report,
+                progress=self._on_progress,
             )
             parsed = [parse(e.pieces, t, e.labels) for e, t in zip(fresh, texts, strict=True)]
             found = [(p.mentions, p.complete) for p in parsed]
         # Offsets are the note's own; the same sentence elsewhere has others, so the key holds them.
         self._known |= dict(zip(first_of, found, strict=True))
+        self.num_examples += len(found)
+        self.num_unparsed += sum(1 for _, complete in found if not complete)
         return [self._known[self._key(e)] for e in examples]
+
+    def _on_progress(self, done: int, total: int) -> None:
+        self._report(self.num_examples + done, self.num_examples + total)
 
     def _key(self, example: Example) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
         at = f"{example.note_id}/{example.pieces[0].start}/{example.task}"
@@ -104,19 +110,18 @@ def predict(base: BaseModel, model: Any, notes: Sequence[Note], form: Form, repo
     Prompts ask for what each note ``annotates``. ``report(num_done, num_total)`` counts examples; the
     total grows once entities are known.
     """
-    reader = Reader(base, model, form)
-    tally = _Tally(report)
+    reader = Reader(base, model, form, report)
     end_to_end = given_gold = None
     if form.use_ner:
-        found = _entities(reader, notes, form, tally)
+        found = _entities(reader, notes, form)
         end_to_end = {n.id: replace(n, entities=found[n.id], modifiers=(), links=()) for n in notes}
     if form.use_modifiers:
         gold = {n.id: n.entities for n in notes}
-        given_gold = _modifiers(reader, notes, gold, form, tally, keep_entities=True)
+        given_gold = _modifiers(reader, notes, gold, form, keep_entities=True)
         if end_to_end is not None:
             found = {note_id: note.entities for note_id, note in end_to_end.items()}
-            end_to_end = _modifiers(reader, notes, found, form, tally, keep_entities=False)
-    return Predictions(end_to_end, given_gold, tally.num_examples, tally.num_unparsed)
+            end_to_end = _modifiers(reader, notes, found, form, keep_entities=False)
+    return Predictions(end_to_end, given_gold, reader.num_examples, reader.num_unparsed)
 
 
 def scores(
@@ -145,22 +150,7 @@ def scores(
     return found
 
 
-class _Tally:
-    def __init__(self, report: Report) -> None:
-        self.num_examples = self.num_unparsed = 0
-        self._report = report
-
-    def on_progress(self, done: int, total: int) -> None:
-        self._report(self.num_examples + done, self.num_examples + total)
-
-    def add(self, answers: Sequence[tuple[tuple[Mention, ...], bool]]) -> None:
-        self.num_examples += len(answers)
-        self.num_unparsed += sum(1 for _, complete in answers if not complete)
-
-
-def _entities(
-    reader: Reader, notes: Sequence[Note], form: Form, tally: _Tally
-) -> dict[str, tuple[Entity, ...]]:
+def _entities(reader: Reader, notes: Sequence[Note], form: Form) -> dict[str, tuple[Entity, ...]]:
     examples = [
         example
         for note in notes
@@ -168,8 +158,7 @@ def _entities(
             note, sentences(note.text), form.schema, prompt_set=form.prompt_set, with_gold=False
         ).examples
     ]
-    answers = reader.read(examples, tally.on_progress)
-    tally.add(answers)
+    answers = reader.read(examples)
     by_note: dict[str, list[tuple[Example, tuple[Mention, ...]]]] = {note.id: [] for note in notes}
     for example, (mentions, _) in zip(examples, answers, strict=True):
         by_note[example.note_id].append((example, mentions))
@@ -181,7 +170,6 @@ def _modifiers(
     notes: Sequence[Note],
     entities: dict[str, tuple[Entity, ...]],
     form: Form,
-    tally: _Tally,
     *,
     keep_entities: bool,
 ) -> dict[str, Note]:
@@ -201,8 +189,7 @@ def _modifiers(
             scope=form.scope,
             with_gold=False,
         ).examples
-    answers = reader.read(examples, tally.on_progress)
-    tally.add(answers)
+    answers = reader.read(examples)
     by_note: dict[str, list[tuple[Example, tuple[Mention, ...]]]] = {note.id: [] for note in notes}
     for example, (mentions, _) in zip(examples, answers, strict=True):
         by_note[example.note_id].append((example, mentions))

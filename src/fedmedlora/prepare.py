@@ -32,7 +32,7 @@ class Cohort:
 class Prepared:
     """``records``: one entry per cohort for ``results.json``. ``file_hashes``: path as written -> sha256.
 
-    ``asked``: the union of what the sites annotate.
+    ``asked``: what each site annotates, by name.
     """
 
     schema: Schema
@@ -40,7 +40,7 @@ class Prepared:
     cohorts: tuple[Cohort, ...]
     validation: tuple[TokenExample, ...]
     validation_notes: tuple[Note, ...]
-    asked: Annotates
+    asked: dict[str, Annotates]
     records: tuple[dict[str, Any], ...]
     file_hashes: dict[str, str]
 
@@ -109,7 +109,7 @@ def prepare(study: Study, encoder: Encoder, schema: Schema = CLINICAL) -> Prepar
         validation_notes=sample_notes(
             validation, max_sentences=study.validation.max_sentences, seed=study.seed, name="validation"
         ),
-        asked=union(note.annotates for notes in train.values() for note in notes.notes),
+        asked={name: union(note.annotates for note in notes.notes) for name, notes in train.items()},
         records=tuple(records),
         file_hashes=file_hashes(study),
     )

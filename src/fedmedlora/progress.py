@@ -91,8 +91,8 @@ class Terminal:
         try:
             yield advance
         finally:
-            self._done += cost
             self._bars.remove_task(task)
-            self._bars.update(self._whole, completed=self._done)
-            if not self._console.is_terminal:
-                self._console.print(f"{label}: done", highlight=False)
+        self._done += cost
+        self._bars.update(self._whole, completed=self._done)
+        if not self._console.is_terminal:
+            self._console.print(f"{label}: done", highlight=False)

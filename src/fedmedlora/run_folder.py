@@ -28,7 +28,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, record: Any) -> None:
     """Write ``record`` as JSON, whole or not at all."""
-    write_file(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    write_file(path, (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:

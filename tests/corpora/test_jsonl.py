@@ -177,3 +177,12 @@ def test_messages_hold_no_text(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown key str of") as caught:
         read_notes(path)
     assert "John" not in str(caught.value)
+
+
+def test_note_text_in_the_wrong_place_is_not_repeated(tmp_path):
+    path = tmp_path / "n.jsonl"
+    head = '{"format": "fedmedlora-notes", "version": 1}\n'
+    path.write_text(head + '{"id": "n1", "text": "x", "entities": "Pt John denies pain"}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="entities is a string of 19 characters; it must be a list") as told:
+        read_notes(path)
+    assert "John" not in str(told.value)

@@ -81,3 +81,13 @@ def test_given_parts_stay_except_that_copies_are_brought_together() -> None:
     assert report.moved == ("3",)
     with pytest.raises(ValueError, match="'x' has no meta 'part'"):
         split_by_part([note("x")])
+
+
+def test_large_groups_are_in_every_part() -> None:
+    """A patient with many notes may be tested on too, whatever the seed."""
+    notes = [note(f"{g}-{i}", f"text {g} {i}", group=f"g{g}") for g in range(40) for i in range(1 + g % 8)]
+    tested = set()
+    for seed in range(4):
+        parts, _ = split(notes, {"train": 0.8, "test": 0.2}, seed)
+        tested |= {sum(n.group == other.group for n in notes) for other in parts["test"]}
+    assert {6, 7, 8} <= tested

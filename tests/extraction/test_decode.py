@@ -215,3 +215,26 @@ def test_a_broken_mask_would_be_seen(build, encoder, expected, monkeypatch):
     plain = Pool._mask
     monkeypatch.setattr(Pool, "_mask", lambda *args: torch.zeros_like(plain(*args)))
     assert decode(build("llama", 0), encoder, EXAMPLES) != expected("llama", 0)
+
+
+def test_a_sliding_window_is_respected(encoder):
+    """Such layers do not see all that the pool holds, so these models are read step by step."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(encoder.tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=8,
+    )
+    model = MistralForCausalLM(config).eval()
+    cases = [
+        example(text, i, instruction="Mark every mention in this sentence. " * 3)
+        for i, text in enumerate(TEXTS[:3])
+    ]
+    assert decode_module._slides(model)
+    assert decode(model, encoder, cases) == [decode_stepwise(model, encoder, case) for case in cases]

@@ -228,6 +228,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _kind(value: object) -> str:
+    """What a misplaced value is, never the value: a string in the wrong place may be note text."""
+    if isinstance(value, str):
+        return f"a string of {len(value)} characters"
+    return repr(value) if isinstance(value, bool | int | float | None) else f"a {type(value).__name__}"
+
+
 def _short(value: object) -> str:
     """A value for a message. Long strings are cut: a misplaced one might be the text of a note."""
     shown = repr(value) if isinstance(value, str | int | float | bool) else f"a {type(value).__name__}"
@@ -253,7 +260,7 @@ def _header(record: dict[str, Any], where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: synthetic is {_short(record['synthetic'])}; it must be true or false")
     for key in ("name", "schema"):
         if not isinstance(record.setdefault(key, "clinical" if key == "schema" else ""), str):
-            raise ValueError(f"{where}: {key} is {_short(record[key])}; it must be a string")
+            raise ValueError(f"{where}: {key} is {_kind(record[key])}; it must be a string")
     return record
 
 
@@ -296,7 +303,7 @@ def _check_keys(record: dict[str, Any], known: tuple[str, ...], where: str) -> N
 
 def _string(value: object, key: str, where: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{where}: {key} is {_short(value)}; it must be a string")
+        raise ValueError(f"{where}: {key} is {_kind(value)}; it must be a string")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -310,12 +317,12 @@ def _mentions(
     value: object, key: str, ids: set[str], num_characters: int | None, where: str
 ) -> tuple[Entity, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{where}: {key} is {_short(value)}; it must be a list")
+        raise ValueError(f"{where}: {key} is {_kind(value)}; it must be a list")
     found = []
     for number, record in enumerate(value, start=1):
         here = f"{where}: {key} item {number}"
         if not isinstance(record, dict):
-            raise ValueError(f"{here} is {_short(record)}; it must be an object with {list(_MENTION_KEYS)}")
+            raise ValueError(f"{here} is {_kind(record)}; it must be an object with {list(_MENTION_KEYS)}")
         _check_keys(record, _MENTION_KEYS, here)
         mention_id = _string(record.get("id"), "id", here)
         if mention_id in ids:
@@ -328,7 +335,7 @@ def _mentions(
 
 def _span(value: object, num_characters: int | None, where: str) -> Span:
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{where}: span is {_short(value)}; it must be [[start, end], ...]")
+        raise ValueError(f"{where}: span is {_kind(value)}; it must be [[start, end], ...]")
     fragments: list[tuple[int, int]] = []
     for pair in value:
         if not isinstance(pair, list) or len(pair) != 2 or not all(_is_count(x) for x in pair):
@@ -346,7 +353,7 @@ def _span(value: object, num_characters: int | None, where: str) -> Span:
 
 def _links(value: object, entities: set[str], modifiers: set[str], where: str) -> tuple[Link, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{where}: links is {_short(value)}; it must be a list")
+        raise ValueError(f"{where}: links is {_kind(value)}; it must be a list")
     found: dict[Link, None] = {}
     for number, pair in enumerate(value, start=1):
         here = f"{where}: links item {number}"

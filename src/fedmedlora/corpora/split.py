@@ -36,14 +36,14 @@ class SplitReport:
 def split(notes: Iterable[Note], fractions: Mapping[str, float], seed: int) -> tuple[Parts, SplitReport]:
     """Deal notes out to named parts, such as ``{"train": 0.8, "test": 0.2}``; sorted by id in each.
 
-    Blocks (notes that must stay together) are dealt large to small, in seeded order among equals, each to
-    the part that is furthest below its share of notes. Raises ``ValueError`` when the fractions do not
-    sum to 1, an id occurs twice, or a part would be empty.
+    Blocks (notes that must stay together) are dealt in seeded order, each to the part that is furthest
+    below its share of notes; not large to small, which would put every large block into the largest
+    part. Raises ``ValueError`` when the fractions do not sum to 1, an id occurs twice, or a part would be
+    empty.
     """
     _check_fractions(fractions)
     blocks, duplicates = _blocks(notes)
     random.Random(seed).shuffle(blocks)
-    blocks.sort(key=len, reverse=True)  # stable: the seed still orders blocks of one size
     room = {name: fraction * sum(map(len, blocks)) for name, fraction in fractions.items()}
     dealt: dict[str, list[Note]] = {name: [] for name in fractions}
     for block in blocks:

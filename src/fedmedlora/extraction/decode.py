@@ -20,6 +20,7 @@ import torch
 
 from fedmedlora.extraction.draft import Draft, Memory, draft
 from fedmedlora.extraction.pool import Pool
+from fedmedlora.extraction.reference import decode_stepwise
 from fedmedlora.extraction.scores import scores_at
 from fedmedlora.extraction.walk import Walk, begin, step
 from fedmedlora.model.cache import record_prefix
@@ -68,6 +69,8 @@ def decode(
     """
     if batch_size < 1 or (window is not None and window < 1):
         raise ValueError(f"batch_size {batch_size}, window {window}: both are counts of at least 1")
+    if _slides(model):  # the pool shows every layer everything, which such layers do not see
+        return [decode_stepwise(model, encoder, example) for example in examples]
     outputs: list[tuple[str, ...]] = [()] * len(examples)
     groups: dict[str, list[int]] = {}
     for number, example in enumerate(examples):
@@ -86,6 +89,15 @@ def decode(
         chosen = [(n, examples[n]) for n in numbers]
         _decode_group(model, encoder, instruction, chosen, batch_size, window, memory, finish)
     return outputs
+
+
+def _slides(model: Any) -> bool:
+    """Whether some layer attends to less than everything before a token (a sliding window, chunks)."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return any(kind != "full_attention" for kind in kinds)
+    return getattr(config, "sliding_window", None) is not None
 
 
 def _decode_group(

@@ -103,6 +103,12 @@ def _generate(
             max_new_tokens=max_new_tokens,
             do_sample=False,
             use_cache=True,
+            # transformers fills what is unset from the model's own settings; a repetition penalty
+            # there would punish copying.
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            encoder_no_repeat_ngram_size=0,
             eos_token_id=encoder.end_id,
             pad_token_id=encoder.pad_id,
         ),

@@ -62,7 +62,7 @@ def load_base_model(
         wanted = revision or "main"
         tokenizer = AutoTokenizer.from_pretrained(source, revision=wanted)
         model = AutoModelForCausalLM.from_pretrained(
-            source, revision=wanted, dtype=PRECISIONS[precision], **extra
+            source, revision=wanted, dtype=PRECISIONS[precision], use_safetensors=True, **extra
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(

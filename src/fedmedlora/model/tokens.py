@@ -141,7 +141,10 @@ class Encoder:
             return _SLOT + "\n", "\n\n"
         inner = _SLOT + "\n" + _SLOT[::-1]
         rendered: str = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": inner}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": inner}],
+            tokenize=False,
+            add_generation_prompt=True,
+            date_string="26 Jul 2024",  # some templates write today's date: then no two days agree
         )
         before, _, after = rendered.partition(_SLOT[::-1])
         if _SLOT not in before:

@@ -82,13 +82,12 @@ def sample_examples(
     total = sum(sizes)
     if not total:
         return ()
-    share = sizes[1] / total if modifier_share is None else modifier_share
+    share = modifier_share if modifier_share is not None and all(sizes) else sizes[1] / total
     num = min(num or total, total)
-    if modifier_share is not None and all(sizes):
-        # The largest set of this share that the pools can fill.
-        num = min(num, int(sizes[0] / (1 - share)), int(sizes[1] / share))
     num_modifiers = min(sizes[1], round(num * share))
     num_ner = min(sizes[0], num - num_modifiers)
+    # What one task cannot fill, the other may: the share is a target, and no example is wasted for it.
+    num_modifiers = min(sizes[1], num - num_ner)
     return (*pools[0][:num_ner], *pools[1][:num_modifiers])
 
 
