@@ -34,11 +34,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="6 layers, under two minutes on two cores")
     parser.add_argument("--json", action="store_true", help="one line of JSON on stdout")
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=0, help="0: 2 if quick, else 3")
     parser.add_argument("--threads", type=int, default=0, help="torch threads; 0: as torch chooses")
     args = parser.parse_args()
     keep_freed_memory()
-    found = benchmark(quick=args.quick, repetitions=args.repetitions, threads=args.threads)
+    found = benchmark(
+        quick=args.quick, repetitions=args.repetitions or (2 if args.quick else 3), threads=args.threads
+    )
     if args.json:
         print(json.dumps(found))
     else:
