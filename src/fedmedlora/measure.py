@@ -158,10 +158,7 @@ def _entities(reader: Reader, notes: Sequence[Note], form: Form) -> dict[str, tu
             note, sentences(note.text), form.schema, prompt_set=form.prompt_set, with_gold=False
         ).examples
     ]
-    answers = reader.read(examples)
-    by_note: dict[str, list[tuple[Example, tuple[Mention, ...]]]] = {note.id: [] for note in notes}
-    for example, (mentions, _) in zip(examples, answers, strict=True):
-        by_note[example.note_id].append((example, mentions))
+    by_note = _read_by_note(reader, notes, examples)
     return {n.id: assemble_entities(n.id, n.text, n.annotates, by_note[n.id]) for n in notes}
 
 
@@ -189,8 +186,15 @@ def _modifiers(
             scope=form.scope,
             with_gold=False,
         ).examples
-    answers = reader.read(examples)
-    by_note: dict[str, list[tuple[Example, tuple[Mention, ...]]]] = {note.id: [] for note in notes}
-    for example, (mentions, _) in zip(examples, answers, strict=True):
-        by_note[example.note_id].append((example, mentions))
+    by_note = _read_by_note(reader, notes, examples)
     return {n.id: assemble_note(n, entities[n.id], by_note[n.id]) for n in notes}
+
+
+def _read_by_note(
+    reader: Reader, notes: Sequence[Note], examples: Sequence[Example]
+) -> dict[str, list[tuple[Example, tuple[Mention, ...]]]]:
+    """What was found in each example, by note id; a note without examples has an empty list."""
+    by_note: dict[str, list[tuple[Example, tuple[Mention, ...]]]] = {note.id: [] for note in notes}
+    for example, (mentions, _) in zip(examples, reader.read(examples), strict=True):
+        by_note[example.note_id].append((example, mentions))
+    return by_note

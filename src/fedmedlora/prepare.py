@@ -105,7 +105,15 @@ def prepare(study: Study, encoder: Encoder, schema: Schema = CLINICAL) -> Prepar
         schema=schema,
         sites=tuple(sites),
         cohorts=tuple(cohorts),
-        validation=_validation_examples(study, encoder, schema, validation),
+        validation=_drawn(
+            study,
+            encoder,
+            schema,
+            validation,
+            num=study.validation.max_sentences,
+            modifier_share=None,
+            name="validation",
+        )[0],
         validation_notes=sample_notes(
             validation, max_sentences=study.validation.max_sentences, seed=study.seed, name="validation"
         ),
@@ -132,37 +140,37 @@ def _read(study: Study, path: str, schema: Schema) -> NoteSet:
 def _site_examples(
     study: Study, encoder: Encoder, schema: Schema, name: str, notes: NoteSet
 ) -> tuple[tuple[TokenExample, ...], dict[str, Any]]:
-    rendered = training_set(
-        notes.notes,
-        schema,
-        use_ner=study.tasks.ner,
-        use_modifiers=study.tasks.modifiers,
-        prompt_set=study.tasks.prompts,
-        scope=study.tasks.modifier_scope,
-    )
     share = study.training.modifier_share
-    chosen = sample_examples(
-        rendered.ner,
-        rendered.modifiers,
+    kept, num_too_long, not_expressible = _drawn(
+        study,
+        encoder,
+        schema,
+        notes.notes,
         num=study.training.max_train_examples,
         modifier_share=None if isinstance(share, str) else share,
-        seed=study.seed,
         name=name,
     )
-    kept, num_too_long = fitting([encoder.encode(e) for e in chosen], study.tasks.max_tokens)
     record = _cohort_record(name, "site", notes)
     record |= {
         "num_train_notes": len(notes.notes),
         "num_train_examples": len(kept),
-        "not_expressible": rendered.not_expressible,
+        "not_expressible": not_expressible,
         "too_long": num_too_long,
     }
     return kept, record
 
 
-def _validation_examples(
-    study: Study, encoder: Encoder, schema: Schema, notes: Sequence[Note]
-) -> tuple[TokenExample, ...]:
+def _drawn(
+    study: Study,
+    encoder: Encoder,
+    schema: Schema,
+    notes: Sequence[Note],
+    *,
+    num: int,
+    modifier_share: float | None,
+    name: str,
+) -> tuple[tuple[TokenExample, ...], int, dict[str, int]]:
+    """``num`` examples (0: all) of ``notes``: those that fit, how many did not, what no target can hold."""
     rendered = training_set(
         notes,
         schema,
@@ -174,12 +182,13 @@ def _validation_examples(
     chosen = sample_examples(
         rendered.ner,
         rendered.modifiers,
-        num=study.validation.max_sentences,
-        modifier_share=None,
+        num=num,
+        modifier_share=modifier_share,
         seed=study.seed,
-        name="validation",
+        name=name,
     )
-    return fitting([encoder.encode(e) for e in chosen], study.tasks.max_tokens)[0]
+    kept, num_too_long = fitting([encoder.encode(e) for e in chosen], study.tasks.max_tokens)
+    return kept, num_too_long, rendered.not_expressible
 
 
 def fitting(examples: Sequence[TokenExample], max_tokens: int) -> tuple[tuple[TokenExample, ...], int]:

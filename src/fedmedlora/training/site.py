@@ -151,16 +151,7 @@ def validation_loss(
         raise ValueError("the validation set has no example; check which notes the study names")
     write_adapter(model, adapter)
     model.eval()
-    return _STEPS[settings.batching](
-        model,
-        examples,
-        pad_id=base.encoder.pad_id,
-        device=base.device,
-        micro_batch=settings.micro_batch,
-        loss=settings.loss,
-        decision_weight=settings.decision_weight,
-        backward=False,
-    )
+    return _step_loss(base, model, examples, settings, backward=False)
 
 
 def _optimizer_step(
@@ -171,15 +162,7 @@ def _optimizer_step(
     optimizer: torch.optim.Optimizer,
 ) -> float:
     optimizer.zero_grad(set_to_none=True)
-    loss = _STEPS[settings.batching](
-        model,
-        examples,
-        pad_id=base.encoder.pad_id,
-        device=base.device,
-        micro_batch=settings.micro_batch,
-        loss=settings.loss,
-        decision_weight=settings.decision_weight,
-    )
+    loss = _step_loss(base, model, examples, settings, backward=True)
     if not torch.isfinite(torch.tensor(loss)):
         raise ValueError(f"the training loss is {loss}: lower training.learning_rate")
     if settings.max_grad_norm:
@@ -188,6 +171,22 @@ def _optimizer_step(
         )
     optimizer.step()
     return loss
+
+
+def _step_loss(
+    base: BaseModel, model: Any, examples: Sequence[TokenExample], settings: LocalTraining, *, backward: bool
+) -> float:
+    """Loss over ``examples`` as one optimizer step, by the batching that ``settings`` name."""
+    return _STEPS[settings.batching](
+        model,
+        examples,
+        pad_id=base.encoder.pad_id,
+        device=base.device,
+        micro_batch=settings.micro_batch,
+        loss=settings.loss,
+        decision_weight=settings.decision_weight,
+        backward=backward,
+    )
 
 
 def _round_size(num_examples: int, settings: LocalTraining) -> int:
