@@ -68,6 +68,8 @@ def build(encoder, one_thread):
     """``build(kind, seed)`` -> a random model with weights large enough for lively output."""
     import torch
     from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
         GPTNeoXConfig,
         GPTNeoXForCausalLM,
         LlamaConfig,
@@ -92,6 +94,9 @@ def build(encoder, one_thread):
                 model = LlamaForCausalLM(config)
             elif kind == "qwen2":
                 model = Qwen2ForCausalLM(Qwen2Config(**sizes, num_key_value_heads=2))
+            elif kind == "gpt2":  # learned positions, and linear layers that are none of torch's
+                no_dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+                model = GPT2LMHeadModel(GPT2Config(**sizes, n_inner=48, **no_dropout))
             else:
                 model = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes))
             with torch.no_grad():
@@ -123,7 +128,7 @@ def save_model(encoder, build):
 def model_folders(tmp_path_factory, save_model) -> dict[str, Path]:
     """Architecture -> folder of a tiny saved model of it."""
     root = tmp_path_factory.mktemp("models")
-    return {kind: save_model(root / kind, kind) for kind in ("llama", "qwen2", "gpt_neox")}
+    return {kind: save_model(root / kind, kind) for kind in ("llama", "qwen2", "gpt_neox", "gpt2")}
 
 
 @pytest.fixture

@@ -48,9 +48,9 @@ MEETING = set(MAP) - {"report"}
 JOINERS = [
     "rounds",
     "in_process",
+    "manifest",
     "prepare",
     "measure",
-    "manifest",
     "work_plan",
     "experiment",
     "extract",

@@ -375,6 +375,35 @@ def test_evaluate_brat_folders(gold, tmp_path, capsys):
     assert one_line(out)["entities"]["strict"]["f1"] == 1
 
 
+def test_predictions_need_no_text_and_need_not_say_what_they_annotate(gold, tmp_path, capsys):
+    from fedmedlora.corpora.brat_writer import write_brat
+
+    whole = one_line(call(capsys, "evaluate", gold, gold, "--json")[1])
+    write_brat(read_notes(gold).notes, tmp_path / "predicted")
+    for text in (tmp_path / "predicted").rglob("*.txt"):
+        text.unlink()
+    assert any((tmp_path / "predicted").rglob("*.ann"))
+    code, out, _ = call(capsys, "evaluate", gold, tmp_path / "predicted", "--json")
+    assert (code, one_line(out)) == (0, whole)
+    # GOLD has to have its text: there offsets are checked.
+    code, out, err = call(capsys, "evaluate", tmp_path / "predicted", gold, "--json")
+    assert (code, out) == (2, "")
+    assert ".txt" in err
+
+    header, *lines = gold.read_text(encoding="utf-8").splitlines()
+    bare = {k: v for k, v in json.loads(header).items() if k in ("format", "version")}
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        record.pop("text"), record.pop("annotates", None)
+    plain = tmp_path / "plain.jsonl"
+    plain.write_text("\n".join(map(json.dumps, [bare, *records])) + "\n", encoding="utf-8")
+    code, out, _ = call(capsys, "evaluate", gold, plain, "--json")
+    assert (code, one_line(out)) == (0, whole)
+    code, out, err = call(capsys, "evaluate", plain, gold, "--json")
+    assert (code, out) == (2, "")
+    assert "annotates" in err
+
+
 def test_a_note_that_gold_lacks_is_an_error(gold, tmp_path, capsys):
     extra = predictions(tmp_path / "p.jsonl", {"id": "n1"}, {"id": "stranger"})
     code, out, err = call(capsys, "evaluate", gold, extra, "--json")
@@ -546,3 +575,19 @@ def test_extract_html_escapes_what_it_shows(tiny_run, tiny_study, tmp_path, caps
     assert "&lt;script&gt;" in page
     assert "<mark" in page
     assert oct(out.stat().st_mode & 0o777) == "0o600"  # note text: for its owner only
+
+
+def test_the_page_shows_modifiers_that_belong_to_no_entity(tmp_path):
+    from fedmedlora.cli import _write_extracted
+
+    entity, *modifiers = (
+        Entity("T1", "problem", ((10, 15),)),
+        Entity("T2", "negation", ((0, 2),)),
+        Entity("T3", "severity", ((3, 9),)),
+    )
+    note = Note("n", "no severe fever", (entity,), tuple(modifiers), (Link("T1", "T2"),), EVERYTHING)
+    _write_extracted([note], "html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<td>fever</td><td>negation</td><td>no</td>" in page
+    assert "<td></td><td>severity</td><td>severe</td>" in page
+    assert page.count("<tr>") == 3

@@ -18,7 +18,9 @@ from fedmedlora.corpora.jsonl import read_notes, write_notes
 from fedmedlora.corpora.synthetic import synthesize
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.experiment import run_study
+from fedmedlora.model.load import load_base_model
 from fedmedlora.model.saved import read_manifest, read_saved_adapter
+from fedmedlora.prepare import prepare
 from fedmedlora.report.results import validate
 from fedmedlora.study import parse_study
 from fedmedlora.tasks.training_set import sample_notes
@@ -471,11 +473,129 @@ def test_validation_notes_that_give_no_example_are_told_before_training(material
     with pytest.raises(ValueError, match="no validation example"):
         run_study(study, tmp_path / "out", progress=progress)
     assert progress.labels == []
+    assert not (tmp_path / "out").exists()
 
 
-def test_a_sample_of_test_notes_is_whole_notes(material):
+@pytest.mark.parametrize("cohort", ["lakeside", "stonebridge"])
+def test_notes_that_are_trained_on_are_not_tested_on(material, tmp_path, cohort):
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    taken = read_notes(folder / "lakeside.train.jsonl").notes[0]
+    path = folder / f"{cohort}.test.jsonl"
+    write(path, [*read_notes(path).notes, replace(taken, id="mine", text=taken.text.replace(" ", "\n"))])
+    message = f"test notes of {cohort}: note 'mine' is also among the training notes of lakeside"
+    with pytest.raises(ValueError, match=message) as caught:
+        run_study(make_study(folder, folder), tmp_path / "out")
+    assert taken.text[:20] not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_patient_of_a_site_is_in_its_training_or_in_its_test_notes(material, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    for name, part in [("lakeside", "train"), ("northgate", "test"), ("stonebridge", "test")]:
+        path = folder / f"{name}.{part}.jsonl"
+        write(path, [replace(note, group="patient 1") for note in read_notes(path).notes])
+    # "patient 1" of another hospital is somebody else.
+    prepare_study(make_study(folder, folder, cohorts=("stonebridge",)))
+    path = folder / "lakeside.test.jsonl"
+    write(path, [replace(note, group="patient 1") for note in read_notes(path).notes])
+    with pytest.raises(ValueError, match=r"site 'lakeside': training note .* have the same group"):
+        run_study(make_study(folder, folder), tmp_path / "out")
+
+
+def prepare_study(study):
+    return prepare(study, load_base_model(study.model_name(), precision="float32").encoder)
+
+
+def test_a_sites_size_is_what_the_loss_supervises(material, tmp_path):
+    site = prepare_study(make_study(material, tmp_path / "study")).sites[0]
+    targets = [token for one in site.examples for token in one.target]
+    assert site.num_target_tokens("lm") == site.num_target_tokens("lm+decision") == len(targets)
+    open_places = [place for one in site.examples for place in one.choices if len(place) > 1]
+    assert 0 < site.num_target_tokens("decision") == len(open_places) < len(targets)
+
+
+def test_where_the_files_lie_on_this_machine_is_not_written_down(material, tmp_path):
+    study = make_study(material, tmp_path / "study", methods=["fed_medlora"], rounds=1, modifiers=False)
+    here = study.folder
+    study = replace(
+        study,
+        model=replace(study.model, name=str(here / "model")),
+        sites=tuple(replace(s, train=str(here / s.train), test=str(here / s.test)) for s in study.sites),
+        cohorts=tuple(replace(c, test=str(here / c.test)) for c in study.cohorts),
+        validation=replace(study.validation, notes=(str(here / "validation.jsonl"),)),
+    )
+    results = run_study(study, tmp_path / "out")
+    assert str(tmp_path) not in json.dumps(results)
+    assert results["study"]["sites"][0]["train"] == f"{SITES[0]}.train.jsonl"
+    for file in (tmp_path / "out").rglob("*"):
+        assert file.is_dir() or str(tmp_path).encode() not in file.read_bytes(), file.name
+    # Relative paths stay as they are written.
+    assert (
+        make_study(material, tmp_path / "study").public_dict()
+        == make_study(material, tmp_path / "study").to_dict()
+    )
+
+
+def test_a_model_that_cannot_checkpoint_is_told_before_anything_is_written(material, tmp_path, monkeypatch):
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    monkeypatch.delattr(GradientCheckpointingLayer, "_can_checkpoint_with_cache", raising=False)
+    study = make_study(material, tmp_path / "study", methods=["fed_medlora"])
+    study = replace(study, training=replace(study.training, gradient_checkpointing=True))
+    with pytest.raises(ValueError, match=r"set training\.gradient_checkpointing = false"):
+        run_study(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sample_of_test_notes_is_whole_notes_and_favours_no_length(material):
     notes = read_notes(material / "lakeside.train.jsonl").notes
     assert sample_notes(notes, max_sentences=1, seed=0, name="x") in [(n,) for n in notes]
+    long = replace(notes[0], id="long", text="Pain again. " * 30)
+    short = [replace(notes[0], id=f"s{i}", text="Pain again. " * 3) for i in range(9)]
+    drawn = [sample_notes([long, *short], max_sentences=15, seed=seed, name="x") for seed in range(60)]
+    # 15 sentences are 5 short notes or end with the long one, which stands among the first 5 half the time.
+    assert 20 <= sum(long in sample for sample in drawn) <= 40
+
+
+def test_validation_takes_as_much_of_every_file_and_is_on_record(material, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    many = [short_note(SITES[1], number, "validation", 4) for number in range(3)]
+    write(folder / "second.jsonl", many)
+    study = make_study(folder, folder, methods=["fed_medlora"])
+    files = ("validation.jsonl", "second.jsonl")
+    found = prepare_study(replace(study, validation=replace(study.validation, notes=files, max_sentences=4)))
+    sentences_of = {}
+    for one in found.validation:
+        sentences_of.setdefault(one.example.note_id[0], set()).add(
+            (one.example.note_id, one.example.pieces[0].start)
+        )
+    assert {name: len(places) for name, places in sentences_of.items()} == {"0": 2, "1": 2}
+    assert {one.example.task for one in found.validation} == {"ner", "modifiers"}
+    assert [note.id[0] for note in found.validation_notes] == ["0", "1"]
+    record = found.validation_record
+    assert record["num_notes"] == 4
+    assert record["num_loss_examples"] == len(found.validation)
+    assert record["num_f1_notes"] == 2
+    assert record["num_f1_sentences"] == 3 + 4
+    short = replace(study, tasks=replace(study.tasks, max_tokens=1))
+    short = replace(short, validation=replace(study.validation, max_sentences=0))
+    with pytest.raises(ValueError, match="no example"):
+        prepare_study(short)
+    assert (
+        prepare_study(replace(study, validation=replace(study.validation, notes=()))).validation_record
+        is None
+    )
+
+
+def test_centralized_training_takes_the_steps_of_all_sites(material, tmp_path):
+    study = make_study(material, tmp_path / "study", methods=["centralized", "fed_medlora"], rounds=1,
+                       cohorts=(), evaluate=False, every_round=False)  # fmt: skip
+    together, apart = run_study(study, tmp_path / "out")["methods"]
+    assert together["rounds"][0]["sites"][0]["num_examples"] == 8  # 2 sites, 2 steps each, 2 examples a step
+    assert [site["num_examples"] for site in apart["rounds"][0]["sites"]] == [4, 4]
 
 
 def test_the_revision_of_the_study_reaches_the_loader(material, tmp_path, monkeypatch):

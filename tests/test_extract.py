@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ from fedmedlora import extract as extract_module
 from fedmedlora.corpora.note import Annotates, Entity, Note
 from fedmedlora.corpora.schema import CLINICAL
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.experiment import manifest, prompts
 from fedmedlora.extract import extract
+from fedmedlora.manifest import manifest
 from fedmedlora.measure import Form, predict
 from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter
 from fedmedlora.model.saved import adapter_files
@@ -38,23 +37,25 @@ NOTES = (
 @pytest.fixture
 def saved(load, tmp_path):
     """A folder with an adapter of two tasks, as ``run`` saves it."""
-    base = load("llama")
+    return save(load("llama"), tmp_path / "adapter")
+
+
+def save(base, folder, *, use_ner=True):
     model = attach_lora(base.model, rank=2, alpha=4.0)
     rng = np.random.default_rng(2)
     start = read_adapter(model).arrays
     adapter = Adapter({n: rng.normal(scale=0.3, size=a.shape).astype(np.float32) for n, a in start.items()})
     record = manifest(
         base,
-        schema_name="clinical",
-        annotates={"entities": sorted(ASKED.entities), "pairs": sorted(ASKED.pairs)},
-        prompts=prompts(CLINICAL, ASKED, "short", "entity"),
-        tasks={"ner": True, "modifiers": True, "modifier_scope": "entity", "prompt_set": "short"},
+        CLINICAL,
+        [ASKED],
+        tasks={"ner": use_ner, "modifiers": True, "modifier_scope": "entity", "prompt_set": "short"},
         adapter={"rank": 2, "alpha": 4.0, "targets": "all-linear"},
         loss="decision",
     )
     for name, content in adapter_files(model, adapter, record).items():
-        write_file(tmp_path / "adapter" / name, content)
-    return tmp_path / "adapter", adapter
+        write_file(folder / name, content)
+    return folder, adapter
 
 
 def run(folder, model_folders, notes=NOTES, kind="llama", **more):
@@ -98,11 +99,25 @@ def test_another_base_model_is_refused(saved, model_folders):
         run(saved[0], model_folders, kind="qwen2")
 
 
-@pytest.mark.parametrize("key", ["schema", "prompts", "output_form", "segmentation_version"])
-def test_an_adapter_made_under_other_rules_is_refused(saved, model_folders, key):
+@pytest.mark.parametrize(
+    ("key", "inner", "value"),
+    [
+        ("schema", "name", "another"),
+        ("schema", "entities", ["tumour"]),
+        ("prompts", "ner", "another"),
+        ("frame", "before", "another"),
+        ("output_form", None, "another"),
+        ("tokenizer_hash", None, "another"),
+        ("segmentation_version", None, 99),
+    ],
+)
+def test_an_adapter_made_under_other_rules_is_refused(saved, model_folders, key, inner, value):
     path = saved[0] / "fedmedlora.json"
     record = json.loads(path.read_text())
-    record[key] = "another"
+    if inner is None:
+        record[key] = value
+    else:
+        record[key][inner] = value
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match=f"trained with another {key.replace('_', ' ')}"):
         run(saved[0], model_folders)
@@ -123,14 +138,26 @@ def test_a_folder_without_an_adapter_is_refused_before_a_model_is_loaded(tmp_pat
         extract(tmp_path, NOTES, progress=Silent())
 
 
-def test_an_adapter_of_modifiers_alone_keeps_the_entities_it_is_given(saved, model_folders):
-    folder = saved[0].with_name("modifiers")
-    shutil.copytree(saved[0], folder)
-    path = folder / "fedmedlora.json"
+def test_a_model_out_of_a_folder_is_not_looked_for_elsewhere(saved, monkeypatch):
+    monkeypatch.setattr(extract_module, "load_base_model", None)
+    with pytest.raises(ValueError, match="a model in a folder called 'llama'; name that folder with --model"):
+        extract(saved[0], NOTES, progress=Silent())
+
+
+def test_an_adapter_without_a_task_is_refused(saved, model_folders):
+    path = saved[0] / "fedmedlora.json"
     record = json.loads(path.read_text())
-    record["tasks"]["ner"] = False
+    record["tasks"] |= {"ner": False, "modifiers": False}
     path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="has no task"):
+        run(saved[0], model_folders)
+
+
+def test_an_adapter_of_modifiers_alone_keeps_the_entities_it_is_given(load, tmp_path, model_folders):
+    folder, _ = save(load("llama"), tmp_path / "modifiers", use_ner=False)
     given = blank("a", "Pt denies chest pain.", (Entity("T1", "problem", ((10, 20),)),))
     (found,) = run(folder, model_folders, notes=(given,))
     assert found.entities == given.entities
     assert {m.type for m in found.modifiers} <= {"negation"}
+    with pytest.raises(ValueError, match="the notes have no entities"):
+        run(folder, model_folders, notes=(blank("b", "Pt denies chest pain."),))

@@ -61,7 +61,7 @@ def test_every_table_is_read():
     assert [site.name for site in study.sites] == ["a", "b"]
     assert study.cohorts[0].kind == "new-site"
     assert study.files() == (
-        ("[validation] notes", "v.jsonl"),
+        ("[validation] notes number 1", "v.jsonl"),
         ("[[sites]] a train", "a.jsonl"),
         ("[[sites]] a test", "t.jsonl"),
         ("[[sites]] b train", "b.jsonl"),

@@ -172,7 +172,8 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _extract(args: argparse.Namespace) -> None:
-    from fedmedlora.corpora.load import load_texts
+    from fedmedlora.corpora.load import load_notes, load_texts
+    from fedmedlora.model.saved import read_manifest
 
     if args.format == "brat" and args.out is None:
         raise ValueError("--format brat writes a folder; name it with --out")
@@ -180,7 +181,13 @@ def _extract(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.out}: is there and not empty; name a new folder with --out")
     if args.batch_size < 1:
         raise ValueError(f"--batch-size {args.batch_size}: sentences read at once; at least 1")
-    notes = tuple(note for path in args.inputs for note in load_texts(path))
+    for path in args.inputs:
+        if not path.exists():
+            raise ValueError(f"{path}: there is no such file or folder")
+    if read_manifest(args.adapter)["tasks"]["ner"]:
+        notes = tuple(note for path in args.inputs for note in load_texts(path))
+    else:  # it finds modifiers of entities that are given
+        notes = tuple(note for path in args.inputs for note in load_notes(path).notes)
     twice = [note_id for note_id, times in Counter(note.id for note in notes).items() if times > 1]
     if twice:
         raise ValueError(f"two inputs have a note named {min(twice)!r}; extract them one after the other")
@@ -227,17 +234,19 @@ def _for_page(note: Any) -> tuple[str, str, list[tuple[str, int, int]], list[tup
         )
         for link in note.links
     ]
+    linked = {link.modifier for link in note.links}
+    links += [("", m.type, surface(note.text, m.span)) for m in note.modifiers if m.id not in linked]
     return note.id, note.text, [(e.type, e.start, e.end) for e in note.entities], links
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from fedmedlora.corpora.load import load_notes
+    from fedmedlora.corpora.load import load_notes, load_predictions
     from fedmedlora.evaluation.summary import evaluate
 
     rng = np.random.default_rng(0)  # of the bootstrap: the same files give the same intervals
-    scores = evaluate(load_notes(args.gold).notes, load_notes(args.predicted).notes, rng=rng)
+    scores = evaluate(load_notes(args.gold).notes, load_predictions(args.predicted).notes, rng=rng)
     if args.json:
         print(json.dumps(scores))
         return

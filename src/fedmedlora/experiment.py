@@ -15,20 +15,20 @@ from typing import Any
 
 from fedmedlora import __version__
 from fedmedlora.aggregation.rule import Rule, load_rule
-from fedmedlora.corpora.jsonl import annotates_json, write_notes
+from fedmedlora.corpora.jsonl import write_notes
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.in_process import InProcess, LocalSite
-from fedmedlora.manifest import manifest, plain_name, prompts
+from fedmedlora.manifest import manifest, plain_name
 from fedmedlora.measure import Form, Predictions, predict, scores
 from fedmedlora.model.load import BaseModel, load_base_model
 from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter
 from fedmedlora.model.saved import adapter_files
-from fedmedlora.prepare import Cohort, Prepared, prepare, union
+from fedmedlora.prepare import Cohort, Prepared, prepare
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import run_rounds
 from fedmedlora.run_folder import MethodFolder, UpdateCache, open_run, read_json, write_file, write_json
 from fedmedlora.study import Study
-from fedmedlora.training.site import LocalTraining, validation_loss
+from fedmedlora.training.site import LocalTraining, check_gradient_checkpointing, validation_loss
 from fedmedlora.work_plan import ner_cost, reading_cost, training_cost, validation_cost
 
 LABELS = {
@@ -83,14 +83,17 @@ class Experiment:
                 found.append(Method(name, LABELS.get(name, name), self.study.rule(name), sites))
         return tuple(found)
 
-    def local_training(self) -> LocalTraining:
-        """The study's [training] as one site's settings."""
+    def local_training(self, method: Method) -> LocalTraining:
+        """The study's [training] as the settings of one site of ``method``."""
         t = self.study.training
+        # Everybody's notes in one place, and the work that everybody does: else a method that sees as many
+        # notes would be compared after a fraction of the steps.
+        num_parts = len(self.prepared.sites) if method.name == "centralized" else 1
         return LocalTraining(
             num_rounds=t.rounds,
             examples_per_step=t.examples_per_step,
             micro_batch=t.micro_batch,
-            steps=t.steps_per_round,
+            steps=t.steps_per_round * num_parts,
             passes=t.passes_per_round,
             learning_rate=t.learning_rate,
             warmup_steps=t.warmup_steps,
@@ -102,6 +105,10 @@ class Experiment:
             batching=t.batching,
             gradient_checkpointing=t.gradient_checkpointing,
         )
+
+    def store(self, method: Method) -> MethodFolder:
+        """Where the method's finished rounds and evaluations are."""
+        return MethodFolder(self.folder / "methods" / method.folder_name)
 
     def form(self, decoding: str) -> Form:
         """How adapters are read."""
@@ -152,6 +159,8 @@ def run_study(
         targets=study.adapter.targets,
         seed=study.seed,
     )
+    if study.training.gradient_checkpointing:
+        check_gradient_checkpointing(model)
     open_run(folder, identity, resume=resume)  # the first write: what is wrong has been refused by now
     run = Experiment(study, prepared, base, model, read_adapter(model), folder, progress)
     methods = run.methods()
@@ -184,7 +193,7 @@ def _run_method(run: Experiment, method: Method) -> dict[str, Any]:
 
 def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any]]]:
     assert method.rule is not None
-    settings = run.local_training()
+    settings = run.local_training(method)
     # Cosine and warm-up run over the rounds; the validation loss is the training loss without an update.
     carrier = InProcess(
         base=run.base,
@@ -227,7 +236,7 @@ def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any
         method.rule,
         carrier,
         settings.num_rounds,
-        store=MethodFolder(run.folder / "methods" / method.folder_name),
+        store=run.store(method),
         validation_loss=loss_on_validation if examples else None,
         watch=watch,
     )
@@ -242,7 +251,7 @@ def _decodings(study: Study, method: Method) -> tuple[str, ...]:
 def _evaluate(
     run: Experiment, method: Method, adapter: Adapter, cohort: Cohort, decoding: str
 ) -> dict[str, Any]:
-    path = run.folder / "methods" / method.folder_name / f"{cohort.name}-{decoding}.json"
+    path = run.store(method).evaluation(cohort.name, decoding)
     known: dict[str, Any] | None = read_json(path)
     if known is not None:
         return known
@@ -291,14 +300,12 @@ def _write_predictions(
 def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
     study = run.study
     # Only what the method's own sites annotate: "everybody" of centralized training is no site, and is all.
-    asked_by_site = run.prepared.asked
-    names = asked_by_site if method.name == "centralized" else [site.name for site in method.sites]
-    asked = union(asked_by_site[name] for name in names)
+    by_site = run.prepared.trained_on
+    names = by_site if method.name == "centralized" else [site.name for site in method.sites]
     return manifest(
         run.base,
-        schema_name=run.prepared.schema.name,
-        annotates=annotates_json(asked),
-        prompts=prompts(run.prepared.schema, asked, study.tasks.prompts, study.tasks.modifier_scope),
+        run.prepared.schema,
+        [annotates for name in names for annotates in by_site[name]],
         tasks={
             "ner": study.tasks.ner,
             "modifiers": study.tasks.modifiers,
@@ -317,14 +324,14 @@ def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
 
 
 def _planned_cost(run: Experiment, methods: Sequence[Method]) -> float:
-    settings = run.local_training()
     total = 0.0
     shared: set[str] = set()  # sites whose first round another method has trained already
     for method in methods:
-        store = MethodFolder(run.folder / "methods" / method.folder_name)
+        settings = run.local_training(method)
+        store = run.store(method)
         watched = bool(run.prepared.validation) and run.study.evaluation.every_round
         for round_num in range(1, settings.num_rounds + 1) if method.rule else ():
-            if (store.folder / f"round-{round_num:03d}.json").exists():
+            if store.is_finished(round_num):
                 continue
             for site in method.sites:
                 if round_num > 1 or site.name not in shared:
@@ -336,7 +343,7 @@ def _planned_cost(run: Experiment, methods: Sequence[Method]) -> float:
         shared |= {site.name for site in method.sites}
         for decoding in _decodings(run.study, method):
             for cohort in run.prepared.cohorts:
-                if not (store.folder / f"{cohort.name}-{decoding}.json").exists():
+                if not store.evaluation(cohort.name, decoding).exists():
                     total += reading_cost(cohort.notes, run.form(decoding))
     return total
 
@@ -348,7 +355,7 @@ def _results(run: Experiment, methods: list[dict[str, Any]], command: Sequence[s
         "name": run.study.name,
         "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "command": list(command),
-        "study": run.study.to_dict(),
+        "study": run.study.public_dict(),
         "environment": {
             "fedmedlora": __version__,
             "python": platform.python_version(),
@@ -367,5 +374,6 @@ def _results(run: Experiment, methods: list[dict[str, Any]], command: Sequence[s
             "adapter_parameters": run.start.num_parameters,
         },
         "cohorts": list(run.prepared.records),
+        "validation": run.prepared.validation_record,
         "methods": methods,
     }

@@ -8,10 +8,9 @@ from typing import Any
 
 from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.schema import CLINICAL, Schema
-from fedmedlora.corpora.sentences import SEGMENTATION_VERSION
-from fedmedlora.manifest import prompts
+from fedmedlora.manifest import meaning
 from fedmedlora.measure import Form, predict
-from fedmedlora.model.load import BaseModel, load_base_model
+from fedmedlora.model.load import BaseModel, load_base_model, quantization_here
 from fedmedlora.model.lora import attach_lora, write_adapter
 from fedmedlora.model.saved import read_manifest, read_saved_adapter, refuse_mismatch
 from fedmedlora.progress import Progress
@@ -33,21 +32,19 @@ def extract(
     or segmentation.
     """
     manifest = read_manifest(folder)
-    try:
-        base = load_base_model(model_name or manifest["base_model"]["name"])
-    except ValueError as error:
-        raise ValueError(f"{error}; name the model that {folder} was trained over with --model") from error
-    asked = Annotates(frozenset(manifest["annotates"]["entities"]), frozenset(manifest["annotates"]["pairs"]))
     tasks = manifest["tasks"]
-    try:
-        refuse_mismatch(
-            manifest,
-            base,
-            schema=schema.name,
-            segmentation_version=SEGMENTATION_VERSION,
-            output_form="markup",
-            prompts=prompts(schema, asked, tasks["prompt_set"], tasks["modifier_scope"]),
+    if not (tasks["ner"] or tasks["modifiers"]):
+        raise ValueError(f"{folder}: fedmedlora.json: tasks: the adapter has no task")
+    if not tasks["ner"] and not any(note.entities for note in notes):
+        raise ValueError(
+            f"{folder}: the adapter was trained to find modifiers of given entities only, and the notes "
+            "have no entities; give notes with entities (JSONL or BRAT)"
         )
+    base = _load_base(model_name, manifest, folder)
+    combinations = [_annotates(one["annotates"]) for one in manifest["trained_prompts"]]
+    asked = _annotates(manifest["annotates"])
+    try:
+        refuse_mismatch(manifest, base, **meaning(base, schema, combinations, tasks))
         model = load_into(base, manifest, folder)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
@@ -65,8 +62,28 @@ def extract(
     with progress.stage(f"reads {len(notes)} notes", cost) as advance:
         found = predict(base, model, blank, form, advance)
     kept = found.end_to_end if found.end_to_end is not None else found.given_gold
-    assert kept is not None, "an adapter has at least one task"
+    assert kept is not None, "checked above: an adapter has a task"
     return tuple(kept[note.id] for note in notes)
+
+
+def _annotates(record: dict[str, list[str]]) -> Annotates:
+    return Annotates(frozenset(record["entities"]), frozenset(record["pairs"]))
+
+
+def _load_base(model_name: str | None, manifest: dict[str, Any], folder: Path) -> BaseModel:
+    made_over = manifest["base_model"]
+    if made_over["is_folder"] and not model_name:
+        raise ValueError(
+            f"{folder}: was trained over a model in a folder called {made_over['name']!r}; name that folder "
+            "with --model"
+        )
+    try:
+        quantization = quantization_here(made_over["quantization"])
+        if model_name:
+            return load_base_model(model_name, quantization=quantization)
+        return load_base_model(made_over["name"], quantization=quantization, revision=made_over["revision"])
+    except ValueError as error:
+        raise ValueError(f"{error}; name the model that {folder} was trained over with --model") from error
 
 
 def load_into(base: BaseModel, manifest: dict[str, Any], folder: Path) -> Any:

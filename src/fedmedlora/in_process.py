@@ -23,9 +23,10 @@ class LocalSite:
     name: str
     examples: tuple[TokenExample, ...]
 
-    @property
-    def num_target_tokens(self) -> int:
-        """Supervised target tokens of the site's examples: its data size, n_k."""
+    def num_target_tokens(self, loss: str) -> int:
+        """Target tokens of the site's examples that ``loss`` supervises: its data size, n_k."""
+        if loss == "decision":
+            return sum(1 for example in self.examples for choices in example.choices if choices)
         return sum(len(example.target) for example in self.examples)
 
 
@@ -71,7 +72,7 @@ class InProcess:
                 round_num=round_num,
                 adapter=result.adapter,
                 started_from=started_from,
-                num_target_tokens=site.num_target_tokens,
+                num_target_tokens=site.num_target_tokens(self.settings.loss),
             )
             known = (
                 update,

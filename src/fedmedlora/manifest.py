@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fedmedlora import __version__
+from fedmedlora.corpora.jsonl import annotates_json
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import SEGMENTATION_VERSION
@@ -20,36 +22,79 @@ def plain_name(base: BaseModel) -> str:
 
 def manifest(
     base: BaseModel,
+    schema: Schema,
+    trained_on: Iterable[Annotates],
     *,
-    schema_name: str,
-    annotates: dict[str, list[str]],
-    prompts: dict[str, str],
     tasks: dict[str, Any],
     adapter: dict[str, Any],
     loss: str,
 ) -> dict[str, Any]:
-    """What lies beside a saved adapter: everything that its meaning depends on."""
+    """The manifest of an adapter trained on notes that annotate ``trained_on``, each combination once."""
+    combinations = sorted(set(trained_on), key=lambda one: (sorted(one.entities), sorted(one.pairs)))
     return {
         "fedmedlora": __version__,
-        "base_model": {"name": plain_name(base), "hash": base.hash},
+        "base_model": {
+            "name": plain_name(base),
+            # A folder's last name is all that travels of it, and nothing to look for on a hub.
+            "is_folder": Path(base.name).is_dir(),
+            "hash": base.hash,
+            "revision": base.revision,
+            "precision": base.precision,
+            "quantization": base.quantization,
+        },
         "adapter": adapter,
-        "schema": schema_name,
-        "annotates": annotates,
+        "annotates": annotates_json(union(combinations)),
         "tasks": tasks,
-        "prompts": prompts,
-        "output_form": "markup",
         "loss": loss,
         # After the decision loss alone, nothing but our decoder can read the adapter.
         "readable_by_generate": loss != "decision",
-        "segmentation_version": SEGMENTATION_VERSION,
+        **meaning(base, schema, combinations, tasks),
     }
 
 
-def prompts(schema: Schema, asked: Annotates, prompt_set: str, scope: str) -> dict[str, str]:
-    """The instructions, word for word, for the union of what the sites annotate."""
+def meaning(
+    base: BaseModel, schema: Schema, combinations: Iterable[Annotates], tasks: dict[str, Any]
+) -> dict[str, Any]:
+    """The part of a manifest that must be the same where the adapter is read, or its answers mean nothing.
+
+    ``prompts``: the instructions, word for word, for everything together, which is what ``extract``
+    asks; ``trained_prompts``: those that were trained, one entry per combination that some notes annotate.
+    """
+    combinations = tuple(combinations)
+    return {
+        "schema": {
+            "name": schema.name,
+            "entities": list(schema.entities),
+            "modifiers": list(schema.modifiers),
+            "pairs": list(schema.pair_names()),
+        },
+        "prompts": prompts(schema, union(combinations), tasks),
+        "trained_prompts": [
+            {"annotates": annotates_json(one), **prompts(schema, one, tasks)} for one in combinations
+        ],
+        "output_form": "markup",
+        "segmentation_version": SEGMENTATION_VERSION,
+        "frame": dict(zip(("before", "after"), base.encoder.frame, strict=True)),
+        "tokenizer_hash": base.encoder.tokenizer_hash(),
+    }
+
+
+def union(parts: Iterable[Annotates]) -> Annotates:
+    """Everything that any of ``parts`` annotates."""
+    entities: set[str] = set()
+    pairs: set[str] = set()
+    for part in parts:
+        entities |= part.entities
+        pairs |= part.pairs
+    return Annotates(frozenset(entities), frozenset(pairs))
+
+
+def prompts(schema: Schema, asked: Annotates, tasks: dict[str, Any]) -> dict[str, str]:
+    """The instruction of each task for notes that annotate ``asked``."""
+    form = {"prompt_set": tasks["prompt_set"], "scope": tasks["modifier_scope"]}
     found = {}
-    if entity_labels(schema, asked):
-        found["ner"] = instruction("ner", schema, asked, prompt_set=prompt_set, scope=scope)
-    if all_modifier_labels(schema, asked):
-        found["modifiers"] = instruction("modifiers", schema, asked, prompt_set=prompt_set, scope=scope)
+    if tasks["ner"] and entity_labels(schema, asked):
+        found["ner"] = instruction("ner", schema, asked, **form)
+    if tasks["modifiers"] and all_modifier_labels(schema, asked):
+        found["modifiers"] = instruction("modifiers", schema, asked, **form)
     return found

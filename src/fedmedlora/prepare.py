@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,9 +14,16 @@ from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.schema import CLINICAL, Schema
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.in_process import LocalSite
+from fedmedlora.manifest import union
 from fedmedlora.model.tokens import Encoder, TokenExample
 from fedmedlora.study import Study
-from fedmedlora.tasks.training_set import sample_examples, sample_notes, training_set
+from fedmedlora.tasks.training_set import (
+    TrainingSet,
+    sample_examples,
+    sample_notes,
+    sample_sentences,
+    training_set,
+)
 
 
 @dataclass(frozen=True)
@@ -30,9 +38,10 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Prepared:
-    """``records``: one entry per cohort for ``results.json``. ``file_hashes``: path as written -> sha256.
+    """``records``: one entry per cohort for ``results.json``. ``file_hashes``: see ``file_hashes``.
 
-    ``asked``: what each site annotates, by name.
+    ``trained_on``: what each site's training notes annotate, each combination once. ``validation_record``:
+    what the validation set holds, for ``results.json``; None where the study names none.
     """
 
     schema: Schema
@@ -40,15 +49,16 @@ class Prepared:
     cohorts: tuple[Cohort, ...]
     validation: tuple[TokenExample, ...]
     validation_notes: tuple[Note, ...]
-    asked: dict[str, Annotates]
+    validation_record: dict[str, Any] | None
+    trained_on: dict[str, tuple[Annotates, ...]]
     records: tuple[dict[str, Any], ...]
     file_hashes: dict[str, str]
 
 
 def file_hashes(study: Study) -> dict[str, str]:
-    """sha256 of every file (or of the files in every folder) of notes that the study names."""
+    """sha256 of every file (or of the files in every folder) of notes, by its place in the study file."""
     found = {}
-    for _, path in study.files():
+    for place, path in study.files():
         root = study.resolve(path)
         digest = hashlib.sha256()
         for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
@@ -56,7 +66,7 @@ def file_hashes(study: Study) -> dict[str, str]:
                 digest.update(str(file.relative_to(root)).encode())
                 with file.open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
-        found[path] = digest.hexdigest()
+        found[place] = digest.hexdigest()
     return found
 
 
@@ -64,17 +74,16 @@ def prepare(study: Study, encoder: Encoder, schema: Schema = CLINICAL) -> Prepar
     """Read the study's notes and turn them into examples.
 
     Raises ``ValueError`` for a site without training examples, for validation notes that are also
-    training or test notes, and for whatever the readers refuse.
+    training or test notes, for test notes that are also trained on, for patients of a site who are in its
+    training and in its test notes, and for whatever the readers refuse.
     """
     train = {site.name: _read(study, site.train, schema) for site in study.sites}
     tests: list[tuple[str, str, NoteSet]] = [
         (site.name, "site", _read(study, site.test, schema)) for site in study.sites if site.test
     ]
     tests += [(c.name, c.kind, _read(study, c.test, schema)) for c in study.cohorts]
-    validation = [note for path in study.validation.notes for note in _read(study, path, schema).notes]
+    validation = [_read(study, path, schema).notes for path in study.validation.notes]
     _refuse_overlap(validation, train, tests)
-    # Ids are unique in a file, not across the files of a validation set.
-    validation = [replace(note, id=f"{i}:{note.id}") for i, note in enumerate(validation)]
 
     sites, records = [], []
     for site in study.sites:
@@ -98,80 +107,36 @@ def prepare(study: Study, encoder: Encoder, schema: Schema = CLINICAL) -> Prepar
         cohorts.append(Cohort(name, kind, bool(found.header.get("synthetic")), kept))
         record = by_name.get(name) or _cohort_record(name, kind, found)
         record["num_test_notes"] = len(kept)
+        record["test_not_expressible"] = _rendered(study, schema, kept).not_expressible
         record["num_test_sentences"] = sum(len(sentences(note.text)) for note in kept)
         if name not in by_name:
             records.append(record)
+    examples, validation_notes, validation_record = _validation(study, encoder, schema, validation)
+    weighing = [name for name in study.rule_names() if study.rule(name).needs_validation]
+    if weighing and not examples:
+        raise ValueError(
+            f"[validation] notes: they give no validation example to measure a loss on, which {weighing[0]} "
+            "needs; check what the files annotate and [tasks]"
+        )
     return Prepared(
         schema=schema,
         sites=tuple(sites),
         cohorts=tuple(cohorts),
-        validation=_drawn(
-            study,
-            encoder,
-            schema,
-            validation,
-            num=study.validation.max_sentences,
-            modifier_share=None,
-            name="validation",
-        )[0],
-        validation_notes=sample_notes(
-            validation, max_sentences=study.validation.max_sentences, seed=study.seed, name="validation"
-        ),
-        asked={name: union(note.annotates for note in notes.notes) for name, notes in train.items()},
+        validation=examples,
+        validation_notes=validation_notes,
+        validation_record=validation_record,
+        trained_on={name: tuple({n.annotates: None for n in notes.notes}) for name, notes in train.items()},
         records=tuple(records),
         file_hashes=file_hashes(study),
     )
-
-
-def union(parts: Iterable[Annotates]) -> Annotates:
-    """Everything that any of ``parts`` annotates."""
-    entities: set[str] = set()
-    pairs: set[str] = set()
-    for part in parts:
-        entities |= part.entities
-        pairs |= part.pairs
-    return Annotates(frozenset(entities), frozenset(pairs))
 
 
 def _read(study: Study, path: str, schema: Schema) -> NoteSet:
     return load_notes(study.resolve(path), schema)
 
 
-def _site_examples(
-    study: Study, encoder: Encoder, schema: Schema, name: str, notes: NoteSet
-) -> tuple[tuple[TokenExample, ...], dict[str, Any]]:
-    share = study.training.modifier_share
-    kept, num_too_long, not_expressible = _drawn(
-        study,
-        encoder,
-        schema,
-        notes.notes,
-        num=study.training.max_train_examples,
-        modifier_share=None if isinstance(share, str) else share,
-        name=name,
-    )
-    record = _cohort_record(name, "site", notes)
-    record |= {
-        "num_train_notes": len(notes.notes),
-        "num_train_examples": len(kept),
-        "not_expressible": not_expressible,
-        "too_long": num_too_long,
-    }
-    return kept, record
-
-
-def _drawn(
-    study: Study,
-    encoder: Encoder,
-    schema: Schema,
-    notes: Sequence[Note],
-    *,
-    num: int,
-    modifier_share: float | None,
-    name: str,
-) -> tuple[tuple[TokenExample, ...], int, dict[str, int]]:
-    """``num`` examples (0: all) of ``notes``: those that fit, how many did not, what no target can hold."""
-    rendered = training_set(
+def _rendered(study: Study, schema: Schema, notes: Sequence[Note]) -> TrainingSet:
+    return training_set(
         notes,
         schema,
         use_ner=study.tasks.ner,
@@ -179,16 +144,68 @@ def _drawn(
         prompt_set=study.tasks.prompts,
         scope=study.tasks.modifier_scope,
     )
+
+
+def _site_examples(
+    study: Study, encoder: Encoder, schema: Schema, name: str, notes: NoteSet
+) -> tuple[tuple[TokenExample, ...], dict[str, Any]]:
+    share = study.training.modifier_share
+    rendered = _rendered(study, schema, notes.notes)
     chosen = sample_examples(
         rendered.ner,
         rendered.modifiers,
-        num=num,
-        modifier_share=modifier_share,
+        num=study.training.max_train_examples,
+        modifier_share=None if isinstance(share, str) else share,
         seed=study.seed,
         name=name,
     )
     kept, num_too_long = fitting([encoder.encode(e) for e in chosen], study.tasks.max_tokens)
-    return kept, num_too_long, rendered.not_expressible
+    record = _cohort_record(name, "site", notes)
+    record |= {
+        "num_train_notes": len(notes.notes),
+        "num_train_examples": len(kept),
+        "not_expressible": rendered.not_expressible,
+        "too_long": num_too_long,
+    }
+    return kept, record
+
+
+def _validation(
+    study: Study, encoder: Encoder, schema: Schema, files: Sequence[Sequence[Note]]
+) -> tuple[tuple[TokenExample, ...], tuple[Note, ...], dict[str, Any] | None]:
+    """Examples for the loss, notes for F1, and their record.
+
+    Every file gives the same number of sentences, so that the hospital with the most notes does not
+    speak for all. The loss takes single sentences, because a few whole notes would be a poor sample; F1
+    needs whole notes.
+    """
+    if not files:
+        return (), (), None
+    num = -(-study.validation.max_sentences // len(files))
+    kept: list[TokenExample] = []
+    kept_notes: list[Note] = []
+    too_long = 0
+    not_expressible: Counter[str] = Counter()
+    for number, notes in enumerate(files):
+        # Ids are unique in a file, not across the files of a validation set.
+        own = [replace(note, id=f"{number}:{note.id}") for note in notes]
+        name = f"validation/{number}"
+        rendered = _rendered(study, schema, own)
+        chosen = sample_sentences((*rendered.ner, *rendered.modifiers), num=num, seed=study.seed, name=name)
+        fits, num_too_long = fitting([encoder.encode(e) for e in chosen], study.tasks.max_tokens)
+        kept += fits
+        too_long += num_too_long
+        not_expressible.update(rendered.not_expressible)
+        kept_notes += sample_notes(own, max_sentences=num, seed=study.seed, name=name)
+    record = {
+        "num_notes": sum(len(notes) for notes in files),
+        "num_loss_examples": len(kept),
+        "num_f1_notes": len(kept_notes),
+        "num_f1_sentences": sum(len(sentences(note.text)) for note in kept_notes),
+        "not_expressible": dict(sorted(not_expressible.items())),
+        "too_long": too_long,
+    }
+    return tuple(kept), tuple(kept_notes), record
 
 
 def fitting(examples: Sequence[TokenExample], max_tokens: int) -> tuple[tuple[TokenExample, ...], int]:
@@ -208,21 +225,48 @@ def _cohort_record(name: str, kind: str, notes: NoteSet) -> dict[str, Any]:
         "num_test_sentences": 0,
         "annotates": annotates_json(union(note.annotates for note in notes.notes)),
         "not_expressible": {},
+        "test_not_expressible": {},
         "too_long": 0,
     }
 
 
 def _refuse_overlap(
-    validation: Sequence[Note], train: dict[str, NoteSet], tests: Sequence[tuple[str, str, NoteSet]]
+    validation: Sequence[Sequence[Note]],
+    train: dict[str, NoteSet],
+    tests: Sequence[tuple[str, str, NoteSet]],
 ) -> None:
-    """A validation set that steers aggregation must not hold what is trained on or measured."""
-    ours = {note.text_hash(): note.id for note in validation if note.text.strip()}
-    sets = [(f"training notes of {name}", notes) for name, notes in train.items()]
-    sets += [(f"test notes of {name}", notes) for name, _, notes in tests]
-    for what, notes in sets:
-        for note in notes.notes:
-            if note.text_hash() in ours:
+    """Test notes must not be trained on, and validation notes, which steer aggregation, be neither.
+
+    Notes are the same if their texts are, white space aside. Patients (``Note.group``) are compared within
+    one site only: what they are called elsewhere means nothing.
+    """
+    trained = _by_text((name, notes.notes) for name, notes in train.items())
+    tested = _by_text((name, notes.notes) for name, _, notes in tests)
+    for note in (note for notes in validation for note in notes):
+        for what, found in (("training", trained), ("test", tested)):
+            if note.text_hash() in found:
+                name, other = found[note.text_hash()]
                 raise ValueError(
-                    f"[validation]: note {ours[note.text_hash()]!r} is also among the {what} (as "
-                    f"{note.id!r}); validation notes must be of neither, take it out of one of them"
+                    f"[validation]: note {note.id!r} is also among the {what} notes of {name} (as "
+                    f"{other!r}); validation notes must be of neither, take it out of one of them"
                 )
+    for text_hash, (cohort, note_id) in tested.items():
+        if text_hash in trained:
+            site, other = trained[text_hash]
+            raise ValueError(
+                f"test notes of {cohort}: note {note_id!r} is also among the training notes of {site} (as "
+                f"{other!r}); take it out of one of them (`fedmedlora corpora split` keeps copies together)"
+            )
+    for name, _, notes in tests:
+        groups = {note.group for note in notes.notes if note.group}
+        for note in train[name].notes if name in train else ():
+            if note.group in groups:
+                raise ValueError(
+                    f"site {name!r}: training note {note.id!r} and a test note have the same group (one "
+                    "patient or document); split by group (`fedmedlora corpora split` does)"
+                )
+
+
+def _by_text(sets: Iterable[tuple[str, Sequence[Note]]]) -> dict[str, tuple[str, str]]:
+    """Hash of a note's text -> (name of its set, id); notes without text are alike and no copies."""
+    return {note.text_hash(): (name, note.id) for name, notes in sets for note in notes if note.text.strip()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -44,7 +45,8 @@ class Silent:
 class Terminal:
     """Two bars on stderr: the whole run with the time left, and the stage at hand.
 
-    Without a terminal (a log file, CI) it writes one line per finished stage.
+    Without a terminal (a log file, CI) it writes one line per finished stage, with the share of the run
+    that is done and the time left.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -63,7 +65,7 @@ class Terminal:
             disable=not self._console.is_terminal,
         )
         self._whole = self._bars.add_task("whole run", total=1.0, note="")
-        self._done = 0.0
+        self._done, self._began = 0.0, time.monotonic()
 
     def __enter__(self) -> Terminal:
         """Start to draw."""
@@ -76,6 +78,7 @@ class Terminal:
 
     def plan(self, cost: float) -> None:
         """See ``Progress``."""
+        self._began = time.monotonic()  # what a resumed run has done already is not in the plan
         self._bars.update(self._whole, total=max(cost, 1e-9))
 
     @contextmanager
@@ -95,4 +98,16 @@ class Terminal:
         self._done += cost
         self._bars.update(self._whole, completed=self._done)
         if not self._console.is_terminal:
-            self._console.print(f"{label}: done", highlight=False)
+            self._console.print(f"{label}: done{self._how_far()}", highlight=False)
+
+    def _how_far(self) -> str:
+        total = self._bars.tasks[0].total or 0.0
+        if not 0.0 < self._done <= total:
+            return ""
+        elapsed = time.monotonic() - self._began
+        left = elapsed * (total - self._done) / self._done
+        return f" ({100 * self._done / total:.0f} % after {_minutes(elapsed)}, about {_minutes(left)} left)"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -91,6 +91,14 @@ class MethodFolder:
             )
         return adapter, record
 
+    def is_finished(self, round_num: int) -> bool:
+        """Whether ``load`` would find the round."""
+        return self._path(round_num, "json").exists()
+
+    def evaluation(self, cohort: str, decoding: str) -> Path:
+        """Where the method's scores on a cohort are kept."""
+        return self.folder / f"{cohort}-{decoding}.json"
+
     def save(self, round_num: int, adapter: Adapter, record: dict[str, Any]) -> None:
         """See ``rounds.RoundStore``."""
         write_file(self._path(round_num, "safetensors"), adapter.to_bytes())

@@ -84,6 +84,18 @@ class Study:
         plain: dict[str, Any] = json.loads(json.dumps(found))
         return plain
 
+    def public_dict(self) -> dict[str, Any]:
+        """``to_dict`` for files that are shown around: of an absolute path only the last name.
+
+        Where things lie on a hospital's machines is nobody else's business.
+        """
+        found = self.to_dict()
+        found["model"]["name"] = _last_name(found["model"]["name"])
+        found["validation"]["notes"] = [_last_name(path) for path in found["validation"]["notes"]]
+        for table in (*found["sites"], *found["cohorts"]):
+            table |= {key: _last_name(table[key]) for key in ("train", "test") if key in table}
+        return found
+
     def resolve(self, path: str) -> Path:
         """A path of the study file as one that can be opened."""
         return self.folder / path
@@ -94,8 +106,11 @@ class Study:
         return str(folder) if folder.is_dir() else self.model.name
 
     def files(self) -> tuple[tuple[str, str], ...]:
-        """(place in the study file, path as written) of every file of notes that it names."""
-        found = [("[validation] notes", path) for path in self.validation.notes]
+        """(place in the study file, path as written) of every file of notes that it names; no place twice."""
+        found = [
+            (f"[validation] notes number {number}", path)
+            for number, path in enumerate(self.validation.notes, start=1)
+        ]
         for site in self.sites:
             found.append((f"[[sites]] {site.name} train", site.train))
             if site.test:
@@ -129,6 +144,10 @@ class Study:
                     "the same); give each a name of its own"
                 )
             seen.add(name.lower())
+
+
+def _last_name(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() else path
 
 
 def load_study(path: str | Path) -> Study:

@@ -77,7 +77,10 @@ class Training:
     rounds: int = setting("federated rounds", 5, within=_POSITIVE)
     passes_per_round: int = setting("passes over a site's examples in each round", 1, within=_POSITIVE)
     steps_per_round: int = setting(
-        "optimizer steps of each site in each round; 0: as many as passes_per_round needs", 0, within=_COUNT
+        "optimizer steps of each site in each round (centralized training: those of all sites together); "
+        "0: as many as passes_per_round needs",
+        0,
+        within=_COUNT,
     )
     examples_per_step: int = setting("examples per optimizer step", 32, within=_POSITIVE)
     micro_batch: int = setting(
@@ -128,7 +131,9 @@ class Validation:
     """``[validation]``: the coordinator's own notes; no training or test note may be among them."""
 
     notes: tuple[str, ...] = setting("files of notes; required by fed_medlora_plus", ())
-    max_sentences: int = setting("sentences used, drawn at random by the seed; 0: all", 200, within=_COUNT)
+    max_sentences: int = setting(
+        "sentences used, as many of each file, drawn at random by the seed; 0: all", 200, within=_COUNT
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ class Evaluation:
     )
     zero_shot_free: bool = setting("read the untrained model freely as well as constrained", True)
     max_sentences: int = setting(
-        "test sentences per cohort, drawn at random by the seed; 0: all", 0, within=_COUNT
+        "test sentences per cohort, in whole notes drawn at random by the seed; 0: all", 0, within=_COUNT
     )
     every_round: bool = setting("measure loss and NER F1 on the validation notes after every round", True)
     bootstrap: int = setting(

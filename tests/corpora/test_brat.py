@@ -193,6 +193,14 @@ def test_damaged_archives_and_other_files_are_errors(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"no archive")
         with pytest.raises(ValueError, match=r"x\..*damaged archive"):
             read(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "locked.zip", "w") as archive:
+        archive.writestr("n.txt", TEXT)
+    locked = bytearray((tmp_path / "locked.zip").read_bytes())
+    locked[6] |= 1  # the flag that says "encrypted", in the file's own header ...
+    locked[locked.index(b"PK\x01\x02") + 8] |= 1  # ... and in the list at the end
+    (tmp_path / "locked.zip").write_bytes(locked)
+    with pytest.raises(ValueError, match=r"locked\.zip: encrypted"):
+        read(tmp_path / "locked.zip")
     (tmp_path / "x.docx").write_bytes(b"")
     with pytest.raises(ValueError, match="expected a folder"):
         read(tmp_path / "x.docx")

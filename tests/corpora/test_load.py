@@ -56,6 +56,14 @@ def test_types_must_be_the_schemas(tmp_path: Path, bad: Note, message: str) -> N
         load_notes(tmp_path / "a.jsonl")
 
 
+def test_a_type_that_is_a_sentence_is_not_repeated(tmp_path: Path) -> None:
+    secret = "Mrs Example was seen today and complained of a headache"
+    write_notes(tmp_path / "a.jsonl", [note(entity=secret)], header={})
+    with pytest.raises(ValueError, match="has the entity type 'Mrs Example") as caught:
+        load_notes(tmp_path / "a.jsonl")
+    assert "headache" not in str(caught.value)
+
+
 def test_unknown_labels_and_files(tmp_path: Path) -> None:
     brat(tmp_path / "folder", "n", "T1\tSymptom 3 7\tpain\n")
     with pytest.raises(ValueError, match=r"n\.ann:1: unknown label 'Symptom'"):

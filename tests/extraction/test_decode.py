@@ -79,7 +79,7 @@ def test_equals_the_reference(build, encoder, expected, seed, batch_size, window
         assert "".join(p for p in output if not is_tag(p)) == "".join(p.form for p in case.pieces)
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "gpt_neox"])
+@pytest.mark.parametrize("kind", ["qwen2", "gpt_neox", "gpt2"])
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_other_architectures(build, encoder, expected, kind, seed):
     for batch_size, window in ((1, None), (4, 2), (16, 1000)):

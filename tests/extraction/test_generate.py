@@ -34,7 +34,7 @@ def plain(model, encoder, case: Example, limit: int) -> str:
 
 @pytest.mark.parametrize("share_prefix", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 3])
-@pytest.mark.parametrize("kind", ["llama", "gpt_neox"])
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "gpt2"])
 def test_equals_plain_greedy_steps(build, encoder, kind, batch_size, share_prefix):
     model = build(kind, 0)
     limits = [6, 5, 1, 9, 0]

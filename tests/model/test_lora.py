@@ -7,7 +7,7 @@ import torch
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.model.lora import attach_lora, detach_lora, read_adapter, write_adapter
 
-KINDS = ("llama", "qwen2", "gpt_neox")
+KINDS = ("llama", "qwen2", "gpt_neox", "gpt2")
 IDS = torch.arange(24).reshape(2, 12)
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
 
+from fedmedlora import manifest as manifest_module
+from fedmedlora.corpora.note import Annotates
+from fedmedlora.corpora.schema import CLINICAL
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.experiment import manifest as make_manifest
 from fedmedlora.extract import load_into
+from fedmedlora.manifest import manifest as make_manifest
 from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter
 from fedmedlora.model.saved import adapter_files, read_manifest, read_saved_adapter, refuse_mismatch
 from fedmedlora.run_folder import write_file
+from fedmedlora.tasks.prompts import instruction
 
 IDS = torch.arange(24).reshape(2, 12)
 
@@ -22,9 +27,8 @@ IDS = torch.arange(24).reshape(2, 12)
 def manifest_for(base, *, loss="lm+decision", **adapter):
     return make_manifest(
         base,
-        schema_name="clinical",
-        annotates={"entities": ["problem"], "pairs": []},
-        prompts={"ner": "Mark it."},
+        CLINICAL,
+        [Annotates(frozenset({"problem"}), frozenset())],
         tasks={"ner": True, "modifiers": False, "modifier_scope": "entity", "prompt_set": "short"},
         adapter={"rank": 3, "alpha": 6.0, "targets": "all-linear", "method": "fed_medlora", **adapter},
         loss=loss,
@@ -46,10 +50,12 @@ def save(folder, base, **settings):
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"]])
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt_neox"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt_neox", "gpt2"])
 def test_plain_peft_gives_the_same_logits(load, tmp_path, kind, targets):
     if kind == "gpt_neox" and targets != "all-linear":
         targets = ["query_key_value"]
+    if kind == "gpt2" and targets != "all-linear":
+        targets = ["c_attn"]
     adapter, expected = save(tmp_path, load(kind), targets=targets)
     plain = PeftModel.from_pretrained(load(kind).model, str(tmp_path)).eval()
     assert torch.equal(plain(IDS).logits, expected)
@@ -83,24 +89,53 @@ def test_an_adapter_trained_on_decisions_alone_is_marked(load, tmp_path, loss, r
 def test_a_mismatch_is_refused(load, tmp_path):
     save(tmp_path, load())
     found = read_manifest(tmp_path)
-    right = {
-        "schema": "clinical",
-        "segmentation_version": found["segmentation_version"],
-        "output_form": "markup",
-        "prompts": {"ner": "Mark it."},
-    }
+    keys = (
+        "schema", "segmentation_version", "output_form", "prompts", "trained_prompts", "frame",
+        "tokenizer_hash",
+    )  # fmt: skip
+    right = {key: found[key] for key in keys}
     refuse_mismatch(found, load(), **right)
     with pytest.raises(ValueError, match=r"trained over base model 'llama'.*--model"):
         refuse_mismatch(found, load("qwen2"), **right)
-    wrong = {
-        "schema": "veterinary",
-        "segmentation_version": found["segmentation_version"] + 1,
-        "output_form": "json",
-        "prompts": {"ner": "Mark it!"},
-    }
-    for key, value in wrong.items():
+    for key in keys:
         with pytest.raises(ValueError, match=f"trained with another {key.replace('_', ' ')}"):
-            refuse_mismatch(found, load(), **{**right, key: value})
+            refuse_mismatch(found, load(), **{**right, key: "other"})
+
+
+def test_the_manifest_says_what_the_adapter_was_trained_on(load):
+    base = load()
+    parts = [
+        Annotates(frozenset({"problem"}), frozenset()),
+        Annotates(frozenset({"drug"}), frozenset({"drug.dosage"})),
+        Annotates(frozenset({"problem"}), frozenset()),
+    ]
+    tasks = {"ner": True, "modifiers": True, "modifier_scope": "entity", "prompt_set": "short"}
+    found = make_manifest(base, CLINICAL, parts, tasks=tasks, adapter={}, loss="lm")
+    assert found["annotates"] == {"entities": ["drug", "problem"], "pairs": ["drug.dosage"]}
+    drug, problem = found["trained_prompts"]  # each combination once
+    assert (drug["annotates"]["entities"], set(drug)) == (["drug"], {"annotates", "ner", "modifiers"})
+    assert (problem["annotates"]["entities"], set(problem)) == (["problem"], {"annotates", "ner"})
+    for one, part in ((drug, parts[1]), (problem, parts[0])):
+        assert one["ner"] == instruction("ner", CLINICAL, part, prompt_set="short", scope="entity")
+    both = manifest_module.union(parts)
+    assert found["prompts"]["ner"] == instruction("ner", CLINICAL, both, prompt_set="short", scope="entity")
+    assert found["schema"]["entities"] == list(CLINICAL.entities)
+    assert found["base_model"]["precision"] == "float32"
+    # The frame and the instruction are what stands before every input, token by token.
+    before = found["frame"]["before"].replace("{instruction}", drug["ner"])
+    ids = base.encoder.tokenizer(before, add_special_tokens=False).input_ids
+    assert base.encoder.prefix(drug["ner"])[-len(ids) :] == tuple(ids)
+    no_modifiers = make_manifest(
+        base, CLINICAL, parts, tasks={**tasks, "modifiers": False}, adapter={}, loss="lm"
+    )
+    assert set(no_modifiers["prompts"]) == {"ner"}
+
+
+def test_another_tokenizer_has_another_hash(load):
+    assert load().encoder.tokenizer_hash() == load().encoder.tokenizer_hash()
+    other = load()
+    other.encoder.tokenizer.add_tokens(["zzz"])
+    assert other.encoder.tokenizer_hash() != load().encoder.tokenizer_hash()
 
 
 def test_what_is_no_manifest_is_refused(load, tmp_path):
@@ -115,6 +150,36 @@ def test_what_is_no_manifest_is_refused(load, tmp_path):
             read_manifest(tmp_path)
     path.write_text(json.dumps({k: v for k, v in whole.items() if k not in ("prompts", "loss")}))
     with pytest.raises(ValueError, match="prompts, loss missing"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("base_model",), [], "base_model: must be a table of name, is_folder, hash"),
+        (("base_model", "hash"), 7, "base_model: hash: must be of type str"),
+        (("base_model", "hash"), None, "base_model: hash: must be of type str"),
+        (("adapter", "rank"), "8", "adapter: rank: must be of type int"),
+        (("adapter", "rank"), True, "adapter: rank: must be of type int"),
+        (("adapter", "alpha"), "8", "adapter: alpha: must be of type int or float"),
+        (("annotates", "entities"), {}, "annotates: entities: must be a list"),
+        (("annotates", "entities"), [7], "annotates: entities: number 1: must be of type str"),
+        (("trained_prompts",), [{}], "trained_prompts: number 1: annotates missing"),
+        (("tasks", "ner"), 1, "tasks: ner: must be of type bool"),
+        (("prompts",), "x", "prompts: must be a table"),
+    ],
+)
+def test_a_manifest_of_other_types_is_refused(load, tmp_path, place, value, words):
+    save(tmp_path, load())
+    path = tmp_path / "fedmedlora.json"
+    record = json.loads(path.read_text())
+    *above, key = place
+    inner = record
+    for one in above:
+        inner = inner[one]
+    inner[key] = value
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=re.escape(words)):
         read_manifest(tmp_path)
 
 

@@ -150,6 +150,9 @@ def test_limits_are_said(results):
 def test_what_was_lost_is_said(results):
     text = "".join(read(page_text(results)).texts)
     assert "crossing: 3; discontinuous: 11" in text
+    assert "crossing: 1" in text
+    assert "nested too deep: 5" in text
+    assert "nested too deep" not in "".join(read(page_text({**results, "validation": None})).texts)
     assert "Answers that could not be read: 205" in text  # 5 cohorts, 41 each
     assert "fedmedlora run study.toml --out 'my results'" in text
 

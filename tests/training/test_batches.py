@@ -33,7 +33,7 @@ def wrapped(build):
                     parameter.copy_(torch.from_numpy(drawn))
         return model
 
-    made = {kind: make(kind) for kind in ("llama", "qwen2", "gpt_neox")}
+    made = {kind: make(kind) for kind in ("llama", "qwen2", "gpt_neox", "gpt2")}
     return made.__getitem__
 
 
@@ -62,7 +62,7 @@ def assert_same(got, expected, tolerance=1e-5) -> None:
     assert float((got[1] - expected[1]).norm() / expected[1].norm()) < tolerance
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "qwen2"])
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "qwen2", "gpt2"])
 def test_the_language_model_loss_is_transformers_own(wrapped, step_examples, kind):
     """An independent reference: the whole sequence with labels on the target, one example at a time."""
     model = wrapped(kind)
@@ -81,7 +81,7 @@ def test_the_language_model_loss_is_transformers_own(wrapped, step_examples, kin
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "qwen2"])
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "qwen2", "gpt2"])
 def test_same_loss_and_gradient(wrapped, step_examples, kind, loss, checkpointing):
     model = wrapped(kind)
     # The reference of the reference: one row at a time has no padding at all.

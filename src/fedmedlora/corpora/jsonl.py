@@ -53,8 +53,8 @@ class NoteSet:
     header: dict[str, Any]
 
 
-def read_notes(path: Path | str) -> NoteSet:
-    """Read a JSONL file of notes.
+def read_notes(path: Path | str, *, annotates: Annotates | None = None) -> NoteSet:
+    """Read a JSONL file of notes. ``annotates``: what is meant where neither header nor note says it.
 
     Raises ``ValueError`` naming file, line and value for anything that is not the format above: another
     version, a key it does not know, an id twice, a span outside its note, a link to nothing.
@@ -66,7 +66,9 @@ def read_notes(path: Path | str) -> NoteSet:
     if not lines:
         raise ValueError(f"{path}: the file is empty; its first line must be a {FORMAT!r} header")
     header = _header(_json(lines[0], f"{path}:1"), f"{path}:1")
-    default = _annotates(header["annotates"], f"{path}:1: annotates") if "annotates" in header else None
+    default = annotates
+    if "annotates" in header:
+        default = _annotates(header["annotates"], f"{path}:1: annotates")
     notes: list[Note] = []
     first_line: dict[str, int] = {}
     for number, line in enumerate(lines[1:], start=2):

@@ -7,12 +7,16 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from fedmedlora.corpora.convert import convert, note_ids
+from fedmedlora.corpora.formats import brat
 from fedmedlora.corpora.jsonl import NoteSet, read_notes
 from fedmedlora.corpora.mapping import identity_mapping
 from fedmedlora.corpora.members import decode, is_archive, read_members
 from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.raw import RawNote
 from fedmedlora.corpora.schema import CLINICAL, Schema
+from fedmedlora.corpora.to_note import to_note
+
+NOTHING = Annotates(frozenset(), frozenset())
 
 
 def load_notes(path: Path | str, schema: Schema = CLINICAL) -> NoteSet:
@@ -26,12 +30,30 @@ def load_notes(path: Path | str, schema: Schema = CLINICAL) -> NoteSet:
     if not path.exists():
         raise ValueError(f"{path}: there is no such file or folder")
     if path.suffix == ".jsonl":
-        found = read_notes(path)
-        for number, note in enumerate(found.notes, start=2):
-            check_types(note, schema, f"{path}:{number}")
-        return found
+        return _checked(read_notes(path), schema, path)
     _refuse_unknown(path)
     return convert("brat", path, mapping=identity_mapping("brat", schema))
+
+
+def load_predictions(path: Path | str, schema: Schema = CLINICAL) -> NoteSet:
+    """As ``load_notes``, for what somebody's system found: it needs no text, and need not say ``annotates``.
+
+    So an ``.ann`` may stand without its ``.txt``.
+    """
+    path = Path(path)
+    if path.suffix == ".jsonl" and path.exists():
+        return _checked(read_notes(path, annotates=NOTHING), schema, path)
+    if not path.exists():
+        raise ValueError(f"{path}: there is no such file or folder")
+    _refuse_unknown(path)
+    raws = brat.read(path, needs_text=False)
+    if not raws:
+        raise ValueError(f"{path}: holds no .txt and no .ann file; is it the right folder?")
+    mapping = identity_mapping("brat", schema)
+    notes = tuple(
+        to_note(raw, mapping, note_id)[0] for raw, note_id in zip(raws, note_ids(raws), strict=True)
+    )
+    return NoteSet(notes, {})
 
 
 def load_texts(path: Path | str) -> tuple[Note, ...]:
@@ -59,9 +81,14 @@ def load_texts(path: Path | str) -> tuple[Note, ...]:
         RawNote(name.name, text, "", (), folders=name.parts[:-1])
         for name, text in zip(names, texts, strict=True)
     )
-    nothing = Annotates(frozenset(), frozenset())
     ids = zip(note_ids(raws), texts, strict=True)
-    return tuple(Note(note_id, text, (), (), (), nothing) for note_id, text in ids)
+    return tuple(Note(note_id, text, (), (), (), NOTHING) for note_id, text in ids)
+
+
+def _checked(found: NoteSet, schema: Schema, path: Path) -> NoteSet:
+    for number, note in enumerate(found.notes, start=2):
+        check_types(note, schema, f"{path}:{number}")
+    return found
 
 
 def _refuse_unknown(path: Path) -> None:
@@ -82,8 +109,9 @@ def check_types(note: Note, schema: Schema, where: str) -> None:
             if mention.type not in known:
                 near = get_close_matches(mention.type, known, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else "."
+                # A type is a word; what is longer may be anything, also text of a note.
                 raise ValueError(
-                    f"{where}: note {note.id!r}: {mention.id} has the {kind} {mention.type!r}{hint} "
+                    f"{where}: note {note.id!r}: {mention.id} has the {kind} {mention.type[:40]!r}{hint} "
                     f"Schema {schema.name!r} has: {', '.join(known)}"
                 )
     types = {m.id: m.type for m in (*note.entities, *note.modifiers)}

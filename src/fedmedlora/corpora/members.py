@@ -37,6 +37,8 @@ def read_members(source: Path, suffixes: tuple[str, ...]) -> dict[str, bytes]:
             found[name] = content
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{source}: damaged archive ({type(error).__name__}); copy it again") from None
+    except (RuntimeError, NotImplementedError):  # how zipfile says that it wants a password or a method
+        raise ValueError(f"{source}: encrypted, or compressed in an unknown way; unpack it first") from None
     return dict(sorted(found.items()))
 
 

@@ -31,6 +31,9 @@ class BaseModel:
     encoder: Encoder
     device: torch.device
     num_parameters: int
+    precision: str
+    quantization: str
+    revision: str
 
     def device_name(self) -> str:
         """``"cpu"``, or the name of the GPU."""
@@ -64,7 +67,7 @@ def load_base_model(
         model = AutoModelForCausalLM.from_pretrained(
             source, revision=wanted, dtype=PRECISIONS[precision], use_safetensors=True, **extra
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise ValueError(
             f"base model {name!r} cannot be loaded: {_first_line(error)} "
             f"(a folder saved by transformers, a hub name, or {DEMO_MODEL!r})"
@@ -80,6 +83,9 @@ def load_base_model(
         encoder=Encoder(tokenizer),
         device=device,
         num_parameters=sum(p.numel() for p in model.parameters()),
+        precision=precision,
+        quantization=quantization,
+        revision=revision,
     )
 
 
@@ -136,6 +142,14 @@ def _hub_folder(name: str, revision: str) -> Path:
         return Path(found)
     except (LocalEntryNotFoundError, HfHubHTTPError, ValueError, OSError):
         return Path("not-a-local-snapshot")
+
+
+def quantization_here(wanted: str) -> str:
+    """``wanted`` where this machine can serve it, else "none".
+
+    Four bits need CUDA. Elsewhere an adapter is read over the full weights that they were made from.
+    """
+    return wanted if torch.cuda.is_available() else "none"
 
 
 def _quantization(quantization: str, device: torch.device, compute: torch.dtype) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def attach_lora(
     ``seed``. Raises ``ValueError`` for a target that matches nothing.
     """
     from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
 
     if not isinstance(targets, str):
         _check_targets(model, targets)
@@ -35,12 +36,14 @@ def attach_lora(
     elif targets != "all-linear":
         _check_targets(model, [targets])
         targets = [targets]
+    has_conv1d = any(isinstance(module, Conv1D) for module in model.modules())
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=targets,
         bias="none",
+        fan_in_fan_out=has_conv1d,
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -95,7 +98,11 @@ def _tensors(model: Any) -> list[tuple[str, torch.Tensor]]:
 
 
 def _check_targets(model: Any, targets: Sequence[str]) -> None:
-    linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    from transformers.pytorch_utils import Conv1D
+
+    # GPT-2 keeps its linear layers as transposed "Conv1D".
+    kinds = (torch.nn.Linear, Conv1D)
+    linear = {name for name, module in model.named_modules() if isinstance(module, kinds)}
     known = sorted({name.rsplit(".", 1)[-1] for name in linear})
     for target in targets:
         if not any(name == target or name.endswith("." + target) for name in linear):

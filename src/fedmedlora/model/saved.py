@@ -18,18 +18,29 @@ from fedmedlora.model.load import BaseModel
 
 FORMAT, VERSION = "fedmedlora-adapter-manifest", 1
 MANIFEST = "fedmedlora.json"
-_KEYS = (
-    "base_model",
-    "adapter",
-    "schema",
-    "annotates",
-    "tasks",
-    "prompts",
-    "output_form",
-    "loss",
-    "readable_by_generate",
-    "segmentation_version",
-)
+# Key -> its type, or the keys it has to have. A manifest may come from anywhere, so all of it is checked.
+_SHAPE: dict[str, Any] = {
+    "base_model": {
+        "name": str,
+        "is_folder": bool,
+        "hash": str,
+        "revision": str,
+        "precision": str,
+        "quantization": str,
+    },
+    "adapter": {"rank": int, "alpha": (int, float), "targets": (str, list)},
+    "schema": {"name": str, "entities": [str], "modifiers": [str], "pairs": [str]},
+    "annotates": {"entities": [str], "pairs": [str]},
+    "tasks": {"ner": bool, "modifiers": bool, "modifier_scope": str, "prompt_set": str},
+    "prompts": {},
+    "trained_prompts": [{"annotates": {"entities": [str], "pairs": [str]}}],
+    "output_form": str,
+    "loss": str,
+    "readable_by_generate": bool,
+    "segmentation_version": int,
+    "frame": {"before": str, "after": str},
+    "tokenizer_hash": str,
+}
 
 
 def adapter_files(model: Any, adapter: Adapter, manifest: dict[str, Any]) -> dict[str, bytes]:
@@ -67,10 +78,27 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         or manifest.get("version") != VERSION
     ):
         raise ValueError(f"{path}: format and version must be {FORMAT!r} and {VERSION}")
-    missing = [key for key in _KEYS if key not in manifest]
-    if missing:
-        raise ValueError(f"{path}: {', '.join(missing)} missing")
+    _check(manifest, _SHAPE, str(path))
     return manifest
+
+
+def _check(value: Any, shape: Any, where: str) -> None:
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where}: must be a table of {', '.join(shape) or 'texts'}")
+        missing = [key for key in shape if key not in value]
+        if missing:
+            raise ValueError(f"{where}: {', '.join(missing)} missing")
+        for key, inner in shape.items():
+            _check(value[key], inner, f"{where}: {key}")
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            raise ValueError(f"{where}: must be a list")
+        for number, one in enumerate(value, start=1):
+            _check(one, shape[0], f"{where}: number {number}")
+    elif not isinstance(value, shape) or (isinstance(value, bool) and shape is not bool):
+        kinds = shape if isinstance(shape, tuple) else (shape,)
+        raise ValueError(f"{where}: must be of type {' or '.join(kind.__name__ for kind in kinds)}")
 
 
 def read_saved_adapter(folder: Path) -> Adapter:

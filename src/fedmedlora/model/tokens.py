@@ -6,6 +6,8 @@ and output, the same with and without tags, and a function of the text alone.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +67,19 @@ class Encoder:
                 f"the tokenizer {type(tokenizer).__name__} does not give a text back when its words are "
                 "tokenized one by one, which inline markup relies on"
             )
-        before, after = self._frame()
-        self._before, self._suffix = before, self._plain(after)
+        self._before, self._after = self._frame()
+        self._suffix = self._plain(self._after)
+
+    @property
+    def frame(self) -> tuple[str, str]:
+        """What stands around an input: before it, with ``{instruction}`` in its place, and after it."""
+        return self._before.replace(_SLOT, "{instruction}"), self._after
+
+    def tokenizer_hash(self) -> str:
+        """sha256 over the vocabulary and the ids of a sample: equal for tokenizers that mean the same."""
+        sample = [self.piece(piece) for piece in _SAMPLE]
+        known = sorted(self.tokenizer.get_vocab().items())
+        return hashlib.sha256(json.dumps([known, sample]).encode()).hexdigest()
 
     def piece(self, text: str) -> tuple[int, ...]:
         """Token ids of one piece or tag, in the middle of a text."""

@@ -26,7 +26,10 @@ table { border-collapse: collapse; width: 100%; } th, td { text-align: left; pad
 def notes_page(
     notes: Sequence[tuple[str, str, Sequence[LabelledSpan], Sequence[tuple[str, str, str]]]],
 ) -> str:
-    """One page of ``(id, text, entities, links)``; a link is (entity text, modifier type, modifier text)."""
+    """One page of ``(id, text, entities, links)``; a link is (entity text, modifier type, modifier text).
+
+    An empty entity text: the modifier was found for a whole sentence and belongs to no entity.
+    """
     parts = [
         f"<section><h2>{escape(note_id)}</h2>"
         f"<pre>{_marked(text, entities).source}</pre>{_links(links)}</section>"

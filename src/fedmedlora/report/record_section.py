@@ -13,12 +13,20 @@ from fedmedlora.report.numbers import count_text, seconds_text
 from fedmedlora.report.rows import score_rows
 
 
+def _reasons(counts: Mapping[str, int]) -> str:
+    return "; ".join(f"{reason}: {count_text(n)}" for reason, n in counts.items() if n) or "none"
+
+
 def omitted_section(results: Mapping[str, Any]) -> Markup:
     """Annotations that the form cannot say, examples that were too long, answers that were not read."""
     lost: list[list[Child]] = []
     for cohort in results["cohorts"]:
-        reasons = [f"{reason}: {count_text(n)}" for reason, n in cohort["not_expressible"].items() if n]
-        lost.append([name(cohort["name"]), "; ".join(reasons) or "none", count_text(cohort["too_long"])])
+        parts = (cohort["not_expressible"], cohort["test_not_expressible"])
+        lost.append([name(cohort["name"]), *map(_reasons, parts), count_text(cohort["too_long"])])
+    validation = results["validation"]
+    if validation is not None:
+        reasons = _reasons(validation["not_expressible"])
+        lost.append(["validation notes", reasons, "n/a", count_text(validation["too_long"])])
     unread: list[list[Child]] = []
     for row in score_rows(results):
         for cohort_name, evaluation in row.evaluations.items():
@@ -48,7 +56,7 @@ def omitted_section(results: Mapping[str, Any]) -> Markup:
         data_table(
             "omitted-data",
             "What could not be expressed or was too long.",
-            ["Cohort", "Annotations that could not be expressed", "Examples too long"],
+            ["Notes", "Training annotations", "Test annotations", "Examples too long"],
             lost,
             style="prose",
         ),

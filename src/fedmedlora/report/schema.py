@@ -205,11 +205,33 @@ _COHORT = Table(
             "what is asked for and scored at all",
         ),
         "not_expressible": Named(
-            "reason", Value("count", "annotations"), "annotations that the markup cannot say; still gold"
+            "reason",
+            Value("count", "annotations"),
+            "annotations of the training notes that the markup cannot say: not trained on",
+        ),
+        "test_not_expressible": Named(
+            "reason",
+            Value("count", "annotations"),
+            "annotations of the test notes that no answer can say; they count as gold all the same",
         ),
         "too_long": Value("count", "examples longer than the model's budget, left out", "examples"),
     },
     "one source of notes",
+)
+
+_VALIDATION = Table(
+    {
+        "num_notes": Value("count", "notes in the files", "notes"),
+        "num_loss_examples": Value("count", "examples that the loss is the mean over", "examples"),
+        "num_f1_notes": Value("count", "notes that F1 is measured on", "notes"),
+        "num_f1_sentences": Value("count", "sentences of those", "sentences"),
+        "not_expressible": Named(
+            "reason", Value("count", "annotations"), "annotations that the markup cannot say"
+        ),
+        "too_long": Value("count", "examples longer than the model's budget, left out", "examples"),
+    },
+    "the coordinator's notes",
+    null="the study names none",
 )
 
 _METHOD = Table(
@@ -256,6 +278,7 @@ SCHEMA = Table(
             "the frozen base model",
         ),
         "cohorts": Many(_COHORT, "in the order of the study"),
+        "validation": _VALIDATION,
         "methods": Many(_METHOD, "in the order of the study"),
     },
     "the whole file",

@@ -91,24 +91,35 @@ def sample_examples(
     return (*pools[0][:num_ner], *pools[1][:num_modifiers])
 
 
+def sample_sentences(examples: Sequence[Example], *, num: int, seed: int, name: str) -> tuple[Example, ...]:
+    """All examples of ``num`` sentences (0: all) drawn at random by ``seed`` and ``name``, in their order."""
+    if not num:
+        return tuple(examples)
+    found = list(dict.fromkeys(_sentence(example) for example in examples))
+    chosen = set(_shuffled(found, seed, name, "sentences")[:num])
+    return tuple(example for example in examples if _sentence(example) in chosen)
+
+
 def sample_notes(notes: Sequence[Note], *, max_sentences: int, seed: int, name: str) -> tuple[Note, ...]:
     """Whole notes, drawn at random, until they hold ``max_sentences`` sentences (0: all notes).
 
-    At least one note. Kept in their order.
+    The note that reaches the number is the last one, however long it is: leaving it out for a shorter one
+    would make long notes rarer in the sample than they are. Kept in their order.
     """
     if not max_sentences:
         return tuple(notes)
     chosen: set[str] = set()
     total = 0
     for note in _shuffled(notes, seed, name, "notes"):
-        num = len(sentences(note.text))
-        if chosen and total + num > max_sentences:
-            continue
-        chosen.add(note.id)
-        total += num
         if total >= max_sentences:
             break
+        chosen.add(note.id)
+        total += len(sentences(note.text))
     return tuple(note for note in notes if note.id in chosen)
+
+
+def _sentence(example: Example) -> tuple[str, int]:
+    return example.note_id, example.pieces[0].start
 
 
 def _shuffled(items: Sequence[T], seed: int, name: str, what: str) -> list[T]:

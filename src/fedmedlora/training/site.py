@@ -196,6 +196,11 @@ def _round_size(num_examples: int, settings: LocalTraining) -> int:
     return max(1, round(num_examples * settings.passes))
 
 
+def check_gradient_checkpointing(model: Any) -> None:
+    """Raise ``ValueError`` for a model that gradient checkpointing cannot serve here; changes nothing."""
+    _checkpointed_layers(model)
+
+
 def _gradient_checkpointing(model: Any, on: bool) -> None:
     """Recompute activations in the backward pass instead of keeping them.
 
@@ -205,6 +210,13 @@ def _gradient_checkpointing(model: Any, on: bool) -> None:
     Raises ``ValueError`` for a model whose layers cannot do it: dropping the cache in silence would train
     without the instruction.
     """
+    for layer in _checkpointed_layers(model):
+        layer.gradient_checkpointing = on
+        layer._can_checkpoint_with_cache = on
+        layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+
+
+def _checkpointed_layers(model: Any) -> list[Any]:
     layers = [m for m in model.get_base_model().modules() if hasattr(m, "_can_checkpoint_with_cache")]
     if not layers:
         raise ValueError(
@@ -212,10 +224,7 @@ def _gradient_checkpointing(model: Any, on: bool) -> None:
             "shared prompt under it in this version of transformers; "
             "set training.gradient_checkpointing = false"
         )
-    for layer in layers:
-        layer.gradient_checkpointing = on
-        layer._can_checkpoint_with_cache = on
-        layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+    return layers
 
 
 def _step_seed(seed: int, site: str, round_num: int) -> int:

@@ -28,11 +28,13 @@ _SPAN = re.compile(r"(\S+) (\d+ \d+(?:;\d+ \d+)*)", re.ASCII)
 _MAX_DIGITS = 18  # an offset with more is no offset (and Python refuses thousands of digits)
 
 
-def read(source: Path) -> tuple[RawNote, ...]:
+def read(source: Path, *, needs_text: bool = True) -> tuple[RawNote, ...]:
     """All notes under ``source``, in the order of their names; a ``.txt`` alone is a note with no annotation.
 
-    Raises ``ValueError`` naming file, line and value: an ``.ann`` without ``.txt``, text that is not UTF-8,
-    a malformed line, an offset past the text, an id twice, a relation to nothing.
+    ``needs_text``: False takes an ``.ann`` without ``.txt`` too, as a note of no text whose offsets nobody
+    can check (predictions travel like that). Raises ``ValueError`` naming file, line and value: an ``.ann``
+    without ``.txt``, text that is not UTF-8, a malformed line, an offset past the text, an id twice, a
+    relation to nothing.
     """
     files = read_members(source, (".txt", ".ann"))
     beside = source.with_suffix(".ann")
@@ -43,7 +45,12 @@ def read(source: Path) -> tuple[RawNote, ...]:
         stem = name.rpartition(".")[0]
         file = f"{source / name}" if source.is_dir() or is_archive(source) else f"{source.parent / name}"
         if name.endswith(".ann") and f"{stem}.txt" not in files:
-            raise ValueError(f"{file}: there is no {PurePosixPath(stem).name}.txt beside it; add the text")
+            if needs_text:
+                raise ValueError(
+                    f"{file}: there is no {PurePosixPath(stem).name}.txt beside it; add the text"
+                )
+            annotation = decode(files[name], file)
+            notes.append(_note(stem, None, annotation.removeprefix("\ufeff"), file))
         if name.endswith(".txt"):
             text = decode(files[name], file)
             annotation = decode(files.get(f"{stem}.ann", b""), file.removesuffix(".txt") + ".ann")
@@ -53,10 +60,13 @@ def read(source: Path) -> tuple[RawNote, ...]:
 
 @dataclass(slots=True)
 class _Lines:
-    """What is gathered from one ``.ann`` file. ``resolve``: event id -> its trigger's id."""
+    """What is gathered from one ``.ann`` file. ``resolve``: event id -> its trigger's id.
+
+    ``text``: None where it is not there to be compared with.
+    """
 
     file: str
-    text: str
+    text: str | None
     spans: dict[str, RawSpan] = field(default_factory=dict)
     resolve: dict[str, str] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
@@ -64,8 +74,8 @@ class _Lines:
     others: list[tuple[int, str]] = field(default_factory=list)  # R, E, A, M, * lines: (number, line)
 
 
-def _note(stem: str, text: str, annotation: str, text_file: str) -> RawNote:
-    found = _Lines(text_file.removesuffix(".txt") + ".ann", text)
+def _note(stem: str, text: str | None, annotation: str, file: str) -> RawNote:
+    found = _Lines(file.removesuffix(".txt").removesuffix(".ann") + ".ann", text)
     _first_pass(annotation.split("\n"), found)
     relations: list[RawRelation] = []
     events: list[RawEvent] = []
@@ -94,7 +104,7 @@ def _note(stem: str, text: str, annotation: str, text_file: str) -> RawNote:
     path = PurePosixPath(stem)
     return RawNote(
         name=path.name,
-        text=text,
+        text=text or "",
         source=found.file,
         spans=tuple(found.spans.values()),
         relations=tuple(relations),
@@ -150,12 +160,16 @@ def _text_bound(lines: list[str], at: int, found: _Lines) -> int:
             f"{where}: {fields[0]} is malformed; write T1 TAB label start end TAB text of the span"
         )
     key, label, written = fields[0], match[1], fields[2]
-    fragments = _fragments(match[2], f"{where}: {key} {label}", len(found.text))
+    num_characters = len(found.text) if found.text is not None else None
+    fragments = _fragments(match[2], f"{where}: {key} {label}", num_characters)
     if any(start == end for start, end in fragments):
         return _lose(key, "empty span", found, at)
     ordered = tuple(sorted(fragments))
     if any(a[1] > b[0] for a, b in pairwise(ordered)):
         return _lose(key, "fragments overlap", found, at)
+    if found.text is None:
+        found.spans[key] = RawSpan(key, label, ordered, number)
+        return _behind_surface(lines, at)
     expected = " ".join(found.text[start:end] for start, end in fragments)
     while (
         not _same(written, expected)
@@ -174,21 +188,30 @@ def _text_bound(lines: list[str], at: int, found: _Lines) -> int:
     return at
 
 
+def _behind_surface(lines: list[str], at: int) -> int:
+    """Past the lines that a surface with raw line ends in it runs over."""
+    while at < len(lines) and lines[at].strip() and not _ANNOTATION.match(lines[at]):
+        at += 1
+    return at
+
+
 def _lose(key: str, reason: str, found: _Lines, at: int) -> int:
     found.lost.add(key)
     found.skipped[reason] += 1
     return at
 
 
-def _fragments(written: str, where: str, num_characters: int) -> list[Fragment]:
+def _fragments(written: str, where: str, num_characters: int | None) -> list[Fragment]:
     fragments = []
     for pair in written.split(";"):
         start_digits, end_digits = pair.split(" ")
-        if max(len(start_digits), len(end_digits)) > _MAX_DIGITS or int(end_digits) > num_characters:
+        is_absurd = max(len(start_digits), len(end_digits)) > _MAX_DIGITS
+        if is_absurd or (num_characters is not None and int(end_digits) > num_characters):
+            length = "fewer" if num_characters is None else num_characters
             raise ValueError(
                 f"{where}: offset {end_digits[:_MAX_DIGITS]} is past the text, which has "
-                f"{num_characters} characters (BRAT counts characters, not bytes, and every line end "
-                "as it is in the file)"
+                f"{length} characters (BRAT counts characters, not bytes, and every line end as it is in "
+                "the file)"
             )
         if int(start_digits) > int(end_digits):
             raise ValueError(f"{where}: span {pair!r} ends before it starts")
