@@ -30,9 +30,9 @@ from fedmedlora.model.load import BaseModel, load_base_model
 from fedmedlora.model.lora import attach_lora, read_adapter
 from fedmedlora.model.memory import keep_freed_memory
 from fedmedlora.model.tokens import Encoder
-from fedmedlora.tasks import ner
 from fedmedlora.tasks.copying import is_tag
 from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.kinds import ner
 from fedmedlora.training.site import LocalTraining, train_round
 
 QUICK_LAYERS = 6

@@ -90,7 +90,7 @@ def sentences_of(task: str, encoder: Any) -> list[Any]:
     from fedmedlora.tasks.training_set import training_set
 
     rendered = training_set(synthesize(HOSPITALS[3], 40, 0, "train"), CLINICAL, prompt_set="study")
-    every = [e for e in getattr(rendered, task) if 8 <= len(e.pieces) <= 40]
+    every = [e for e in rendered.examples[task] if 8 <= len(e.pieces) <= 40]
     chosen = every[:: max(1, len(every) // SENTENCES)][:SENTENCES]
     return [encoder.encode(e) for e in chosen]
 

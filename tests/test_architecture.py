@@ -36,8 +36,8 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     # the study file, and what is shown
     "settings": (set(), set()),
     "study_notices": (set(), set()),
-    "study_tables": ({"settings", "exchange"}, set()),
-    "study": ({"settings", "study_tables", "study_notices", "aggregation", "exchange"}, set()),
+    "study_tables": ({"settings", "exchange", "tasks"}, set()),
+    "study": ({"settings", "study_tables", "study_notices", "aggregation", "exchange", "tasks"}, set()),
     "progress": (set(), {"rich"}),
     "run_folder": ({"exchange", "corpora"}, set()),
     "report": ({"corpora", "tasks", "evaluation"}, {"numpy", "rich"}),
@@ -233,7 +233,7 @@ def test_the_repository_keeps_the_rule(check, paths):
     ("part", "text"),
     [
         ("corpora/x.py", "import torch"),
-        ("corpora/x.py", "from fedmedlora.tasks.ner import f"),
+        ("corpora/x.py", "from fedmedlora.tasks.kinds.ner import f"),
         ("tasks/x.py", "from fedmedlora.model import tokens"),
         ("tasks/x.py", "from fedmedlora import evaluation"),
         ("evaluation/x.py", "import fedmedlora.exchange.adapter"),

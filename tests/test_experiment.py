@@ -42,7 +42,7 @@ dropout = 0.2
 [tasks]
 prompts = "short"
 max_tokens = 2000
-modifiers = {modifiers}
+names = {tasks}
 [training]
 rounds = {rounds}
 steps_per_round = 2
@@ -112,7 +112,7 @@ def make_study(
     text = STUDY.format(
         methods=json.dumps(list(methods)),
         model="model",
-        modifiers=true[modifiers],
+        tasks=json.dumps(["ner", "modifiers"] if modifiers else ["ner"]),
         rounds=rounds,
         free=true[free],
         every_round=true[every_round],

@@ -40,7 +40,7 @@ def saved(load, tmp_path):
     return save(load("llama"), tmp_path / "adapter")
 
 
-def save(base, folder, *, use_ner=True):
+def save(base, folder, *, names=("ner", "modifiers")):
     model = attach_lora(base.model, rank=2, alpha=4.0)
     rng = np.random.default_rng(2)
     start = read_adapter(model).arrays
@@ -49,7 +49,7 @@ def save(base, folder, *, use_ner=True):
         base,
         CLINICAL,
         [ASKED],
-        tasks={"ner": use_ner, "modifiers": True, "modifier_scope": "entity", "prompt_set": "short"},
+        tasks={"names": names, "modifier_scope": "entity", "prompt_set": "short"},
         adapter={"rank": 2, "alpha": 4.0, "targets": "all-linear"},
         loss="decision",
     )
@@ -147,14 +147,14 @@ def test_a_model_out_of_a_folder_is_not_looked_for_elsewhere(saved, monkeypatch)
 def test_an_adapter_without_a_task_is_refused(saved, model_folders):
     path = saved[0] / "fedmedlora.json"
     record = json.loads(path.read_text())
-    record["tasks"] |= {"ner": False, "modifiers": False}
+    record["tasks"]["names"] = []
     path.write_text(json.dumps(record))
     with pytest.raises(ValueError, match="has no task"):
         run(saved[0], model_folders)
 
 
 def test_an_adapter_of_modifiers_alone_keeps_the_entities_it_is_given(load, tmp_path, model_folders):
-    folder, _ = save(load("llama"), tmp_path / "modifiers", use_ner=False)
+    folder, _ = save(load("llama"), tmp_path / "modifiers", names=("modifiers",))
     given = blank("a", "Pt denies chest pain.", (Entity("T1", "problem", ((10, 20),)),))
     (found,) = run(folder, model_folders, notes=(given,))
     assert found.entities == given.entities

@@ -11,7 +11,7 @@ from fedmedlora.corpora.note import Annotates, Entity, Link, Note
 from fedmedlora.corpora.schema import CLINICAL
 from fedmedlora.measure import Form, predict, scores
 from fedmedlora.model.lora import attach_lora
-from fedmedlora.tasks import ner
+from fedmedlora.tasks.kinds import ner
 from fedmedlora.tasks.markup import render
 
 ALL = Annotates(frozenset(CLINICAL.entities), frozenset(CLINICAL.pair_names()))
@@ -172,8 +172,8 @@ def test_wrong_entity_costs_its_links_end_to_end(answer):
 @pytest.mark.parametrize(
     ("settings", "measured"),
     [
-        ({"use_modifiers": False}, {"entities"}),
-        ({"use_ner": False}, {"modifiers_gold", "links_gold"}),
+        ({"tasks": ("ner",)}, {"entities"}),
+        ({"tasks": ("modifiers",)}, {"modifiers_gold", "links_gold"}),
         ({"scope": "sentence"}, {"entities", "modifiers_gold", "modifiers_end_to_end"}),
     ],
 )
@@ -186,7 +186,7 @@ def test_what_is_not_measured_is_null(answer, settings, measured):
 
 def test_asked_is_what_a_note_annotates(answer):
     answer(perfect)
-    form = Form(CLINICAL, use_modifiers=False)
+    form = Form(CLINICAL, tasks=("ner",))
     drugs = Annotates(frozenset({"drug"}), frozenset())
     found = run((replace(DRUG, entities=DRUG.entities[:1], annotates=drugs),), form)
     assert [e.type for e in found.end_to_end["drug"].entities] == ["drug"]
@@ -195,7 +195,7 @@ def test_asked_is_what_a_note_annotates(answer):
 
 def test_free_answers_that_do_not_parse_are_counted(answer):
     answer(lambda example: ("I am sorry",) if "aspirin" in "".join(example.input) else copy(example))
-    found = run(NOTES, Form(CLINICAL, use_modifiers=False, decoding="free"))
+    found = run(NOTES, Form(CLINICAL, tasks=("ner",), decoding="free"))
     assert (found.num_examples, found.num_unparsed) == (4, 1)
 
 
@@ -203,7 +203,7 @@ def test_equal_sentences_of_different_places_keep_their_own_offsets(answer):
     answer(lambda e: mark(e, [("problem", "fever")]))
     twice = note("twice", "Denies fever. Denies fever.")
     other = note("other", "So. Denies fever.")
-    found = run((twice, other), Form(CLINICAL, use_modifiers=False))
+    found = run((twice, other), Form(CLINICAL, tasks=("ner",)))
     assert [e.span for e in found.end_to_end["twice"].entities] == [((7, 12),), ((21, 26),)]
     assert [e.span for e in found.end_to_end["other"].entities] == [((11, 16),)]
 

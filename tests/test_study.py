@@ -31,7 +31,7 @@ def test_defaults():
     assert (study.name, study.seed, study.methods) == ("s", 0, ("zero_shot", "fed_medlora"))
     assert study.model == Model("smollm2-135m", "auto", "none", "")
     assert study.adapter == Lora(16, 32.0, 0.0, "all-linear")
-    assert study.tasks == Tasks(True, True, "entity", "study", 1024)
+    assert study.tasks == Tasks(("ner", "modifiers"), "entity", "study", 1024)
     assert study.training.learning_rate == 1e-3
     assert study.evaluation == Evaluation(("constrained",), True, 0, True, 1000, 16)
     assert study.sites[0].train == "a.jsonl"
@@ -96,7 +96,9 @@ def test_every_table_is_read():
         ("[adapter]\ndropout = 1", "dropout: 1 is out of range; it must be at least 0 and below 1"),
         ("[adapter]\ntargets = []", "[adapter] targets: [] names no module"),
         ('[adapter]\ntargets = "all-liner"', "did you mean all-linear?"),
-        ("[tasks]\nner = false\nmodifiers = false", "[tasks] ner, modifiers: both are false"),
+        ("[tasks]\nnames = []", "[tasks] names: name at least one, each once; known tasks: ner, modifiers"),
+        ('[tasks]\nnames = ["ner", "ner"]', "[tasks] names: name at least one, each once"),
+        ('[tasks]\nnames = ["modifier"]', '[tasks] names: unknown task "modifier"; did you mean modifiers?'),
         ("[evaluation]\ndecoding = []", "[evaluation] decoding: name"),
         ('[evaluation]\ndecoding = ["free", "free"]', "each once"),
         ('[evaluation]\ndecoding = ["greedy"]', 'it must be list of "constrained" or "free"'),
@@ -199,8 +201,11 @@ NO_TRAINING = 'name = "s"\nmethods = ["zero_shot"]\n' + SITE
         (NO_TRAINING + '[evaluation]\ndecoding = ["free"]', "[evaluation] decoding: no effect"),
         (SMALL + "[training]\npasses_per_round = 2\nsteps_per_round = 5", "passes_per_round: no effect"),
         (SMALL + "[training]\nloss = 'lm'\ndecision_weight = 2", "decision_weight: no effect, loss is lm"),
-        (SMALL + "[tasks]\nner = false\n[training]\nmodifier_share = 0.5", "modifier_share: no effect"),
-        (SMALL + '[tasks]\nmodifiers = false\nmodifier_scope = "entity"', "modifier_scope: no effect"),
+        (
+            SMALL + '[tasks]\nnames = ["modifiers"]\n[training]\nmodifier_share = 0.5',
+            "modifier_share: no effect",
+        ),
+        (SMALL + '[tasks]\nnames = ["ner"]\nmodifier_scope = "entity"', "modifier_scope: no effect"),
         (SMALL + '[model]\nrevision = "x"', "[model] revision: no effect"),
         (
             SMALL.replace('"zero_shot", ', "") + "[evaluation]\nzero_shot_free=true",

@@ -18,6 +18,7 @@ from typing import Any
 
 from fedmedlora import __version__
 from fedmedlora.cli_corpora import add_corpora
+from fedmedlora.tasks.task import known_tasks
 
 # Heavy modules are imported where a command needs them, so that --help answers at once.
 
@@ -97,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
 
     show = commands.add_parser("show", help="show what a model is trained on: prompt, target and loss mask")
     show.add_argument("notes", type=Path, help="JSONL file or BRAT folder; its text is shown on the terminal")
-    show.add_argument("--task", choices=("ner", "modifiers"), default="ner")
+    show.add_argument("--task", choices=known_tasks(), default="ner")
     show.add_argument("--number", type=int, default=1, help="which example, from 1")
     show.add_argument("--prompts", choices=("study", "short"), default="short")
     show.add_argument("--model", default="smollm2-135m", help="whose tokens to show")
@@ -174,6 +175,7 @@ def _report(args: argparse.Namespace) -> None:
 def _extract(args: argparse.Namespace) -> None:
     from fedmedlora.corpora.load import load_notes, load_texts
     from fedmedlora.model.saved import read_manifest
+    from fedmedlora.tasks.task import finders
 
     if args.format == "brat" and args.out is None:
         raise ValueError("--format brat writes a folder; name it with --out")
@@ -184,7 +186,7 @@ def _extract(args: argparse.Namespace) -> None:
     for path in args.inputs:
         if not path.exists():
             raise ValueError(f"{path}: there is no such file or folder")
-    if read_manifest(args.adapter)["tasks"]["ner"]:
+    if finders(read_manifest(args.adapter)["tasks"]["names"]):
         notes = tuple(note for path in args.inputs for note in load_texts(path))
     else:  # it finds modifiers of entities that are given
         notes = tuple(note for path in args.inputs for note in load_notes(path).notes)
@@ -281,8 +283,10 @@ def _show(args: argparse.Namespace) -> None:
     from fedmedlora.tasks.show import show
     from fedmedlora.tasks.training_set import training_set
 
-    rendered = training_set(load_notes(args.notes).notes, CLINICAL, prompt_set=args.prompts)
-    examples = getattr(rendered, args.task)
+    rendered = training_set(
+        load_notes(args.notes).notes, CLINICAL, tasks=(args.task,), prompt_set=args.prompts
+    )
+    examples = rendered.examples[args.task]
     if not 1 <= args.number <= len(examples):
         raise ValueError(f"--number {args.number}: there are {len(examples)} examples of {args.task}")
     from fedmedlora.model.load import load_encoder

@@ -28,6 +28,7 @@ from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import run_rounds
 from fedmedlora.run_folder import MethodFolder, UpdateCache, open_run, read_json, write_file, write_json
 from fedmedlora.study import Study
+from fedmedlora.tasks.task import finders
 from fedmedlora.training.site import LocalTraining, check_gradient_checkpointing, validation_loss
 from fedmedlora.work_plan import ner_cost, reading_cost, training_cost, validation_cost
 
@@ -115,8 +116,7 @@ class Experiment:
         tasks = self.study.tasks
         return Form(
             schema=self.prepared.schema,
-            use_ner=tasks.ner,
-            use_modifiers=tasks.modifiers,
+            tasks=tasks.names,
             prompt_set=tasks.prompts,
             scope=tasks.modifier_scope,
             decoding=decoding,
@@ -218,11 +218,12 @@ def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any
         if not (examples and run.study.evaluation.every_round):
             return None
         loss = loss_on_validation(adapter)
-        form = replace(run.form("constrained"), use_modifiers=False)
+        form = run.form("constrained")
+        form = replace(form, tasks=finders(form.tasks))
         told = loss if math.isfinite(loss) else None
         found: dict[str, Any] = {"loss": told, "ner_strict_f1": None, "ner_lenient_f1": None}
         notes = run.prepared.validation_notes
-        if form.use_ner and notes:
+        if form.tasks and notes:
             label = f"round {round_num}: entities in the validation notes"
             with run.progress.stage(label, ner_cost(notes)) as advance:
                 predictions = predict(run.base, run.model, notes, form, advance)
@@ -307,8 +308,7 @@ def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
         run.prepared.schema,
         [annotates for name in names for annotates in by_site[name]],
         tasks={
-            "ner": study.tasks.ner,
-            "modifiers": study.tasks.modifiers,
+            "names": list(study.tasks.names),
             "modifier_scope": study.tasks.modifier_scope,
             "prompt_set": study.tasks.prompts,
         },

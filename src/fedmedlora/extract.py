@@ -14,6 +14,7 @@ from fedmedlora.model.load import BaseModel, load_base_model, quantization_here
 from fedmedlora.model.lora import attach_lora, write_adapter
 from fedmedlora.model.saved import read_manifest, read_saved_adapter, refuse_mismatch
 from fedmedlora.progress import Progress
+from fedmedlora.tasks.task import finders
 
 
 def extract(
@@ -27,15 +28,15 @@ def extract(
 ) -> tuple[Note, ...]:
     """``notes`` with what the adapter in ``folder`` finds in them, in place of their own annotations.
 
-    Asked for is what the adapter's sites annotated. ``model_name``: the base model, by default the one
-    the manifest names. Raises ``ValueError`` for an adapter made for another base model, schema, prompts
-    or segmentation.
+    An adapter that asks about given entities only keeps those of ``notes``. Asked for is what the
+    adapter's sites annotated. ``model_name``: the base model, by default the one the manifest names.
+    Raises ``ValueError`` for an adapter made for another base model, schema, prompts or segmentation.
     """
     manifest = read_manifest(folder)
     tasks = manifest["tasks"]
-    if not (tasks["ner"] or tasks["modifiers"]):
-        raise ValueError(f"{folder}: fedmedlora.json: tasks: the adapter has no task")
-    if not tasks["ner"] and not any(note.entities for note in notes):
+    if not tasks["names"]:
+        raise ValueError(f"{folder}: fedmedlora.json: tasks: names: the adapter has no task")
+    if not finders(tasks["names"]) and not any(note.entities for note in notes):
         raise ValueError(
             f"{folder}: the adapter was trained to find modifiers of given entities only, and the notes "
             "have no entities; give notes with entities (JSONL or BRAT)"
@@ -50,8 +51,7 @@ def extract(
         raise ValueError(f"{folder}: {error}") from error
     form = Form(
         schema=schema,
-        use_ner=tasks["ner"],
-        use_modifiers=tasks["modifiers"],
+        tasks=tuple(tasks["names"]),
         prompt_set=tasks["prompt_set"],
         scope=tasks["modifier_scope"],
         batch_size=batch_size,

@@ -12,7 +12,8 @@ from fedmedlora.corpora.note import Annotates
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import SEGMENTATION_VERSION
 from fedmedlora.model.load import BaseModel
-from fedmedlora.tasks.prompts import all_modifier_labels, entity_labels, instruction
+from fedmedlora.tasks.prompts import instruction
+from fedmedlora.tasks.task import load_task
 
 
 def plain_name(base: BaseModel) -> str:
@@ -92,9 +93,8 @@ def union(parts: Iterable[Annotates]) -> Annotates:
 def prompts(schema: Schema, asked: Annotates, tasks: dict[str, Any]) -> dict[str, str]:
     """The instruction of each task for notes that annotate ``asked``."""
     form = {"prompt_set": tasks["prompt_set"], "scope": tasks["modifier_scope"]}
-    found = {}
-    if tasks["ner"] and entity_labels(schema, asked):
-        found["ner"] = instruction("ner", schema, asked, **form)
-    if tasks["modifiers"] and all_modifier_labels(schema, asked):
-        found["modifiers"] = instruction("modifiers", schema, asked, **form)
-    return found
+    return {
+        name: instruction(name, schema, asked, **form)
+        for name in tasks["names"]
+        if load_task(name).labels(schema, asked)
+    }

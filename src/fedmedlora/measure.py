@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmedlora.corpora.note import Entity, Note
+from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.evaluation.score import score_notes
@@ -20,10 +20,10 @@ from fedmedlora.evaluation.summary import summarize
 from fedmedlora.extraction.decode import decode
 from fedmedlora.extraction.generate import generate_texts
 from fedmedlora.model.load import BaseModel
-from fedmedlora.tasks import modifiers, ner
-from fedmedlora.tasks.assemble import assemble_entities, assemble_note
+from fedmedlora.tasks.assemble import merge
 from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.markup import Mention, parse, place
+from fedmedlora.tasks.task import Answer, askers, finders, load_task
 
 Report = Callable[[int, int], None]
 
@@ -33,8 +33,7 @@ class Form:
     """What is asked, and how: the settings that a prompt depends on."""
 
     schema: Schema
-    use_ner: bool = True
-    use_modifiers: bool = True
+    tasks: tuple[str, ...] = ("ner", "modifiers")
     prompt_set: str = "study"
     scope: str = "entity"
     decoding: str = "constrained"
@@ -111,16 +110,17 @@ def predict(base: BaseModel, model: Any, notes: Sequence[Note], form: Form, repo
     total grows once entities are known.
     """
     reader = Reader(base, model, form, report)
+    find, ask = finders(form.tasks), askers(form.tasks)
     end_to_end = given_gold = None
-    if form.use_ner:
-        found = _entities(reader, notes, form)
-        end_to_end = {n.id: replace(n, entities=found[n.id], modifiers=(), links=()) for n in notes}
-    if form.use_modifiers:
-        gold = {n.id: n.entities for n in notes}
-        given_gold = _modifiers(reader, notes, gold, form, keep_entities=True)
+    if find:
+        blank = {n.id: replace(n, entities=(), modifiers=(), links=()) for n in notes}
+        end_to_end = _ask(reader, find, blank, form)
+    if ask:
+        gold = {n.id: replace(n, modifiers=(), links=()) for n in notes}
+        # They are given, so a sentence that one of them spans may be joined with the next.
+        given_gold = _ask(reader, ask, gold, form, keep_entities=True)
         if end_to_end is not None:
-            found = {note_id: note.entities for note_id, note in end_to_end.items()}
-            end_to_end = _modifiers(reader, notes, found, form, keep_entities=False)
+            end_to_end = _ask(reader, ask, end_to_end, form)
     return Predictions(end_to_end, given_gold, reader.num_examples, reader.num_unparsed)
 
 
@@ -140,7 +140,7 @@ def scores(
     if predictions.end_to_end is not None:
         per_note = score_notes(notes, predictions.end_to_end)
         found["entities"] = summary([s.entities for s in per_note])
-        if form.use_modifiers:
+        if askers(form.tasks):
             found["modifiers_end_to_end"] = summary([s.modifiers for s in per_note])
             found["links_end_to_end"] = summary([s.links for s in per_note]) if linked else None
     if predictions.given_gold is not None:
@@ -150,51 +150,30 @@ def scores(
     return found
 
 
-def _entities(reader: Reader, notes: Sequence[Note], form: Form) -> dict[str, tuple[Entity, ...]]:
-    examples = [
-        example
-        for note in notes
-        for example in ner.examples(
-            note, sentences(note.text), form.schema, prompt_set=form.prompt_set, with_gold=False
-        ).examples
-    ]
-    by_note = _read_by_note(reader, notes, examples)
-    return {n.id: assemble_entities(n.id, n.text, n.annotates, by_note[n.id]) for n in notes}
-
-
-def _modifiers(
-    reader: Reader,
-    notes: Sequence[Note],
-    entities: dict[str, tuple[Entity, ...]],
-    form: Form,
-    *,
-    keep_entities: bool,
+def _ask(
+    reader: Reader, tasks: Sequence[str], notes: dict[str, Note], form: Form, *, keep_entities: bool = False
 ) -> dict[str, Note]:
-    """Notes with ``entities`` and what was found about them.
+    """``notes`` with what each of ``tasks`` finds in them, by note id.
 
-    ``keep_entities``: they are given, so a sentence that one of them spans may be joined with the next.
+    ``keep_entities``: no sentence ends inside one of the notes' entities.
     """
-    examples: list[Example] = []
-    for note in notes:
-        keep = [(e.start, e.end) for e in entities[note.id]] if keep_entities else []
-        examples += modifiers.examples(
-            note,
-            entities[note.id],
-            sentences(note.text, keep=keep),
-            form.schema,
-            prompt_set=form.prompt_set,
-            scope=form.scope,
-            with_gold=False,
-        ).examples
-    by_note = _read_by_note(reader, notes, examples)
-    return {n.id: assemble_note(n, entities[n.id], by_note[n.id]) for n in notes}
-
-
-def _read_by_note(
-    reader: Reader, notes: Sequence[Note], examples: Sequence[Example]
-) -> dict[str, list[tuple[Example, tuple[Mention, ...]]]]:
-    """What was found in each example, by note id; a note without examples has an empty list."""
-    by_note: dict[str, list[tuple[Example, tuple[Mention, ...]]]] = {note.id: [] for note in notes}
-    for example, (mentions, _) in zip(examples, reader.read(examples), strict=True):
-        by_note[example.note_id].append((example, mentions))
-    return by_note
+    parts: dict[str, list[Note]] = {note_id: [] for note_id in notes}
+    for name in tasks:
+        task = load_task(name)
+        examples: list[Example] = []
+        for note in notes.values():
+            keep = [(e.start, e.end) for e in note.entities] if keep_entities else []
+            examples += task.examples(
+                note,
+                sentences(note.text, keep=keep),
+                form.schema,
+                prompt_set=form.prompt_set,
+                scope=form.scope,
+                with_gold=False,
+            ).examples
+        answers: dict[str, list[Answer]] = {note_id: [] for note_id in notes}
+        for example, (mentions, _) in zip(examples, reader.read(examples), strict=True):
+            answers[example.note_id].append((example, mentions))
+        for note in notes.values():
+            parts[note.id].append(task.annotate(note, answers[note.id]))
+    return {note_id: merge(of_note) for note_id, of_note in parts.items()}

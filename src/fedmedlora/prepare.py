@@ -139,8 +139,7 @@ def _rendered(study: Study, schema: Schema, notes: Sequence[Note]) -> TrainingSe
     return training_set(
         notes,
         schema,
-        use_ner=study.tasks.ner,
-        use_modifiers=study.tasks.modifiers,
+        tasks=study.tasks.names,
         prompt_set=study.tasks.prompts,
         scope=study.tasks.modifier_scope,
     )
@@ -152,8 +151,7 @@ def _site_examples(
     share = study.training.modifier_share
     rendered = _rendered(study, schema, notes.notes)
     chosen = sample_examples(
-        rendered.ner,
-        rendered.modifiers,
+        rendered.examples,
         num=study.training.max_train_examples,
         modifier_share=None if isinstance(share, str) else share,
         seed=study.seed,
@@ -191,7 +189,8 @@ def _validation(
         own = [replace(note, id=f"{number}:{note.id}") for note in notes]
         name = f"validation/{number}"
         rendered = _rendered(study, schema, own)
-        chosen = sample_sentences((*rendered.ner, *rendered.modifiers), num=num, seed=study.seed, name=name)
+        examples = [example for of_task in rendered.examples.values() for example in of_task]
+        chosen = sample_sentences(examples, num=num, seed=study.seed, name=name)
         fits, num_too_long = fitting([encoder.encode(e) for e in chosen], study.tasks.max_tokens)
         kept += fits
         too_long += num_too_long

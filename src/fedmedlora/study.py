@@ -19,6 +19,7 @@ from fedmedlora.aggregation.rule import Rule, known_rules, load_rule
 from fedmedlora.settings import Range, nearest, read_table, reference, setting
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_tables import Cohort, Evaluation, Lora, Model, Site, Tasks, Training, Validation
+from fedmedlora.tasks.task import askers, finders
 
 OTHER_METHODS = ("zero_shot", "single_site", "centralized")  # the rules are methods too, by file name
 
@@ -190,7 +191,14 @@ def parse_study(
         raise ValueError(f"{source}: not TOML: {error}") from error
     study = replace(read_table(Study, table, f"{source}:"), folder=folder)
     is_weighed = any(study.rule(name).needs_validation for name in study.rule_names())
-    return study, without_effect(table, study.to_dict(), needs_validation=is_weighed)
+    notices = without_effect(
+        table,
+        study.to_dict(),
+        needs_validation=is_weighed,
+        finds_entities=bool(finders(study.tasks.names)),
+        asks_about_entities=bool(askers(study.tasks.names)),
+    )
+    return study, notices
 
 
 def reference_page() -> str:

@@ -7,16 +7,22 @@ from typing import Any
 
 
 def without_effect(
-    given: Mapping[str, Any], study: Mapping[str, Any], *, needs_validation: bool
+    given: Mapping[str, Any],
+    study: Mapping[str, Any],
+    *,
+    needs_validation: bool,
+    finds_entities: bool,
+    asks_about_entities: bool,
 ) -> tuple[str, ...]:
     """One sentence for each setting that the file holds and the study ignores.
 
     ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``needs_validation``:
-    whether a rule among the methods weighs sites by a validation loss.
+    whether a rule among the methods weighs sites by a validation loss. ``finds_entities``,
+    ``asks_about_entities``: whether some task does.
     """
     methods = study["methods"]
     is_trained = methods != ["zero_shot"]
-    training, tasks, evaluation = study["training"], study["tasks"], study["evaluation"]
+    training, evaluation = study["training"], study["evaluation"]
     # Validation notes are read by such a rule, and by the curve over rounds of whatever is trained.
     reads_validation = needs_validation or (is_trained and evaluation["every_round"])
     has_validation = bool(study["validation"]["notes"])
@@ -30,10 +36,10 @@ def without_effect(
         (
             "training",
             ["modifier_share"],
-            not (tasks["ner"] and tasks["modifiers"]),
-            "only one task is trained",
+            not (finds_entities and asks_about_entities),
+            "only one kind of task is trained",
         ),
-        ("tasks", ["modifier_scope"], not tasks["modifiers"], "modifiers is false"),
+        ("tasks", ["modifier_scope"], not asks_about_entities, "no task asks about entities"),
         ("model", ["revision"], study["model"]["name"] == "smollm2-135m", "the demo model has one revision"),
         ("validation", ["notes"], not reads_validation, "nothing is trained that it would measure"),
         ("validation", ["max_sentences"], not (has_validation and reads_validation), unvalidated),

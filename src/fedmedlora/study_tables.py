@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedmedlora.exchange.update import check_site_name
-from fedmedlora.settings import Range, setting
+from fedmedlora.settings import Range, nearest, setting
+from fedmedlora.tasks.task import known_tasks
 
 DEMO_MODEL = "smollm2-135m"
 
@@ -50,8 +51,10 @@ class Lora:
 class Tasks:
     """``[tasks]``: what the one adapter learns."""
 
-    ner: bool = setting("train and evaluate named entities", True)
-    modifiers: bool = setting("train and evaluate modifiers of entities", True)
+    names: tuple[str, ...] = setting(
+        "tasks that are trained and evaluated: ner finds entities, modifiers what is said about them",
+        ("ner", "modifiers"),
+    )
     modifier_scope: Literal["entity", "sentence"] = setting(
         "ask for the modifiers of one entity at a time (gives links), or of a whole sentence at once",
         "entity",
@@ -66,8 +69,14 @@ class Tasks:
     )
 
     def __post_init__(self) -> None:
-        if not (self.ner or self.modifiers):
-            raise ValueError("ner, modifiers: both are false; a study needs at least one task")
+        for name in self.names:
+            if name not in known_tasks():
+                raise ValueError(
+                    f'names: unknown task "{name[:80]}"{nearest(name, known_tasks())}; '
+                    f"known tasks: {', '.join(known_tasks())}"
+                )
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise ValueError(f"names: name at least one, each once; known tasks: {', '.join(known_tasks())}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,8 @@ class Training:
         "examples per site, out of sentences drawn at random by the seed; 0: all", 0, within=_COUNT
     )
     modifier_share: Literal["natural"] | float = setting(
-        "share of modifier examples among those trained on; natural: as they come",
+        "share of examples that ask about given entities (modifiers) among those trained on; natural: as "
+        "they come",
         "natural",
         within=Range(low=0, high=1, open_low=True, open_high=True),
     )

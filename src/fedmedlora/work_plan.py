@@ -12,6 +12,7 @@ from fedmedlora.corpora.sentences import sentences
 from fedmedlora.in_process import LocalSite
 from fedmedlora.measure import Form
 from fedmedlora.model.tokens import TokenExample
+from fedmedlora.tasks.task import askers
 from fedmedlora.training.schedule import steps_per_round
 from fedmedlora.training.site import LocalTraining
 
@@ -42,7 +43,7 @@ def ner_cost(notes: Sequence[Note]) -> float:
 def reading_cost(notes: Sequence[Note], form: Form) -> float:
     """Finding everything in ``notes``: entities, and modifiers for gold and for predicted entities."""
     cost = ner_cost(notes)
-    if form.use_modifiers:
+    if askers(form.tasks):
         per_note = [len(n.entities) * len(n.text) / max(1, len(sentences(n.text))) for n in notes]
         cost += 1.5 * sum(per_note)
     return cost * (1.0 if form.decoding == "constrained" else 2.5)

@@ -29,7 +29,7 @@ def manifest_for(base, *, loss="lm+decision", **adapter):
         base,
         CLINICAL,
         [Annotates(frozenset({"problem"}), frozenset())],
-        tasks={"ner": True, "modifiers": False, "modifier_scope": "entity", "prompt_set": "short"},
+        tasks={"names": ["ner"], "modifier_scope": "entity", "prompt_set": "short"},
         adapter={"rank": 3, "alpha": 6.0, "targets": "all-linear", "method": "fed_medlora", **adapter},
         loss=loss,
     )
@@ -109,7 +109,7 @@ def test_the_manifest_says_what_the_adapter_was_trained_on(load):
         Annotates(frozenset({"drug"}), frozenset({"drug.dosage"})),
         Annotates(frozenset({"problem"}), frozenset()),
     ]
-    tasks = {"ner": True, "modifiers": True, "modifier_scope": "entity", "prompt_set": "short"}
+    tasks = {"names": ["ner", "modifiers"], "modifier_scope": "entity", "prompt_set": "short"}
     found = make_manifest(base, CLINICAL, parts, tasks=tasks, adapter={}, loss="lm")
     assert found["annotates"] == {"entities": ["drug", "problem"], "pairs": ["drug.dosage"]}
     drug, problem = found["trained_prompts"]  # each combination once
@@ -126,7 +126,7 @@ def test_the_manifest_says_what_the_adapter_was_trained_on(load):
     ids = base.encoder.tokenizer(before, add_special_tokens=False).input_ids
     assert base.encoder.prefix(drug["ner"])[-len(ids) :] == tuple(ids)
     no_modifiers = make_manifest(
-        base, CLINICAL, parts, tasks={**tasks, "modifiers": False}, adapter={}, loss="lm"
+        base, CLINICAL, parts, tasks={**tasks, "names": ["ner"]}, adapter={}, loss="lm"
     )
     assert set(no_modifiers["prompts"]) == {"ner"}
 
@@ -165,7 +165,7 @@ def test_what_is_no_manifest_is_refused(load, tmp_path):
         (("annotates", "entities"), {}, "annotates: entities: must be a list"),
         (("annotates", "entities"), [7], "annotates: entities: number 1: must be of type str"),
         (("trained_prompts",), [{}], "trained_prompts: number 1: annotates missing"),
-        (("tasks", "ner"), 1, "tasks: ner: must be of type bool"),
+        (("tasks", "names"), "ner", "tasks: names: must be a list"),
         (("prompts",), "x", "prompts: must be a table"),
     ],
 )

@@ -11,7 +11,8 @@ def test_the_page_on_tasks_says_what_happens() -> None:
 
 
 def test_the_page_names_every_reason() -> None:
-    from fedmedlora.tasks import markup, modifiers
+    from fedmedlora.tasks import markup
+    from fedmedlora.tasks.kinds import modifiers
 
     page = PAGE.read_text(encoding="utf-8")
     reasons = (*markup.REASONS, modifiers.ACROSS, modifiers.NOT_HELD, modifiers.UNLINKED, "crosses sentences")

@@ -4,12 +4,12 @@ from hypothesis import strategies as st
 
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note
 from fedmedlora.corpora.schema import CLINICAL
-from fedmedlora.tasks import modifiers
 from fedmedlora.tasks.assemble import assemble_note
 from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.kinds import modifiers
 from fedmedlora.tasks.markup import parse, place
-from fedmedlora.tasks.ner import Unplaced
 from fedmedlora.tasks.pieces import pieces
+from fedmedlora.tasks.task import Unplaced
 
 ALL = Annotates(frozenset(CLINICAL.entities), frozenset(CLINICAL.pair_names()))
 TEXT = "No severe pain or rash. Takes aspirin 81 mg since 2015."
@@ -38,12 +38,12 @@ def note(
 
 def examples(gold: Note, scope: str = "entity", with_gold: bool = True) -> tuple[Example, ...]:
     return modifiers.examples(
-        gold, gold.entities, SEGMENTS, CLINICAL, prompt_set="short", scope=scope, with_gold=with_gold
+        gold, SEGMENTS, CLINICAL, prompt_set="short", scope=scope, with_gold=with_gold
     ).examples
 
 
 def unplaced(gold: Note, scope: str = "entity") -> list[tuple[str, str, str]]:
-    rendered = modifiers.examples(gold, gold.entities, SEGMENTS, CLINICAL, scope=scope, with_gold=True)
+    rendered = modifiers.examples(gold, SEGMENTS, CLINICAL, scope=scope, with_gold=True)
     return [(u.kind, u.id, u.reason) for u in rendered.unplaced]
 
 
@@ -85,7 +85,7 @@ def test_an_entity_without_modifiers_is_a_negative() -> None:
 def test_without_gold() -> None:
     found = examples(note(mods=(), links=()), with_gold=False)
     assert [e.target for e in found] == [(), (), ()]
-    rendered = modifiers.examples(note(), (PAIN,), SEGMENTS, CLINICAL, with_gold=False)
+    rendered = modifiers.examples(note((PAIN,)), SEGMENTS, CLINICAL, with_gold=False)
     assert rendered.unplaced == ()
 
 
@@ -200,7 +200,7 @@ def test_a_modifier_beside_inside_and_around_a_mark_comes_back() -> None:
         tuple(Link("e", label) for label in spans),
         Annotates(frozenset({"problem"}), frozenset(f"problem.{label}" for label in spans)),
     )
-    rendered = modifiers.examples(gold, gold.entities, ((0, 21),), CLINICAL, with_gold=True)
+    rendered = modifiers.examples(gold, ((0, 21),), CLINICAL, with_gold=True)
     (example,) = rendered.examples
     assert rendered.unplaced == ()
     assert "".join(example.target) == (
@@ -238,9 +238,7 @@ def notes(draw: st.DrawFn) -> Note:
 @settings(max_examples=300)
 @given(notes(), st.sampled_from(["entity", "sentence"]))
 def test_what_is_placed_comes_back_and_the_rest_is_reported(gold: Note, scope: str) -> None:
-    rendered = modifiers.examples(
-        gold, gold.entities, SEGMENTS, CLINICAL, prompt_set="short", scope=scope, with_gold=True
-    )
+    rendered = modifiers.examples(gold, SEGMENTS, CLINICAL, prompt_set="short", scope=scope, with_gold=True)
     results = [(example, place(example.pieces, example.target)[0]) for example in rendered.examples]
     back = assemble_note(gold, gold.entities, results)
     by_id = {m.id: m for m in gold.modifiers}

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from fedmedlora.corpora.note import Annotates, Entity, Note
 from fedmedlora.corpora.schema import CLINICAL
-from fedmedlora.tasks import ner
 from fedmedlora.tasks.assemble import assemble_entities
+from fedmedlora.tasks.kinds import ner
 from fedmedlora.tasks.markup import parse, place
 
 ALL = Annotates(frozenset(CLINICAL.entities), frozenset(CLINICAL.pair_names()))

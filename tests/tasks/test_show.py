@@ -3,8 +3,8 @@ from rich.text import Text
 
 from fedmedlora.corpora.note import Annotates, Entity, Note
 from fedmedlora.corpora.schema import CLINICAL
-from fedmedlora.tasks import ner
 from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.kinds import ner
 from fedmedlora.tasks.show import show
 
 ALL = Annotates(frozenset(CLINICAL.entities), frozenset(CLINICAL.pair_names()))

@@ -9,7 +9,11 @@ FOUND = training_set(synthesize(HOSPITALS[0], 4, 0, "train"), CLINICAL, prompt_s
 
 def drawn(num_ner: int, num_modifiers: int, num: int, share: float | None) -> tuple[int, int]:
     chosen = sample_examples(
-        FOUND.ner[:num_ner], FOUND.modifiers[:num_modifiers], num=num, modifier_share=share, seed=1, name="a"
+        {"ner": FOUND.examples["ner"][:num_ner], "modifiers": FOUND.examples["modifiers"][:num_modifiers]},
+        num=num,
+        modifier_share=share,
+        seed=1,
+        name="a",
     )
     assert len({e.id + e.task for e in chosen}) == len(chosen)
     tasks = [e.task for e in chosen]

@@ -31,7 +31,7 @@ _SHAPE: dict[str, Any] = {
     "adapter": {"rank": int, "alpha": (int, float), "targets": (str, list)},
     "schema": {"name": str, "entities": [str], "modifiers": [str], "pairs": [str]},
     "annotates": {"entities": [str], "pairs": [str]},
-    "tasks": {"ner": bool, "modifiers": bool, "modifier_scope": str, "prompt_set": str},
+    "tasks": {"names": [str], "modifier_scope": str, "prompt_set": str},
     "prompts": {},
     "trained_prompts": [{"annotates": {"entities": [str], "pairs": [str]}}],
     "output_form": str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note
@@ -54,6 +54,29 @@ def assemble_note(note: Note, entities: tuple[Entity, ...], results: Iterable[Re
     ranked = sorted(pairs, key=lambda pair: (order[pair[0]], int(id_of[pair[1]][1:])))
     links = tuple(Link(entity_id, id_of[mention]) for entity_id, mention in ranked)
     return replace(note, entities=entities, modifiers=modifiers, links=links)
+
+
+def merge(parts: Sequence[Note]) -> Note:
+    """One note with everything that any of ``parts`` (of one note, each by another task) holds, once."""
+    first, *others = parts
+    if not others:
+        return first
+    entities = _renumbered("E", [e for part in parts for e in part.entities])
+    modifiers = _renumbered("M", [m for part in parts for m in part.modifiers])
+    id_of = {(e.type, e.span): e.id for e in entities}
+    modifier_of = {(m.type, m.span): m.id for m in modifiers}
+    links: dict[Link, None] = {}
+    for part in parts:
+        by_id = {mention.id: mention for mention in (*part.entities, *part.modifiers)}
+        for link in part.links:
+            entity, modifier = by_id[link.entity], by_id[link.modifier]
+            links[Link(id_of[entity.type, entity.span], modifier_of[modifier.type, modifier.span])] = None
+    return replace(first, entities=entities, modifiers=modifiers, links=tuple(links))
+
+
+def _renumbered(letter: str, mentions: Iterable[Entity]) -> tuple[Entity, ...]:
+    found = sorted({(m.type, m.span) for m in mentions}, key=lambda one: (one[1][0], -one[1][-1][1], one[0]))
+    return tuple(Entity(f"{letter}{i}", kind, span) for i, (kind, span) in enumerate(found, 1))
 
 
 def _numbered(letter: str, mentions: Iterable[Mention], text: str) -> tuple[Entity, ...]:

@@ -19,28 +19,26 @@ from typing import Any
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.tasks.copying import close_tag, open_tag
+from fedmedlora.tasks.task import load_task
 
-TASKS = ("ner", "modifiers")
 SCOPES = ("entity", "sentence")
 
 
 def instruction(
     task: str, schema: Schema, annotates: Annotates, *, prompt_set: str = "study", scope: str = "entity"
 ) -> str:
-    """The instruction of ``task`` ("ner" or "modifiers") for notes that annotate ``annotates``.
+    """The instruction of ``task``, by name, for notes that annotate ``annotates``.
 
     ``scope`` ("entity" or "sentence") says for "modifiers" which entities the input marks. Raises
     ``ValueError`` for an unknown task, set or scope, and when there is nothing to ask for.
     """
-    _known("task", task, TASKS)
     _known("scope", scope, SCOPES)
     _known("prompt set", prompt_set, prompt_sets())
-    labels = entity_labels(schema, annotates) if task == "ner" else all_modifier_labels(schema, annotates)
+    labels = load_task(task).labels(schema, annotates)
     if not labels:
-        kind = "entity type" if task == "ner" else "modifier"
         raise ValueError(
-            f"task {task!r}: the source annotates no {kind} of schema {schema.name!r}, so there is "
-            "nothing to ask for; give a source that annotates some, or leave this task out"
+            f"task {task!r}: the source annotates nothing of schema {schema.name!r} that it asks for; give "
+            "a source that annotates some, or leave this task out"
         )
     asked = [(e, modifier_labels(schema, annotates, e)) for e in schema.entities]
     fields = {

@@ -5,25 +5,24 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import sentences
-from fedmedlora.tasks import modifiers, ner
 from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.task import askers, finders, load_task
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """Examples per task, and annotations that no target holds, counted by ``"kind: reason"``."""
+    """Examples by task, and annotations that no target holds, counted by ``"kind: reason"``."""
 
-    ner: tuple[Example, ...]
-    modifiers: tuple[Example, ...]
+    examples: dict[str, tuple[Example, ...]]
     not_expressible: dict[str, int]
 
 
@@ -31,64 +30,56 @@ def training_set(
     notes: Iterable[Note],
     schema: Schema,
     *,
-    use_ner: bool = True,
-    use_modifiers: bool = True,
+    tasks: Sequence[str] = ("ner", "modifiers"),
     prompt_set: str = "study",
     scope: str = "entity",
 ) -> TrainingSet:
-    """All examples of ``notes`` with their targets.
+    """All examples of ``notes`` with their targets, under ``tasks`` by name.
 
     Sentences that an entity would be cut by are joined, here only: what is predicted on is cut by the
     text alone.
     """
-    found: dict[str, list[Example]] = {"ner": [], "modifiers": []}
+    asked = (*finders(tasks), *askers(tasks))
+    found: dict[str, list[Example]] = {name: [] for name in asked}
     unplaced: Counter[str] = Counter()
     for note in notes:
         segments = sentences(note.text, keep=[(e.start, e.end) for e in note.entities])
-        rendered = []
-        if use_ner:
-            rendered.append(ner.examples(note, segments, schema, prompt_set=prompt_set, with_gold=True))
-        if use_modifiers:
-            rendered.append(
-                modifiers.examples(
-                    note, note.entities, segments, schema, prompt_set=prompt_set, scope=scope, with_gold=True
-                )
+        for name in asked:
+            part = load_task(name).examples(
+                note, segments, schema, prompt_set=prompt_set, scope=scope, with_gold=True
             )
-        for part in rendered:
-            for example in part.examples:
-                found[example.task].append(example)
+            found[name] += part.examples
             unplaced.update(f"{u.kind}: {u.reason}" for u in part.unplaced)
-    return TrainingSet(tuple(found["ner"]), tuple(found["modifiers"]), dict(sorted(unplaced.items())))
+    return TrainingSet({name: tuple(of) for name, of in found.items()}, dict(sorted(unplaced.items())))
 
 
 def sample_examples(
-    ner_examples: Sequence[Example],
-    modifier_examples: Sequence[Example],
+    examples: Mapping[str, Sequence[Example]],
     *,
     num: int,
     modifier_share: float | None,
     seed: int,
     name: str,
 ) -> tuple[Example, ...]:
-    """At most ``num`` examples (0: all), ``modifier_share`` of them of the modifier task (None: as they are).
+    """At most ``num`` examples (0: all) out of ``examples`` by task.
 
-    Drawn at random by ``seed`` and ``name``; a task that has too few gives all it has.
+    ``modifier_share`` of them are of tasks that ask about given entities (None: as they are). Drawn at
+    random by ``seed`` and ``name``; a side that has too few gives all it has.
     """
-    pools = [
-        _shuffled(ner_examples, seed, name, "ner"),
-        _shuffled(modifier_examples, seed, name, "modifiers"),
-    ]
+    pools = []
+    for side in (finders(tuple(examples)), askers(tuple(examples))):
+        pools.append(_shuffled([e for task in side for e in examples[task]], seed, name, "+".join(side)))
     sizes = [len(pool) for pool in pools]
     total = sum(sizes)
     if not total:
         return ()
     share = modifier_share if modifier_share is not None and all(sizes) else sizes[1] / total
     num = min(num or total, total)
-    num_modifiers = min(sizes[1], round(num * share))
-    num_ner = min(sizes[0], num - num_modifiers)
-    # What one task cannot fill, the other may: the share is a target, and no example is wasted for it.
-    num_modifiers = min(sizes[1], num - num_ner)
-    return (*pools[0][:num_ner], *pools[1][:num_modifiers])
+    num_asking = min(sizes[1], round(num * share))
+    num_finding = min(sizes[0], num - num_asking)
+    # What one side cannot fill, the other may: the share is a target, and no example is wasted for it.
+    num_asking = min(sizes[1], num - num_finding)
+    return (*pools[0][:num_finding], *pools[1][:num_asking])
 
 
 def sample_sentences(examples: Sequence[Example], *, num: int, seed: int, name: str) -> tuple[Example, ...]:

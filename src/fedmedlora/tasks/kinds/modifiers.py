@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedmedlora.corpora.note import Entity, Note
+from fedmedlora.corpora.note import Annotates, Entity, Note
 from fedmedlora.corpora.schema import Schema
+from fedmedlora.tasks.assemble import assemble_note
 from fedmedlora.tasks.example import Example, Piece
 from fedmedlora.tasks.markup import render
-from fedmedlora.tasks.ner import Rendered, Segment, Unplaced, by_holding_segment
 from fedmedlora.tasks.pieces import has_leading_space, pieces
 from fedmedlora.tasks.prompts import SCOPES, all_modifier_labels, instruction, modifier_labels
+from fedmedlora.tasks.segments import Segment, by_holding_segment
+from fedmedlora.tasks.task import Answer, Rendered, Unplaced
 
 ACROSS = "link across sentences"
 NOT_HELD = "no sentence holds the entity"
@@ -29,9 +31,21 @@ UNLINKED = "linked to no entity"
 CLOSE_MARK = "}"
 
 
+NEEDS_ENTITIES = True
+
+
+def labels(schema: Schema, annotates: Annotates) -> tuple[str, ...]:
+    """Modifiers that the source annotates on any entity type."""
+    return all_modifier_labels(schema, annotates)
+
+
+def annotate(note: Note, answers: Sequence[Answer]) -> Note:
+    """``note`` with its entities, and the modifiers and links that were found for them."""
+    return assemble_note(note, note.entities, answers)
+
+
 def examples(
     note: Note,
-    entities: Sequence[Entity],
     segments: Sequence[Segment],
     schema: Schema,
     *,
@@ -39,17 +53,18 @@ def examples(
     scope: str = "entity",
     with_gold: bool,
 ) -> Rendered:
-    """Examples for ``entities`` (gold or predicted) whose type has annotated modifiers.
+    """Examples for the note's entities (gold or found) whose type has annotated modifiers.
 
     Ids are ``"note/segment/entity"`` in scope "entity", ``"note/segment"`` in scope "sentence".
-    ``with_gold`` needs the gold entities: links are looked up by entity id. Unplaced are, besides
+    ``with_gold`` needs the gold entities and their links. Unplaced are, besides
     ``markup.REASONS``, each link ``ACROSS`` sentences, each link of an entity that no single sentence
     holds and that entity itself (``NOT_HELD``), and each modifier linked to no entity (``UNLINKED``).
     Raises ``ValueError`` for an unknown scope.
     """
     if scope not in SCOPES:
         raise ValueError(f"unknown scope {scope!r}; known: {', '.join(SCOPES)}")
-    asked = all_modifier_labels(schema, note.annotates)
+    entities = note.entities
+    asked = labels(schema, note.annotates)
     labels_of = {e.id: modifier_labels(schema, note.annotates, e.type) for e in entities}
     linked = _linked(note) if with_gold else {}
     missed = [
@@ -68,13 +83,13 @@ def examples(
         cut = pieces(note.text, *segment)
         for group in [[entity] for entity in able] if scope == "entity" else [able]:
             union = {label for entity in group for label in labels_of[entity.id]}
-            labels = tuple(label for label in asked if label in union)
+            allowed = tuple(label for label in asked if label in union)
             alone = group[0].id if scope == "entity" else ""
             copied = marked(cut, group if alone else marks[index])
             target: tuple[str, ...] = ()
             if with_gold:
                 links = [(e, m) for e in group for m in linked.get(e.id, ())]
-                target, unmet = _target(copied, links, labels_of, labels)
+                target, unmet = _target(copied, links, labels_of, allowed)
                 missed += unmet
             found.append(
                 Example(
@@ -84,7 +99,7 @@ def examples(
                     instruction=words,
                     input=tuple(piece.form for piece in copied),
                     pieces=copied,
-                    labels=labels,
+                    labels=allowed,
                     target=target,
                     entity_id=alone,
                 )
