@@ -65,7 +65,7 @@ class Terminal:
             disable=not self._console.is_terminal,
         )
         self._whole = self._bars.add_task("whole run", total=1.0, note="")
-        self._done, self._began = 0.0, time.monotonic()
+        self._planned, self._done, self._began = 0.0, 0.0, time.monotonic()
 
     def __enter__(self) -> Terminal:
         """Start to draw."""
@@ -79,6 +79,7 @@ class Terminal:
     def plan(self, cost: float) -> None:
         """See ``Progress``."""
         self._began = time.monotonic()  # what a resumed run has done already is not in the plan
+        self._planned = cost
         self._bars.update(self._whole, total=max(cost, 1e-9))
 
     @contextmanager
@@ -98,10 +99,10 @@ class Terminal:
         self._done += cost
         self._bars.update(self._whole, completed=self._done)
         if not self._console.is_terminal:
-            self._console.print(f"{label}: done{self._how_far()}", highlight=False)
+            self._console.print(f"{label}: done{self._how_far()}", highlight=False, soft_wrap=True)
 
     def _how_far(self) -> str:
-        total = self._bars.tasks[0].total or 0.0
+        total = self._planned
         if not 0.0 < self._done <= total:
             return ""
         elapsed = time.monotonic() - self._began
