@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from peft import PeftModel
 
 from fedmedlora import manifest as manifest_module
-from fedmedlora.corpora.note import Annotates
+from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.schema import CLINICAL
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.extract import load_into
@@ -191,3 +192,38 @@ def test_what_is_no_adapter_is_refused(load, tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"adapter_model\.safetensors: cannot be read"):
         read_saved_adapter(tmp_path)
+
+
+def test_the_page_names_every_key_of_a_manifest(load, tmp_path):
+    save(tmp_path, load())
+    page = (Path(__file__).parents[2] / "docs" / "adapter.md").read_text(encoding="utf-8")
+    found = json.loads((tmp_path / "fedmedlora.json").read_text())
+    keys = [
+        *found,
+        *found["base_model"],
+        *found["adapter"],
+        *found["schema"],
+        *found["frame"],
+        *found["tasks"],
+    ]
+    assert [key for key in keys if f"`{key}`" not in page] == []
+    assert "fedmedlora-adapter-manifest" in page
+    for key in ("schema", "prompts", "trained_prompts", "frame", "tokenizer_hash", "output_form"):
+        with pytest.raises(ValueError, match="trained with another"):
+            refuse_mismatch(found, load(), **{key: "other"})
+
+
+def test_the_prompt_is_built_as_the_page_says(load, tmp_path):
+    from fedmedlora.tasks.kinds import ner
+
+    base = load()
+    save(tmp_path, base)
+    found = read_manifest(tmp_path)
+    note = Note("n", "BP x<90 & fever", (), (), (), Annotates(frozenset({"problem"}), frozenset()))
+    (example,) = ner.examples(note, ((0, 15),), CLINICAL, prompt_set="short", with_gold=False).examples
+    written = "".join(example.input)
+    whole = found["frame"]["before"].replace("{instruction}", found["prompts"]["ner"]) + written
+    ids = (*base.encoder.prefix(example.instruction), *base.encoder.prompt(example))
+    assert base.encoder.decode(ids) == base.encoder.decode(
+        base.encoder.tokenizer(whole + found["frame"]["after"]).input_ids
+    )
