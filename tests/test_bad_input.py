@@ -412,6 +412,18 @@ def test_a_folder_that_is_no_adapter(tiny_study, tmp_path, refused, marked, unch
     refused(argv, "fedmedlora.json", "adapters/")
 
 
+def test_one_file_is_not_written_over_a_folder(
+    adapter, tiny_study, tmp_path, refused, marked, unchanged, monkeypatch
+):
+    from fedmedlora import extract as extract_module
+
+    monkeypatch.setattr(extract_module, "load_base_model", None)  # told before a model is asked
+    (tmp_path / "there").mkdir()
+    argv = extracting(adapter, tiny_study / "model", tmp_path, marked, "--out", tmp_path / "there")
+    unchanged()
+    refused(argv, "there", "is a folder")
+
+
 def test_extract_into_a_folder_that_holds_something(
     adapter, tiny_study, tmp_path, refused, marked, unchanged
 ):

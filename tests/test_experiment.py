@@ -15,12 +15,13 @@ import pytest
 from fedmedlora import experiment as experiment_module
 from fedmedlora import in_process
 from fedmedlora.corpora.jsonl import read_notes, write_notes
+from fedmedlora.corpora.note import Annotates
 from fedmedlora.corpora.synthetic import synthesize
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.experiment import run_study
 from fedmedlora.model.load import load_base_model
 from fedmedlora.model.saved import read_manifest, read_saved_adapter
-from fedmedlora.prepare import prepare
+from fedmedlora.prepare import file_hashes, prepare
 from fedmedlora.report.results import validate
 from fedmedlora.study import parse_study
 from fedmedlora.tasks.training_set import sample_notes
@@ -506,6 +507,152 @@ def test_a_patient_of_a_site_is_in_its_training_or_in_its_test_notes(material, t
 
 def prepare_study(study):
     return prepare(study, load_base_model(study.model_name(), precision="float32").encoder)
+
+
+def test_notes_of_no_group_are_of_no_patient(material, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    for part in ("train", "test"):
+        path = folder / f"lakeside.{part}.jsonl"
+        write(path, [replace(note, group="") for note in read_notes(path).notes])
+    prepare_study(make_study(folder, folder))
+
+
+@pytest.mark.parametrize("which", ["lakeside.test", "validation", "lakeside.train"])
+def test_annotations_without_text_are_refused(material, tmp_path, which):
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    notes = read_notes(folder / f"{which}.jsonl").notes
+    write(folder / f"{which}.jsonl", [replace(note, text="") for note in notes])
+    with pytest.raises(ValueError, match=f"{which}.jsonl: note .* has annotations but no text"):
+        run_study(make_study(folder, folder), tmp_path / "out")
+
+
+def test_a_validation_note_counts_once(material, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    shutil.copy(folder / "validation.jsonl", folder / "again.jsonl")
+    study = make_study(folder, folder)
+    for files in (("validation.jsonl", "validation.jsonl"), ("validation.jsonl", "again.jsonl")):
+        twice = replace(study, validation=replace(study.validation, notes=files))
+        with pytest.raises(ValueError, match="is there twice"):
+            prepare_study(twice)
+
+
+def test_what_no_answer_can_say_is_counted_as_it_is_asked(material, tmp_path):
+    from fedmedlora.corpora.note import Entity
+
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    path = folder / "lakeside.test.jsonl"
+    note = read_notes(path).notes[0]
+    text = "Patient has chest pain. Severe one today."
+    across = Entity("T1", "problem", ((12, 30),))  # over the end of a sentence
+    write(path, [replace(note, text=text, entities=(across,), modifiers=(), links=())])
+    found = prepare_study(make_study(folder, folder))
+    record = next(r for r in found.records if r["name"] == "lakeside")
+    assert record["test_not_expressible"] == {"entity: crosses sentences": 1}
+    # As training notes its sentences are joined, and it can be learned.
+    write(
+        folder / "lakeside.train.jsonl",
+        [replace(note, text=text, entities=(across,), modifiers=(), links=())],
+    )
+    (folder / "lakeside.test.jsonl").unlink()
+    found = prepare_study(make_study(folder, folder, evaluate=False))
+    assert found.records[0]["not_expressible"] == {}
+
+
+def test_each_manifest_says_what_its_own_sites_annotate(material, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(material, folder)
+    parts = {"lakeside": ("problem", "drug"), "northgate": ("test",)}
+    for name, types in parts.items():
+        path = folder / f"{name}.train.jsonl"
+        notes = read_notes(path).notes
+        changed = []
+        for note, kind in zip(notes, (types * len(notes))[: len(notes)], strict=True):
+            entities = tuple(e for e in note.entities if e.type == kind)
+            annotates = Annotates(frozenset({kind}), frozenset())
+            changed.append(replace(note, entities=entities, modifiers=(), links=(), annotates=annotates))
+        write(path, changed)
+    study = make_study(folder, folder, methods=["single_site", "centralized", "fed_medlora"], rounds=1,
+                       modifiers=False, every_round=False, cohorts=(), evaluate=False)  # fmt: skip
+    run_study(study, tmp_path / "out")
+    found = {}
+    for path in (tmp_path / "out" / "adapters").iterdir():
+        record = json.loads((path / "fedmedlora.json").read_text())
+        found[record["adapter"]["method"]] = [
+            one["annotates"]["entities"] for one in record["trained_prompts"]
+        ]
+    both = [["drug"], ["problem"], ["test"]]
+    assert found == {
+        "single_site:lakeside": both[:2],
+        "single_site:northgate": both[2:],
+        "centralized": both,
+        "fed_medlora": both,
+    }
+
+
+def test_the_order_of_the_sites_changes_no_adapter(material, tmp_path):
+    settings = {"methods": ["centralized", "fed_medlora"], "rounds": 1, "cohorts": (), "evaluate": False,
+                "every_round": False}  # fmt: skip
+    hashes = []
+    for number, sites in enumerate((SITES, SITES[::-1])):
+        out = tmp_path / f"out{number}"
+        run_study(make_study(material, tmp_path / "study", sites=sites, **settings), out)
+        hashes.append(
+            [(out / "adapters" / m / "adapter_model.safetensors").read_bytes() for m in settings["methods"]]
+        )
+    assert hashes[0] == hashes[1]
+
+
+def test_the_weights_follow_the_loss(material, tmp_path):
+    study = make_study(material, tmp_path / "study", methods=["fed_medlora"], rounds=1, cohorts=(),
+                       evaluate=False, every_round=False)  # fmt: skip
+    study = replace(study, training=replace(study.training, loss="decision"))
+    sizes = {site.name: site.num_target_tokens("decision") for site in prepare_study(study).sites}
+    (one,) = run_study(study, tmp_path / "out")["methods"][0]["rounds"]
+    assert {s["site"]: s["num_target_tokens"] for s in one["sites"]} == sizes
+    assert one["weights"] == pytest.approx({n: k / sum(sizes.values()) for n, k in sizes.items()})
+
+
+def test_a_model_with_too_few_positions_is_told_before_anything_is_written(material, tmp_path):
+    study = make_study(material, tmp_path / "study")
+    with pytest.raises(ValueError, match=r"max_tokens: 5000 is more than the 4096 positions"):
+        run_study(replace(study, tasks=replace(study.tasks, max_tokens=5000)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_does_not_go_on_under_another_chat_template(material, tmp_path):
+    study = make_study(material, tmp_path / "study", methods=["zero_shot"], modifiers=False)
+    run_study(study, tmp_path / "out")
+    run_study(study, tmp_path / "out", resume=True)
+    template = "{% for m in messages %}USER {{ m.content }}{% endfor %} ANSWER "
+    (study.folder / "model" / "chat_template.jinja").write_text(template, encoding="utf-8")
+    with pytest.raises(ValueError, match="the run in it differs in chat template"):
+        run_study(study, tmp_path / "out", resume=True)
+
+
+def test_every_file_that_is_read_is_hashed(material, tmp_path):
+    study = make_study(material, tmp_path / "study", sites=SITES[:1], cohorts=())
+    folder = study.folder
+    (folder / "brat").mkdir()
+    files = {"n.txt": "no pain", "n.ann": "T1\tproblem 3 7\tpain\n"}
+    for name, text in files.items():
+        (folder / "brat" / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
+    for train in ("brat", "n.txt"):
+        where = folder / "brat" if train == "brat" else folder
+        changed = replace(study, sites=(replace(study.sites[0], train=train),))
+        seen = {json.dumps(file_hashes(changed))}
+        (where / "n.ann").write_text("", encoding="utf-8")
+        seen.add(json.dumps(file_hashes(changed)))
+        (where / "n.txt").write_text("no pain!", encoding="utf-8")
+        seen.add(json.dumps(file_hashes(changed)))
+        if train == "brat":
+            (where / "n.txt").rename(where / "m.txt")
+            seen.add(json.dumps(file_hashes(changed)))
+        assert len(seen) == (4 if train == "brat" else 3)
 
 
 def test_a_sites_size_is_what_the_loss_supervises(material, tmp_path):

@@ -104,6 +104,8 @@ def test_another_base_model_is_refused(saved, model_folders):
     [
         ("schema", "name", "another"),
         ("schema", "entities", ["tumour"]),
+        ("schema", "pairs", []),
+        ("annotates", "entities", []),
         ("prompts", "ner", "another"),
         ("frame", "before", "another"),
         ("output_form", None, "another"),

@@ -107,6 +107,25 @@ def test_updates_are_kept_by_site_round_and_start(tmp_path):
     cache.clear()  # nothing to remove is fine
 
 
+@pytest.mark.parametrize("harm", ["flipped", "cut", "gone"])
+def test_a_damaged_update_is_trained_again(tmp_path, harm):
+    cache = UpdateCache(tmp_path)
+    cache.save(update(), {"num_examples": 3})
+    (path,) = tmp_path.glob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content) if harm == "flipped" else bytes(content[:-3]))
+    if harm == "gone":
+        path.unlink()
+    assert cache.load("a.b", 1, "0" * 64) is None
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "x.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"x\.json: damaged"):
+        read_json(tmp_path / "x.json")
+
+
 def test_a_validation_loss_is_never_kept_with_an_update(tmp_path):
     from dataclasses import replace
 

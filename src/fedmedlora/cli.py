@@ -181,6 +181,8 @@ def _extract(args: argparse.Namespace) -> None:
         raise ValueError("--format brat writes a folder; name it with --out")
     if args.format == "brat" and args.out.exists() and (args.out.is_file() or any(args.out.iterdir())):
         raise ValueError(f"{args.out}: is there and not empty; name a new folder with --out")
+    if args.format != "brat" and args.out is not None and args.out.is_dir():
+        raise ValueError(f"{args.out}: is a folder; --format {args.format} writes one file")
     if args.batch_size < 1:
         raise ValueError(f"--batch-size {args.batch_size}: sentences read at once; at least 1")
     for path in args.inputs:

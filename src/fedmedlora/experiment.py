@@ -78,7 +78,8 @@ class Experiment:
             elif name == "single_site":
                 found += [Method(f"{name}:{s.name}", f"{s.name} alone", alone, (s,)) for s in sites]
             elif name == "centralized":
-                everybody = tuple(e for s in sites for e in s.examples)
+                # By name: the order of the sites in the study file plays no role.
+                everybody = tuple(e for s in sorted(sites, key=lambda s: s.name) for e in s.examples)
                 found.append(Method(name, LABELS[name], alone, (LocalSite("everybody", everybody),)))
             else:
                 found.append(Method(name, LABELS.get(name, name), self.study.rule(name), sites))
@@ -149,6 +150,9 @@ def run_study(
         "study_hash": study.study_hash(),
         "files": prepared.file_hashes,
         "base_model": base.hash,
+        "tokenizer": base.encoder.tokenizer_hash(),
+        "chat template": list(base.encoder.frame),
+        "precision": f"{base.precision} on {base.device.type}",
         "fedmedlora": __version__,
     }
     model = attach_lora(
@@ -159,6 +163,7 @@ def run_study(
         targets=study.adapter.targets,
         seed=study.seed,
     )
+    _check_positions(base, study)
     if study.training.gradient_checkpointing:
         check_gradient_checkpointing(model)
     open_run(folder, identity, resume=resume)  # the first write: what is wrong has been refused by now
@@ -168,6 +173,16 @@ def run_study(
     records = [_run_method(run, method) for method in methods]
     UpdateCache(folder / "site-updates").clear()
     return _results(run, records, command)
+
+
+def _check_positions(base: BaseModel, study: Study) -> None:
+    """Raise ``ValueError`` where an example may be longer than the model can look at."""
+    most = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    if most is not None and study.tasks.max_tokens > most:
+        raise ValueError(
+            f"[tasks] max_tokens: {study.tasks.max_tokens} is more than the {most} positions of the model "
+            f"{plain_name(base)!r}; set it to {most} or less"
+        )
 
 
 def _run_method(run: Experiment, method: Method) -> dict[str, Any]:

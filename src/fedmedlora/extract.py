@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedmedlora.corpora.jsonl import annotates_json
 from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.schema import CLINICAL, Schema
-from fedmedlora.manifest import meaning
+from fedmedlora.manifest import meaning, union
 from fedmedlora.measure import Form, predict
 from fedmedlora.model.load import BaseModel, load_base_model, quantization_here
 from fedmedlora.model.lora import attach_lora, write_adapter
@@ -43,9 +44,11 @@ def extract(
         )
     base = _load_base(model_name, manifest, folder)
     combinations = [_annotates(one["annotates"]) for one in manifest["trained_prompts"]]
-    asked = _annotates(manifest["annotates"])
+    asked = union(combinations)
     try:
-        refuse_mismatch(manifest, base, **meaning(base, schema, combinations, tasks))
+        refuse_mismatch(
+            manifest, base, annotates=annotates_json(asked), **meaning(base, schema, combinations, tasks)
+        )
         model = load_into(base, manifest, folder)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error

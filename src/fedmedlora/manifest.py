@@ -18,7 +18,7 @@ from fedmedlora.tasks.task import load_task
 
 def plain_name(base: BaseModel) -> str:
     """The base model's name without any path of this machine."""
-    return Path(base.name).name if Path(base.name).is_dir() else base.name
+    return Path(base.name).resolve().name if Path(base.name).is_dir() else base.name
 
 
 def manifest(

@@ -61,9 +61,11 @@ def file_hashes(study: Study) -> dict[str, str]:
     for place, path in study.files():
         root = study.resolve(path)
         digest = hashlib.sha256()
-        for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+        # A .txt is read with the .ann beside it.
+        files = sorted(root.rglob("*")) if root.is_dir() else [root, root.with_suffix(".ann")]
+        for file in files:
             if file.is_file():
-                digest.update(str(file.relative_to(root)).encode())
+                digest.update(str(file.relative_to(root if root.is_dir() else root.parent)).encode())
                 with file.open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
         found[place] = digest.hexdigest()
@@ -107,7 +109,7 @@ def prepare(study: Study, encoder: Encoder, schema: Schema = CLINICAL) -> Prepar
         cohorts.append(Cohort(name, kind, bool(found.header.get("synthetic")), kept))
         record = by_name.get(name) or _cohort_record(name, kind, found)
         record["num_test_notes"] = len(kept)
-        record["test_not_expressible"] = _rendered(study, schema, kept).not_expressible
+        record["test_not_expressible"] = _rendered(study, schema, kept, as_asked=True).not_expressible
         record["num_test_sentences"] = sum(len(sentences(note.text)) for note in kept)
         if name not in by_name:
             records.append(record)
@@ -132,16 +134,21 @@ def prepare(study: Study, encoder: Encoder, schema: Schema = CLINICAL) -> Prepar
 
 
 def _read(study: Study, path: str, schema: Schema) -> NoteSet:
-    return load_notes(study.resolve(path), schema)
+    found = load_notes(study.resolve(path), schema)
+    for note in found.notes:
+        if not note.text and (note.entities or note.modifiers):
+            raise ValueError(f"{path}: note {note.id!r} has annotations but no text; a study needs the text")
+    return found
 
 
-def _rendered(study: Study, schema: Schema, notes: Sequence[Note]) -> TrainingSet:
+def _rendered(study: Study, schema: Schema, notes: Sequence[Note], *, as_asked: bool = False) -> TrainingSet:
     return training_set(
         notes,
         schema,
         tasks=study.tasks.names,
         prompt_set=study.tasks.prompts,
         scope=study.tasks.modifier_scope,
+        as_asked=as_asked,
     )
 
 
@@ -241,7 +248,14 @@ def _refuse_overlap(
     """
     trained = _by_text((name, notes.notes) for name, notes in train.items())
     tested = _by_text((name, notes.notes) for name, _, notes in tests)
-    for note in (note for notes in validation for note in notes):
+    seen: dict[str, str] = {}
+    for note in (note for notes in validation for note in notes if note.text.strip()):
+        if note.text_hash() in seen:
+            raise ValueError(
+                f"[validation]: note {note.id!r} is there twice (also as {seen[note.text_hash()]!r}), so it "
+                "would count twice; take one out"
+            )
+        seen[note.text_hash()] = note.id
         for what, found in (("training", trained), ("test", tested)):
             if note.text_hash() in found:
                 name, other = found[note.text_hash()]

@@ -32,11 +32,14 @@ def write_json(path: Path, record: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in ``path``, or None where there is no such file."""
+    """The JSON in ``path``, or None where there is no such file. Raises ``ValueError`` for a damaged one."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        told = f"{path}: damaged ({type(error).__name__}); remove it and go on with --resume"
+        raise ValueError(told) from error
 
 
 def open_run(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
@@ -120,13 +123,18 @@ class UpdateCache:
         numbers = read_json(path.with_suffix(".json"))
         if numbers is None:
             return None
-        return SiteUpdate.from_bytes(path.with_suffix(".safetensors").read_bytes()), numbers
+        try:
+            update = SiteUpdate.from_bytes(path.with_suffix(".safetensors").read_bytes())
+            whole = update.adapter.hash() == numbers.pop("adapter_hash")
+        except (OSError, ValueError, KeyError):
+            whole = False
+        return (update, numbers) if whole else None  # what a disk has damaged is trained again
 
     def save(self, update: SiteUpdate, numbers: dict[str, Any]) -> None:
         """Keep ``update``."""
         path = self._path(update.site, update.round_num, update.started_from)
         write_file(path.with_suffix(".safetensors"), update.to_bytes())
-        write_json(path.with_suffix(".json"), numbers)
+        write_json(path.with_suffix(".json"), {**numbers, "adapter_hash": update.adapter.hash()})
 
     def clear(self) -> None:
         """Remove everything; the finished rounds hold what a report needs."""

@@ -86,7 +86,7 @@ class Study:
         return plain
 
     def public_dict(self) -> dict[str, Any]:
-        """``to_dict`` for files that are shown around: of an absolute path only the last name.
+        """``to_dict`` for files that are shown around: of a path out of the study's folder the last name.
 
         Where things lie on a hospital's machines is nobody else's business.
         """
@@ -104,7 +104,7 @@ class Study:
     def model_name(self) -> str:
         """``model.name`` as a loader takes it: the folder's path where there is one, else as written."""
         folder = self.resolve(self.model.name)
-        return str(folder) if folder.is_dir() else self.model.name
+        return str(folder.resolve()) if folder.is_dir() else self.model.name
 
     def files(self) -> tuple[tuple[str, str], ...]:
         """(place in the study file, path as written) of every file of notes that it names; no place twice."""
@@ -148,7 +148,8 @@ class Study:
 
 
 def _last_name(path: str) -> str:
-    return Path(path).name if Path(path).is_absolute() else path
+    leaves = Path(path).is_absolute() or ".." in Path(path).parts
+    return Path(path).name if leaves else path
 
 
 def load_study(path: str | Path) -> Study:

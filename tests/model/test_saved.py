@@ -184,6 +184,48 @@ def test_a_manifest_of_other_types_is_refused(load, tmp_path, place, value, word
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ({"rank": 0}, "rank must be from 1"),
+        ({"rank": 10**9}, "rank must be from 1"),
+        ({"alpha": 10**400}, "alpha above 0"),
+        ({"alpha": float("nan")}, "alpha above 0"),
+        ({"targets": [1]}, "targets: number 1: must be of type str"),
+    ],
+)
+def test_an_adapter_of_impossible_shape_is_refused(load, tmp_path, shape, words):
+    save(tmp_path, load())
+    path = tmp_path / "fedmedlora.json"
+    record = json.loads(path.read_text())
+    record["adapter"] |= shape
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=words):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "9" * 5000])
+def test_a_hostile_manifest_is_refused(tmp_path, text):
+    (tmp_path / "fedmedlora.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"fedmedlora\.json: cannot be read"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["nan", "bfloat16"])
+def test_an_adapter_that_finds_nothing_is_refused(load, tmp_path, harm):
+    import safetensors.torch
+
+    adapter, _ = save(tmp_path, load())
+    arrays = {name: torch.from_numpy(array.copy()) for name, array in adapter.arrays.items()}
+    if harm == "nan":
+        next(iter(arrays.values()))[0, 0] = float("nan")
+    else:
+        arrays = {name: tensor.bfloat16() for name, tensor in arrays.items()}
+    safetensors.torch.save_file(arrays, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=r"adapter_model\.safetensors"):
+        read_saved_adapter(tmp_path)
+
+
 def test_what_is_no_adapter_is_refused(load, tmp_path):
     with pytest.raises(ValueError, match=r"adapter_model\.safetensors: cannot be read"):
         read_saved_adapter(tmp_path)

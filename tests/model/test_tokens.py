@@ -219,3 +219,28 @@ def test_masked_tokens_counts_the_target_alone(encoder, example):
     assert [counted for _, counted in shown].count(True) == len(tokens.target)
     assert "".join(text for text, counted in shown if not counted) == "Mark it.\nno fever\n\n"
     assert "".join(text for text, counted in shown if counted) == "no<problem> fever</problem><|end|>"
+
+
+@pytest.mark.parametrize(
+    "date", ["{{ date_string }}", "{{ strftime_now('%d %B %Y') }}", "{{ strftime_now('%d %b %Y') }}"]
+)
+def test_a_template_that_writes_the_date_writes_always_the_same(encoder, date):
+    from copy import deepcopy
+
+    tokenizer = deepcopy(encoder.tokenizer)
+    tokenizer.chat_template = date + " " + TEMPLATE
+    before, _ = Encoder(tokenizer).frame
+    assert before.startswith("26 Ju")
+    assert "2024" in before
+
+
+def test_the_hash_of_a_tokenizer_sees_exchanged_ids(tokenizer_of):
+    from copy import deepcopy
+
+    tokenizer = tokenizer_of([WORDS] * 4, 340)
+    other = deepcopy(tokenizer)
+    vocabulary = other.get_vocab()
+    one, two = sorted(vocabulary, key=vocabulary.get)[-2:]
+    vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]
+    other.get_vocab = lambda: vocabulary
+    assert Encoder(other).tokenizer_hash() != Encoder(tokenizer).tokenizer_hash()

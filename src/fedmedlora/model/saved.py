@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors.numpy import save as safetensors_bytes
 
-from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.adapter import Adapter, refuse_non_finite
 from fedmedlora.model.load import BaseModel
 
 FORMAT, VERSION = "fedmedlora-adapter-manifest", 1
@@ -67,7 +67,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}: cannot be read as the manifest of a fedmedlora adapter ({type(error).__name__}); "
             "give the folder that `run` wrote under adapters/"
@@ -79,6 +79,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     ):
         raise ValueError(f"{path}: format and version must be {FORMAT!r} and {VERSION}")
     _check(manifest, _SHAPE, str(path))
+    shape = manifest["adapter"]
+    if not isinstance(shape["targets"], str):
+        _check(shape["targets"], [str], f"{path}: adapter: targets")
+    if not (1 <= shape["rank"] <= 65536 and 0 < shape["alpha"] < 1e9):
+        raise ValueError(f"{path}: adapter: rank must be from 1 to 65536, and alpha above 0 and below 1e9")
     return manifest
 
 
@@ -108,9 +113,11 @@ def read_saved_adapter(folder: Path) -> Adapter:
 
     path = folder / "adapter_model.safetensors"
     try:
-        return Adapter(safetensors_load(path.read_bytes()))
-    except (OSError, SafetensorError) as error:
+        adapter = Adapter(safetensors_load(path.read_bytes()))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as an adapter ({type(error).__name__})") from error
+    refuse_non_finite(adapter, str(path))  # it would find nothing, and nobody would know why
+    return adapter
 
 
 def refuse_mismatch(manifest: dict[str, Any], base: BaseModel, **expected: Any) -> None:

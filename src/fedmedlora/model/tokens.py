@@ -16,6 +16,8 @@ from fedmedlora.tasks.example import Example
 
 # Stands for the input while the chat template is rendered; no template and no prompt contains it.
 _SLOT = "\ue000\ue001"
+_DATE = "26 Jul 2024"
+_SAME_DATE = "{%- macro strftime_now(form) %}" + _DATE + "{%- endmacro %}"
 # What a tokenizer has to copy faithfully for our output form to work.
 _SAMPLE = ("Pt", " denies", " 5", "mg", "/", "d", ",", " fever", ".", "\n", " µ", "é", " <", "&lt;")
 
@@ -157,7 +159,9 @@ class Encoder:
             [{"role": "user", "content": inner}],
             tokenize=False,
             add_generation_prompt=True,
-            date_string="26 Jul 2024",  # some templates write today's date: then no two days agree
+            # Some templates write today's date, asked for in one of two ways: no two days would agree.
+            date_string=_DATE,
+            chat_template=_SAME_DATE + self.tokenizer.get_chat_template(),
         )
         before, _, after = rendered.partition(_SLOT[::-1])
         if _SLOT not in before:

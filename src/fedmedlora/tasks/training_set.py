@@ -33,21 +33,22 @@ def training_set(
     tasks: Sequence[str] = ("ner", "modifiers"),
     prompt_set: str = "study",
     scope: str = "entity",
+    as_asked: bool = False,
 ) -> TrainingSet:
     """All examples of ``notes`` with their targets, under ``tasks`` by name.
 
-    Sentences that an entity would be cut by are joined, here only: what is predicted on is cut by the
-    text alone.
+    Sentences that an entity would be cut by are joined, so that it can be trained on. ``as_asked``: only
+    where entities are given, as at prediction: what finds entities sees sentences cut by the text alone.
     """
     asked = (*finders(tasks), *askers(tasks))
     found: dict[str, list[Example]] = {name: [] for name in asked}
     unplaced: Counter[str] = Counter()
     for note in notes:
-        segments = sentences(note.text, keep=[(e.start, e.end) for e in note.entities])
+        joined = sentences(note.text, keep=[(e.start, e.end) for e in note.entities])
         for name in asked:
-            part = load_task(name).examples(
-                note, segments, schema, prompt_set=prompt_set, scope=scope, with_gold=True
-            )
+            task = load_task(name)
+            segments = sentences(note.text) if as_asked and not task.NEEDS_ENTITIES else joined
+            part = task.examples(note, segments, schema, prompt_set=prompt_set, scope=scope, with_gold=True)
             found[name] += part.examples
             unplaced.update(f"{u.kind}: {u.reason}" for u in part.unplaced)
     return TrainingSet({name: tuple(of) for name, of in found.items()}, dict(sorted(unplaced.items())))
