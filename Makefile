@@ -1,5 +1,6 @@
 # make demo   a federated study on five synthetic hospitals, from nothing to a report
 # make test   lint, types, tests
+# make install  .venv with the package and the demo model, and nothing more
 # make clean  remove what these made, except demo-run
 #
 # PYTHON: which Python makes .venv.  TORCH: what pip installs for torch; on a GPU machine: make TORCH=torch demo
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test clean
+.PHONY: help demo test install clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -31,6 +32,8 @@ demo: $(STAMP)
 	else \
 		$(BIN)/fedmedlora demo --out demo-run; \
 	fi
+
+install: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/ruff check .

@@ -176,7 +176,8 @@ def test_convert_somebody_elses_corpus(foreign, tmp_path, capsys):
     out_file = tmp_path / "deep" / "er" / "out.jsonl"  # folders are made
     argv = ["corpora", "convert", "--reader", "brat", "--mapping", tmp_path / "my.toml", foreign, out_file]
     code, _, err = call(capsys, *argv)
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert all(line.startswith("  ") for line in err.splitlines()), "what was skipped, and no complaint"
     found = read_notes(out_file)
     assert [n.id for n in found.notes] == ["a", "b"]  # a note without an entity is a note
     assert [(e.type, e.span) for e in found.notes[0].entities] == [("problem", ((3, 8),))]
@@ -207,7 +208,8 @@ def test_convert_an_open_corpus(name, num_notes, problems, pair, num_links, insi
         pytest.skip(f"real corpora are not here: {name}/{inside}")
     out_file = tmp_path / "out.jsonl"
     code, _, err = call(capsys, "corpora", "convert", name, source, out_file)
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert all(line.startswith("  ") for line in err.splitlines())
     _, out, _ = call(capsys, "corpora", "stats", out_file, "--json")
     found = one_line(out)
     assert found["num_notes"] == num_notes
@@ -402,6 +404,54 @@ def test_predictions_need_no_text_and_need_not_say_what_they_annotate(gold, tmp_
     code, out, err = call(capsys, "evaluate", plain, gold, "--json")
     assert (code, out) == (2, "")
     assert "annotates" in err
+
+
+def test_a_prediction_past_the_gold_text_is_refused(gold, tmp_path, capsys):
+    far = {"id": "n1", "entities": [{"id": "E1", "type": "problem", "span": [[0, 90000]]}]}
+    code, out, err = call(capsys, "evaluate", gold, predictions(tmp_path / "p.jsonl", far), "--json")
+    assert (code, out) == (2, "")
+    assert "'n1': a prediction ends at character 90000, past the gold text" in err
+
+
+def test_no_command_writes_over_its_input(gold, tmp_path, capsys, tiny_run, tiny_study):
+    from fedmedlora.corpora.brat_writer import write_brat
+
+    write_brat(read_notes(gold).notes, tmp_path / "brat")
+    text = sorted((tmp_path / "brat").rglob("*.txt"))[0]
+    own = tmp_path / "parts" / "train.jsonl"
+    own.parent.mkdir()
+    own.write_bytes(gold.read_bytes())
+    before = {path: path.read_bytes() for path in (text, own)}
+    adapter = tiny_run / "adapters" / "fed_medlora"
+    for argv in (
+        ["corpora", "convert", "--reader", "brat", tmp_path / "brat", text],
+        ["corpora", "split", own, "--out", own.parent, "--parts", "train=0.5,test=0.5"],
+        ["extract", text, "--adapter", adapter, "--model", tiny_study / "model", "--out", text],
+        ["extract", own, "--adapter", adapter, "--model", tiny_study / "model", "--out", own],
+    ):
+        code, out, err = call(capsys, *argv)
+        assert (code, out) == (2, ""), argv
+        assert "write to another place" in err
+        assert {path: path.read_bytes() for path in before} == before
+
+
+def test_convert_says_what_it_skipped_and_what_it_never_saw(tmp_path, capsys):
+    (tmp_path / "n.txt").write_text("no pain", encoding="utf-8")
+    (tmp_path / "n.ann").write_text("T1\tproblem 3 7\tpain\n#1\tAnnotatorNotes T1\thm\n", encoding="utf-8")
+    code, _, err = call(capsys, "corpora", "convert", "--reader", "brat", tmp_path, tmp_path / "o.jsonl")
+    assert code == 0
+    assert "skipped 1: comment (# line)" in err
+    assert "never seen" in err
+    assert "treatment" in err
+    unseen = err.partition("annotated: ")[2].partition(".")[0]
+    assert "problem" not in unseen.split(", ")
+
+
+def test_split_names_what_an_earlier_split_left(gold, tmp_path, capsys):
+    assert call(capsys, "corpora", "split", gold, "--out", tmp_path, "--parts", "train=0.5,test=0.5")[0] == 0
+    _, _, err = call(capsys, "corpora", "split", gold, "--out", tmp_path, "--parts", "train=0.5,dev=0.5")
+    assert "also holds" in err
+    assert "test.jsonl" in err
 
 
 def test_a_note_that_gold_lacks_is_an_error(gold, tmp_path, capsys):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora import __version__
-from fedmedlora.cli_corpora import add_corpora
+from fedmedlora.cli_corpora import add_corpora, refuse_overwriting
 from fedmedlora.tasks.task import known_tasks
 
 # Heavy modules are imported where a command needs them, so that --help answers at once.
@@ -132,6 +132,8 @@ def _run_file(study_file: Path, out: Path, resume: bool, command: list[str], as_
     from fedmedlora.study import load_study
 
     study = load_study(study_file)
+    if resume and not (out / "run.json").exists():
+        print(f"{out}: holds no run to go on with; starting one", file=sys.stderr)
     print("loading the model and the notes ...", file=sys.stderr, flush=True)
     from fedmedlora.experiment import run_study
     from fedmedlora.progress import Terminal
@@ -168,7 +170,8 @@ def _write_report(study: Any, results: dict[str, Any], folder: Path) -> Path:
 def _report(args: argparse.Namespace) -> None:
     from fedmedlora.report.results import read_results
 
-    page = _write_report(None, read_results(args.folder / "results.json"), args.folder)
+    folder = args.folder.parent if args.folder.name == "results.json" else args.folder
+    page = _write_report(None, read_results(folder / "results.json"), folder)
     print(page)
 
 
@@ -183,6 +186,8 @@ def _extract(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.out}: is there and not empty; name a new folder with --out")
     if args.format != "brat" and args.out is not None and args.out.is_dir():
         raise ValueError(f"{args.out}: is a folder; --format {args.format} writes one file")
+    if args.out is not None:
+        refuse_overwriting(args.out, args.inputs)
     if args.batch_size < 1:
         raise ValueError(f"--batch-size {args.batch_size}: sentences read at once; at least 1")
     for path in args.inputs:
@@ -290,13 +295,15 @@ def _show(args: argparse.Namespace) -> None:
     )
     examples = rendered.examples[args.task]
     if not 1 <= args.number <= len(examples):
-        raise ValueError(f"--number {args.number}: there are {len(examples)} examples of {args.task}")
+        of = f"1 to {len(examples)}" if examples else "none: the notes hold no example"
+        raise ValueError(f"--number {args.number}: {args.task} has {of}")
     from fedmedlora.model.load import load_encoder
     from fedmedlora.model.tokens import masked_tokens
 
     example = examples[args.number - 1]
     encoder = load_encoder(args.model)
-    Console().print(show(example, masked_tokens(encoder, encoder.encode(example))))
+    # What a model sees has no line ends of a terminal's.
+    Console().print(show(example, masked_tokens(encoder, encoder.encode(example))), soft_wrap=True)
 
 
 def _refuse_filled(folder: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,14 @@ def add_corpora(commands: Any) -> None:
     make.set_defaults(run=_synthesize)
 
 
+def refuse_overwriting(out: Path, sources: Sequence[Path]) -> None:
+    """Raise ``ValueError`` where writing ``out`` would destroy one of ``sources`` or a file of it."""
+    for source in sources:
+        place, written = source.resolve(), out.resolve()
+        if written == place or (place.is_dir() and written.is_file() and place in written.parents):
+            raise ValueError(f"{out}: is (part of) the input {source}; write to another place")
+
+
 def _list(args: argparse.Namespace) -> None:
     from fedmedlora.corpora.jsonl import annotates_json
     from fedmedlora.corpora.mapping import mapping_names, shipped_mapping
@@ -78,17 +88,29 @@ def _convert(args: argparse.Namespace) -> None:
     from fedmedlora.corpora.convert import convert
     from fedmedlora.corpora.jsonl import write_notes
     from fedmedlora.corpora.mapping import load_mapping
+    from fedmedlora.corpora.stats import never_seen
 
     if len(args.places) != (2 if args.reader else 3):
         wanted = "SRC OUT.jsonl" if args.reader else "NAME SRC OUT.jsonl (or --reader for your own corpus)"
         raise ValueError(f"corpora convert takes {wanted}; given were {len(args.places)} places")
     name = args.reader or args.places[0]
-    src, out = args.places[-2:]
+    src, out = map(Path, args.places[-2:])
     mapping = load_mapping(args.mapping) if args.mapping else None
+    refuse_overwriting(out, [src])
     found = convert(name, src, mapping=mapping)
     write_notes(out, found.notes, header={**found.header, "synthetic": args.synthetic})
     skipped = sum(found.header["skipped"].values())
     print(f"{out}: {len(found.notes)} notes, {skipped} annotations skipped (reasons are in its first line)")
+    for reason, count in sorted(found.header["skipped"].items(), key=lambda pair: (-pair[1], pair[0])):
+        print(f"  skipped {count}: {reason}", file=sys.stderr)
+    unseen = never_seen(found)
+    if unseen:
+        print(
+            "  never seen in it, though the mapping says that it is annotated: "
+            f'{", ".join(unseen)}. If nobody marked them, say what is under "annotates" of the mapping, or '
+            "each one found counts as an error",
+            file=sys.stderr,
+        )
 
 
 def _stats(args: argparse.Namespace) -> None:
@@ -118,9 +140,17 @@ def _split(args: argparse.Namespace) -> None:
         parts, told = split(found.notes, parse_parts(args.parts), args.seed)
     header = {**found.header, "skipped": {}}
     texts = {args.out / f"{name}.jsonl": notes_text(notes, header) for name, notes in parts.items()}
+    for path in texts:
+        refuse_overwriting(path, [args.notes])
+    left = sorted({path.name for path in args.out.glob("*.jsonl")} - {path.name for path in texts})
     write_together({path: text.encode() for path, text in texts.items()})
     for path, notes in zip(texts, parts.values(), strict=True):
         print(f"{path}: {len(notes)} notes")
+    if left:
+        print(
+            f"{args.out}: also holds {', '.join(left)}, of an earlier split? Notes may be in two of them",
+            file=sys.stderr,
+        )
     for ids in told.duplicates:
         print(f"same text, kept together: {', '.join(ids)}")
 

@@ -27,6 +27,7 @@ prompts = "short"       # "study": longer prompts that define every type
 [training]
 rounds = 3
 steps_per_round = 5     # 0: whole passes over each site's notes
+warmup_steps = 2
 learning_rate = 1e-3
 
 [evaluation]

@@ -13,7 +13,7 @@ import tomllib
 import warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fedmedlora.aggregation.rule import Rule, known_rules, load_rule
 from fedmedlora.settings import Range, nearest, read_table, reference, setting
@@ -82,6 +82,8 @@ class Study:
         """All settings as the TOML would hold them, defaults filled in; JSON can write it."""
         found = asdict(self)
         del found["folder"]
+        for name in dict.fromkeys((*self.rule_names(), *self.rules)):
+            found["rules"][name] = asdict(cast(Any, self.rule(name)))
         plain: dict[str, Any] = json.loads(json.dumps(found))
         return plain
 

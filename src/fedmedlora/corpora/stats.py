@@ -31,5 +31,14 @@ def stats(notes: NoteSet, schema: Schema = CLINICAL) -> dict[str, Any]:
     }
 
 
+def never_seen(notes: NoteSet) -> list[str]:
+    """Types and pairs that the source is said to annotate and that none of ``notes`` holds."""
+    found = stats(notes)
+    entities = {kind for note in notes.notes for kind in note.annotates.entities}
+    pairs = {pair for note in notes.notes for pair in note.annotates.pairs}
+    unseen = [kind for kind in sorted(entities) if not found["entities"].get(kind)]
+    return unseen + [pair for pair in sorted(pairs) if not found["links"].get(pair)]
+
+
 def _ordered(counts: Counter[str], first: tuple[str, ...]) -> dict[str, int]:
     return {name: counts[name] for name in (*first, *sorted(counts.keys() - set(first)))}

@@ -87,6 +87,13 @@ def score_note(gold: Note, predicted: Note | None) -> NoteScore:
             "characters), so their offsets cannot be compared; predict from the gold file's own text, or "
             "leave the text out of the predictions"
         )
+    if predicted is not None and gold.text:
+        ends = [m.end for m in (*predicted.entities, *predicted.modifiers)]
+        if max(ends, default=0) > len(gold.text):
+            raise ValueError(
+                f"note {gold.id!r}: a prediction ends at character {max(ends)}, past the gold text, which "
+                f"has {len(gold.text)}; was it predicted from another text?"
+            )
     scope = gold.annotates
     wanted = _items(gold, scope)
     found = _Items() if predicted is None else _items(predicted, scope)

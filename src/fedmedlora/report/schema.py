@@ -252,7 +252,7 @@ SCHEMA = Table(
         "version": Value("positive", f"version of this schema: {VERSION}"),
         "name": Value("text", "title of the study"),
         "created_utc": Value("text", "end of the run, ISO 8601, UTC"),
-        "command": Many(Value("text", "one argument"), "the exact command, argument by argument"),
+        "command": Many(Value("text", "one argument"), "the command; paths by last names"),
         "study": Value("settings", "all settings as in the study's TOML, defaults filled in"),
         "environment": Table(
             {
