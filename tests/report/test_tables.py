@@ -64,3 +64,13 @@ def test_ties_are_all_best(results):
     rows = score_rows({**results, "methods": [results["methods"][3], twin]})
     assert [row.label for row in best(rows, "lakeside", "entities", "strict")] == ["Fed-MedLoRA+", "Twin"]
     assert best(rows, "nowhere", "entities", "strict") == ()
+
+
+def test_where_nothing_was_found_nobody_is_best(results):
+    for method in results["methods"]:
+        for evaluation in method["evaluations"]:
+            if evaluation["cohort"] == "lakeside":
+                evaluation["scores"]["entities"]["strict"]["f1"] = 0.0
+    rows = score_rows(results)
+    assert best(rows, "lakeside", "entities", "strict") == ()
+    assert best(rows, "northgate", "entities", "strict") != ()

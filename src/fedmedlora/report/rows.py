@@ -64,7 +64,7 @@ def score_rows(results: Mapping[str, Any]) -> tuple[Row, ...]:
 
 
 def best(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> tuple[Row, ...]:
-    """The rows with the highest F1, several when they tie; none when nothing was measured."""
+    """The rows with the highest F1, several when they tie; none when nothing was measured or found."""
     known = [(row.f1(cohort, kind, criterion), row) for row in rows]
     top = max((f1 for f1, _ in known if f1 is not None), default=None)
-    return tuple(row for f1, row in known if f1 is not None and f1 == top)
+    return tuple(row for f1, row in known if f1 is not None and f1 == top and f1 > 0)

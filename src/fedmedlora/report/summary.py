@@ -140,7 +140,8 @@ def _wins(rows: Sequence[Row], cohorts: Sequence[str], kind: str, criterion: str
     counted = Counter(row.label for won in winners.values() for row in won)
     measured = sum(1 for won in winners.values() if won)
     if not counted:
-        return ["Not measured."]
+        known = any(row.f1(cohort, kind, criterion) is not None for row in rows for cohort in cohorts)
+        return ["No method found anything right." if known else "Not measured."]
     said: list[Child] = ["Best: "]
     for place, (label, times) in enumerate(counted.most_common()):
         of = "" if place else f" of {plural(measured, 'cohort')}"
@@ -206,6 +207,8 @@ def _card(cohort: Mapping[str, Any], rows: Sequence[Row]) -> Markup:
 def _winner(won: Sequence[Row], cohort: str, kind: str, criterion: str, rows: Sequence[Row]) -> list[Child]:
     if not won:
         is_measured = any(row.score(cohort, kind, criterion) for row in rows)
+        if any(row.f1(cohort, kind, criterion) is not None for row in rows):
+            return [tag("span", {"class": "winner"}, "0.00 by every method")]
         return [tag("span", {"class": "winner"}, UNDEFINED if is_measured else NOT_MEASURED)]
     numbers = won[0].score(cohort, kind, criterion) or {}
     interval = interval_text(numbers["interval"])
