@@ -539,6 +539,39 @@ def test_a_validation_note_counts_once(material, tmp_path):
             prepare_study(twice)
 
 
+def test_what_validation_loses_is_counted(material, tmp_path):
+    from fedmedlora.corpora.note import Entity
+
+    study = make_study(material, tmp_path / "study", methods=["fed_medlora"])
+    whole = prepare_study(study).validation_record
+    path = study.folder / "validation.jsonl"
+    note = read_notes(path).notes[0]
+    split = Entity("X1", "problem", ((0, 2), (4, 6)))
+    write(path, [replace(note, entities=(*note.entities, split))])
+    found = prepare_study(study).validation_record
+    assert found["not_expressible"] == {**whole["not_expressible"], "entity: discontinuous": 1}
+    lengths = sorted(len(e.prefix) + len(e) for e in prepare_study(study).validation)
+    tight = replace(study, tasks=replace(study.tasks, max_tokens=lengths[-1] - 1))
+    lost = prepare_study(tight).validation_record
+    assert lost["too_long"] == lengths.count(lengths[-1]) > 0
+    assert lost["num_loss_examples"] == len(lengths) - lost["too_long"]
+
+
+def test_an_overlap_in_any_validation_file_is_seen(material, tmp_path):
+    study = make_study(material, tmp_path / "study")
+    files = ("validation.jsonl", f"{SITES[0]}.train.jsonl")
+    with pytest.raises(ValueError, match="also among the training notes"):
+        prepare_study(replace(study, validation=replace(study.validation, notes=files)))
+
+
+def test_another_version_does_not_go_on(material, tmp_path, monkeypatch):
+    study = make_study(material, tmp_path / "study", methods=["zero_shot"], modifiers=False)
+    run_study(study, tmp_path / "out")
+    monkeypatch.setattr(experiment_module, "__version__", "0.0.1")
+    with pytest.raises(ValueError, match="the run in it differs in fedmedlora"):
+        run_study(study, tmp_path / "out", resume=True)
+
+
 def test_what_no_answer_can_say_is_counted_as_it_is_asked(material, tmp_path):
     from fedmedlora.corpora.note import Entity
 

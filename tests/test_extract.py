@@ -146,6 +146,28 @@ def test_a_model_out_of_a_folder_is_not_looked_for_elsewhere(saved, monkeypatch)
         extract(saved[0], NOTES, progress=Silent())
 
 
+@pytest.mark.parametrize("has_gpu", [False, True])
+@pytest.mark.parametrize("model_name", [None, "elsewhere"])
+def test_the_base_model_is_loaded_as_it_was_trained_over(saved, monkeypatch, has_gpu, model_name):
+    path = saved[0] / "fedmedlora.json"
+    record = json.loads(path.read_text())
+    record["base_model"] |= {"is_folder": False, "name": "org/model", "revision": "v2", "quantization": "nf4"}
+    path.write_text(json.dumps(record))
+    asked = {}
+
+    def load(name, **settings):
+        asked.update(settings, name=name)
+        raise ValueError("stop here")
+
+    monkeypatch.setattr(extract_module, "load_base_model", load)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    with pytest.raises(ValueError, match="stop here"):
+        extract(saved[0], NOTES, model_name=model_name, progress=Silent())
+    assert asked["quantization"] == ("nf4" if has_gpu else "none")
+    assert asked["name"] == (model_name or "org/model")
+    assert asked.get("revision") == (None if model_name else "v2")
+
+
 def test_an_adapter_without_a_task_is_refused(saved, model_folders):
     path = saved[0] / "fedmedlora.json"
     record = json.loads(path.read_text())

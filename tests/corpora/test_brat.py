@@ -208,6 +208,21 @@ def test_damaged_archives_and_other_files_are_errors(tmp_path: Path) -> None:
         read(tmp_path / "absent")
 
 
+def test_annotations_without_their_text(tmp_path: Path) -> None:
+    (tmp_path / "n.ann").write_text("T1\tproblem 0 9\tchest\npain\nT2\tdrug 12 19\taspirin\n")
+    with pytest.raises(ValueError, match=r"there is no n\.txt beside it"):
+        read(tmp_path)
+    (found,) = read(tmp_path, needs_text=False)
+    assert [(s.id, s.label, s.span) for s in found.spans] == [
+        ("T1", "problem", ((0, 9),)),  # its surface runs over a line end
+        ("T2", "drug", ((12, 19),)),
+    ]
+    assert found.text == ""
+    (tmp_path / "n.ann").write_text(f"T1\tproblem 0 {'9' * 5000}\tpain\n")
+    with pytest.raises(ValueError, match=r"n\.ann:1: T1 problem: offset 9+ is past the text"):
+        read(tmp_path, needs_text=False)
+
+
 def test_written_notes_are_read_back(tmp_path: Path) -> None:
     notes = (
         Note(

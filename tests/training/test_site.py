@@ -55,6 +55,16 @@ def test_dropout_is_seeded_and_does_not_touch_the_global_generator(load, step_ex
     assert not any(module.training for module in model.modules())
 
 
+def test_each_round_site_and_seed_has_its_own_dropout():
+    seeds = [
+        site_module._step_seed(seed, site, round_num)
+        for seed in (0, 1)
+        for site in ("a", "b")
+        for round_num in (1, 2)
+    ]
+    assert len(set(seeds)) == len(seeds)
+
+
 @pytest.mark.parametrize("batching", ["shared-prefix", "padded"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_loss_goes_down_on_a_tiny_overfit(setting, step_examples, batching, checkpointing):
