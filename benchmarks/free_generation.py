@@ -22,7 +22,7 @@ def main() -> None:
         print(json.dumps(found))
     else:
         for key, value in found.items():
-            print(f"{key:<24}{value}")
+            print(f"{key:<32}{value}")
 
 
 def measure(folder: Path, num_sentences: int) -> dict[str, float | int]:

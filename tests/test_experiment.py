@@ -735,6 +735,7 @@ def test_a_sample_of_test_notes_is_whole_notes_and_favours_no_length(material):
     long = replace(notes[0], id="long", text="Pain again. " * 30)
     short = [replace(notes[0], id=f"s{i}", text="Pain again. " * 3) for i in range(9)]
     drawn = [sample_notes([long, *short], max_sentences=15, seed=seed, name="x") for seed in range(60)]
+    assert len(sample_notes(short, max_sentences=3, seed=0, name="x")) == 1, "enough is enough"
     # 15 sentences are 5 short notes or end with the long one, which stands among the first 5 half the time.
     assert 20 <= sum(long in sample for sample in drawn) <= 40
 
