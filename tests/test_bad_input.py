@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,9 @@ BAD_BRAT = {
     ),
     "an empty folder": ({}, ("brat",)),
 }
+
+
+KIWI = resources.files("fedmedlora.corpora") / "mappings" / "kiwi_mtsamples.toml"
 
 
 @pytest.mark.parametrize(
@@ -209,6 +213,10 @@ def test_bad_jsonl(case, command, tmp_path, refused, marked, unchanged):
         (["corpora", "convert", "chia", "{tmp}/o.jsonl"], ("NAME SRC OUT.jsonl",)),
         (["corpora", "convert", "--reader", "bart", "{tmp}", "{tmp}/o.jsonl"], ("'bart'", "brat")),
         (
+            ["corpora", "convert", "--reader", "phee", "--mapping", "{kiwi}", "{tmp}", "{tmp}/o"],
+            ("'brat'", "'phee'"),
+        ),
+        (
             ["corpora", "convert", "--reader", "brat", "--mapping", "{tmp}/m", "{tmp}", "{tmp}/o"],
             ("{tmp}/m",),
         ),
@@ -226,7 +234,7 @@ def test_bad_jsonl(case, command, tmp_path, refused, marked, unchanged):
 def test_what_is_not_there(argv, words, tmp_path, refused, unchanged):
     unchanged()
     refused(
-        [word.replace("{tmp}", str(tmp_path)) for word in argv],
+        [word.replace("{tmp}", str(tmp_path)).replace("{kiwi}", str(KIWI)) for word in argv],
         *(w.replace("{tmp}", str(tmp_path)) for w in words),
     )
 

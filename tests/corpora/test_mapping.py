@@ -216,6 +216,10 @@ def test_what_is_annotated_follows_from_the_rules_unless_stated() -> None:
         (HEAD, r"has no \[\[entity\]\] rule"),
         (HEAD.replace("brat", "brag") + ENTITY, "unknown reader 'brag'; known readers: brat, phee"),
         (HEAD + "ignored = []\n" + ENTITY, "unknown key 'ignored'; did you mean 'ignore'"),
+        (
+            HEAD + 'ignore = ["Sign"]\n[[entity]]\nlabel = ["Sign"]\ntype = "problem"\n',
+            "'Sign' is in ignore and has",
+        ),
         (HEAD + ENTITY.replace("label", "lable"), r"\[\[entity\]\] number 1: unknown key 'lable'"),
         (HEAD + ENTITY.replace("problem", "Problem"), "did you mean 'problem'"),
         (HEAD + ENTITY.replace('"Sign"', "3"), "label is 3; it must be a string or a list"),

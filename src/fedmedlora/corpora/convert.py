@@ -35,6 +35,11 @@ def convert(name: str, src: Path | str, *, mapping: Mapping | None = None) -> No
                 f"unknown corpus or reader {name!r}; corpora: {', '.join(mapping_names())}; "
                 f"readers: {', '.join(reader_names())}"
             )
+    elif name != mapping.reader and (name in reader_names() or name not in mapping_names()):
+        raise ValueError(
+            f"the mapping is for the reader {mapping.reader!r}, and asked for was {name!r}; readers: "
+            f"{', '.join(reader_names())}"
+        )
     reader = name if name in reader_names() else mapping.reader
     raws = load_reader(reader)(locate(src, mapping))
     if not raws:

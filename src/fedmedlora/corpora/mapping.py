@@ -201,6 +201,13 @@ def parse_mapping(text: str, where: str, schema: Schema = CLINICAL) -> Mapping:
     )
     if not entities:
         raise ValueError(f"{where}: has no [[entity]] rule; without one no note would have an entity")
+    ignored = frozenset(_texts(table, "ignore", where))
+    # A rule with words may leave some spans of its label over, and those may be ignored.
+    both = ignored & {
+        label for rule in (*entities, *modifiers) if rule.words is None for label in rule.labels
+    }
+    if both:
+        raise ValueError(f"{where}: {min(both)!r} is in ignore and has a rule; take it out of one of them")
     types = {rule.type for rule in entities}
     direct = {rule.type for rule in modifiers}
     links = tuple(_link_rule(r, types, direct, words, schema, h) for r, h in _rules(table, "link", where))
@@ -209,7 +216,7 @@ def parse_mapping(text: str, where: str, schema: Schema = CLINICAL) -> Mapping:
         reader=reader,
         inside=_texts(table, "inside", where),
         parts=_texts(table, "parts", where),
-        ignore=frozenset(_texts(table, "ignore", where)),
+        ignore=ignored,
         ignore_links=frozenset(_texts(table, "ignore_links", where)),
         entities=entities,
         modifiers=modifiers,
