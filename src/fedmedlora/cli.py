@@ -177,6 +177,7 @@ def _report(args: argparse.Namespace) -> None:
 
 def _extract(args: argparse.Namespace) -> None:
     from fedmedlora.corpora.load import load_notes, load_texts
+    from fedmedlora.corpora.members import refuse_absent
     from fedmedlora.model.saved import read_manifest
     from fedmedlora.tasks.task import finders
 
@@ -191,8 +192,7 @@ def _extract(args: argparse.Namespace) -> None:
     if args.batch_size < 1:
         raise ValueError(f"--batch-size {args.batch_size}: sentences read at once; at least 1")
     for path in args.inputs:
-        if not path.exists():
-            raise ValueError(f"{path}: there is no such file or folder")
+        refuse_absent(path)  # before an adapter is asked what it needs
     if finders(read_manifest(args.adapter)["tasks"]["names"]):
         notes = tuple(note for path in args.inputs for note in load_texts(path))
     else:  # it finds modifiers of entities that are given

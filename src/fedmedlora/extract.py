@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedmedlora.corpora.jsonl import annotates_json
-from fedmedlora.corpora.note import Annotates, Note
+from fedmedlora.corpora.note import Annotates, Note, union
 from fedmedlora.corpora.schema import CLINICAL, Schema
-from fedmedlora.manifest import meaning, union
+from fedmedlora.manifest import meaning
 from fedmedlora.measure import Form, predict
 from fedmedlora.model.load import BaseModel, load_base_model, quantization_here
 from fedmedlora.model.lora import attach_lora, write_adapter
@@ -46,9 +45,7 @@ def extract(
     combinations = [_annotates(one["annotates"]) for one in manifest["trained_prompts"]]
     asked = union(combinations)
     try:
-        refuse_mismatch(
-            manifest, base, annotates=annotates_json(asked), **meaning(base, schema, combinations, tasks)
-        )
+        refuse_mismatch(manifest, base, **meaning(base, schema, combinations, tasks))
         model = load_into(base, manifest, folder)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedmedlora import __version__
 from fedmedlora.corpora.jsonl import annotates_json
-from fedmedlora.corpora.note import Annotates
+from fedmedlora.corpora.note import Annotates, union
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import SEGMENTATION_VERSION
 from fedmedlora.model.load import BaseModel
@@ -44,7 +44,6 @@ def manifest(
             "quantization": base.quantization,
         },
         "adapter": adapter,
-        "annotates": annotates_json(union(combinations)),
         "tasks": tasks,
         "loss": loss,
         # After the decision loss alone, nothing but our decoder can read the adapter.
@@ -58,18 +57,21 @@ def meaning(
 ) -> dict[str, Any]:
     """The part of a manifest that must be the same where the adapter is read, or its answers mean nothing.
 
-    ``prompts``: the instructions, word for word, for everything together, which is what ``extract``
-    asks; ``trained_prompts``: those that were trained, one entry per combination that some notes annotate.
+    ``annotates`` and ``prompts``: everything together, and the instructions for it, word for word, which
+    is what ``extract`` asks; ``trained_prompts``: those that were trained, one entry per combination that
+    some notes annotate.
     """
     combinations = tuple(combinations)
+    together = union(combinations)
     return {
+        "annotates": annotates_json(together),
         "schema": {
             "name": schema.name,
             "entities": list(schema.entities),
             "modifiers": list(schema.modifiers),
             "pairs": list(schema.pair_names()),
         },
-        "prompts": prompts(schema, union(combinations), tasks),
+        "prompts": prompts(schema, together, tasks),
         "trained_prompts": [
             {"annotates": annotates_json(one), **prompts(schema, one, tasks)} for one in combinations
         ],
@@ -78,16 +80,6 @@ def meaning(
         "frame": dict(zip(("before", "after"), base.encoder.frame, strict=True)),
         "tokenizer_hash": base.encoder.tokenizer_hash(),
     }
-
-
-def union(parts: Iterable[Annotates]) -> Annotates:
-    """Everything that any of ``parts`` annotates."""
-    entities: set[str] = set()
-    pairs: set[str] = set()
-    for part in parts:
-        entities |= part.entities
-        pairs |= part.pairs
-    return Annotates(frozenset(entities), frozenset(pairs))
 
 
 def prompts(schema: Schema, asked: Annotates, tasks: dict[str, Any]) -> dict[str, str]:

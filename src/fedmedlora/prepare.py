@@ -10,11 +10,10 @@ from typing import Any
 
 from fedmedlora.corpora.jsonl import NoteSet, annotates_json
 from fedmedlora.corpora.load import load_notes
-from fedmedlora.corpora.note import Annotates, Note
+from fedmedlora.corpora.note import Annotates, Note, union
 from fedmedlora.corpora.schema import CLINICAL, Schema
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.in_process import LocalSite
-from fedmedlora.manifest import union
 from fedmedlora.model.tokens import Encoder, TokenExample
 from fedmedlora.study import Study
 from fedmedlora.tasks.training_set import (
@@ -250,15 +249,16 @@ def _refuse_overlap(
     tested = _by_text((name, notes.notes) for name, _, notes in tests)
     seen: dict[str, str] = {}
     for note in (note for notes in validation for note in notes if note.text.strip()):
-        if note.text_hash() in seen:
+        text_hash = note.text_hash()
+        if text_hash in seen:
             raise ValueError(
-                f"[validation]: note {note.id!r} is there twice (also as {seen[note.text_hash()]!r}), so it "
-                "would count twice; take one out"
+                f"[validation]: note {note.id!r} is there twice (also as {seen[text_hash]!r}), so it would "
+                "count twice; take one out"
             )
-        seen[note.text_hash()] = note.id
+        seen[text_hash] = note.id
         for what, found in (("training", trained), ("test", tested)):
-            if note.text_hash() in found:
-                name, other = found[note.text_hash()]
+            if text_hash in found:
+                name, other = found[text_hash]
                 raise ValueError(
                     f"[validation]: note {note.id!r} is also among the {what} notes of {name} (as "
                     f"{other!r}); validation notes must be of neither, take it out of one of them"

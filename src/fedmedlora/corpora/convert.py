@@ -10,6 +10,8 @@ from urllib.parse import unquote
 from fedmedlora.corpora.formats import load_reader, reader_names
 from fedmedlora.corpora.jsonl import NoteSet, annotates_json
 from fedmedlora.corpora.mapping import Mapping, identity_mapping, mapping_names, shipped_mapping
+from fedmedlora.corpora.members import refuse_absent
+from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.raw import RawNote
 from fedmedlora.corpora.to_note import to_note
 
@@ -44,12 +46,7 @@ def convert(name: str, src: Path | str, *, mapping: Mapping | None = None) -> No
     raws = load_reader(reader)(locate(src, mapping))
     if not raws:
         raise ValueError(f"{src}: holds no note that the reader {reader!r} can see; is it the right folder?")
-    skipped: Counter[str] = Counter()
-    notes = []
-    for raw, note_id in zip(raws, note_ids(raws), strict=True):
-        note, left_out = to_note(raw, mapping, note_id)
-        notes.append(note)
-        skipped.update(left_out)
+    notes, skipped = to_notes(raws, mapping)
     resolved = src.resolve()
     header = {
         "name": name if name in mapping_names() else mapping.name,
@@ -62,13 +59,23 @@ def convert(name: str, src: Path | str, *, mapping: Mapping | None = None) -> No
         "mapping": mapping.name,
         "reader": reader,
     }
-    return NoteSet(tuple(notes), header)
+    return NoteSet(notes, header)
+
+
+def to_notes(raws: tuple[RawNote, ...], mapping: Mapping) -> tuple[tuple[Note, ...], Counter[str]]:
+    """``raws`` in the schema's labels, with unique ids, and what was left out: reason -> count."""
+    skipped: Counter[str] = Counter()
+    notes = []
+    for raw, note_id in zip(raws, note_ids(raws), strict=True):
+        note, left_out = to_note(raw, mapping, note_id)
+        notes.append(note)
+        skipped.update(left_out)
+    return tuple(notes), skipped
 
 
 def locate(src: Path, mapping: Mapping) -> Path:
     """Where under ``src`` the files lie: the first of ``mapping.inside`` that exists, or ``src`` itself."""
-    if not src.exists():
-        raise ValueError(f"{src}: there is no such file or folder")
+    refuse_absent(src)
     if src.is_dir():
         for inside in mapping.inside:
             if (src / inside).exists():

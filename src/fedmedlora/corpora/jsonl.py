@@ -24,7 +24,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from fedmedlora.corpora.note import Annotates, Entity, Link, Note, Span
+from fedmedlora.corpora.note import Annotates, Entity, Link, Note, Span, union
 
 FORMAT = "fedmedlora-notes"
 VERSION = 1
@@ -161,9 +161,7 @@ def _make_folder(folder: Path, made: list[Path]) -> None:
 def _lines(notes: tuple[Note, ...], header: Mapping[str, Any], with_text: bool) -> Iterable[str]:
     filled = {"skipped": {}, **header, "format": FORMAT, "version": VERSION, "num_notes": len(notes)}
     if "annotates" not in header:
-        entities = frozenset[str]().union(*(n.annotates.entities for n in notes))
-        pairs = frozenset[str]().union(*(n.annotates.pairs for n in notes))
-        filled["annotates"] = Annotates(entities, pairs)
+        filled["annotates"] = union(n.annotates for n in notes)
     if isinstance(filled["annotates"], Annotates):
         filled["annotates"] = annotates_json(filled["annotates"])
     filled["skipped"] = dict(sorted(filled["skipped"].items()))

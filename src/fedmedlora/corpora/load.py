@@ -6,15 +6,14 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
-from fedmedlora.corpora.convert import convert, note_ids
+from fedmedlora.corpora.convert import convert, note_ids, to_notes
 from fedmedlora.corpora.formats import brat
 from fedmedlora.corpora.jsonl import NoteSet, read_notes
 from fedmedlora.corpora.mapping import identity_mapping
-from fedmedlora.corpora.members import decode, is_archive, read_members
+from fedmedlora.corpora.members import decode, is_archive, read_members, refuse_absent
 from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.raw import RawNote
 from fedmedlora.corpora.schema import CLINICAL, Schema
-from fedmedlora.corpora.to_note import to_note
 
 NOTHING = Annotates(frozenset(), frozenset())
 
@@ -27,8 +26,7 @@ def load_notes(path: Path | str, schema: Schema = CLINICAL) -> NoteSet:
     ``ValueError`` naming file, line and value, also for a type or a pair that the schema does not have.
     """
     path = Path(path)
-    if not path.exists():
-        raise ValueError(f"{path}: there is no such file or folder")
+    refuse_absent(path)
     if path.suffix == ".jsonl":
         return _checked(read_notes(path), schema, path)
     _refuse_unknown(path)
@@ -41,18 +39,14 @@ def load_predictions(path: Path | str, schema: Schema = CLINICAL) -> NoteSet:
     So an ``.ann`` may stand without its ``.txt``.
     """
     path = Path(path)
-    if path.suffix == ".jsonl" and path.exists():
+    refuse_absent(path)
+    if path.suffix == ".jsonl":
         return _checked(read_notes(path, annotates=NOTHING), schema, path)
-    if not path.exists():
-        raise ValueError(f"{path}: there is no such file or folder")
     _refuse_unknown(path)
     raws = brat.read(path, needs_text=False)
     if not raws:
         raise ValueError(f"{path}: holds no .txt and no .ann file; is it the right folder?")
-    mapping = identity_mapping("brat", schema)
-    notes = tuple(
-        to_note(raw, mapping, note_id)[0] for raw, note_id in zip(raws, note_ids(raws), strict=True)
-    )
+    notes, _ = to_notes(raws, identity_mapping("brat", schema))
     return NoteSet(notes, {})
 
 

@@ -21,14 +21,19 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith((".zip", ".tar.gz", ".tgz", ".tar"))
 
 
+def refuse_absent(place: Path) -> None:
+    """Raise ``ValueError`` where there is nothing at ``place``."""
+    if not place.exists():
+        raise ValueError(f"{place}: there is no such file or folder")
+
+
 def read_members(source: Path, suffixes: tuple[str, ...]) -> dict[str, bytes]:
     """Contents of all files under ``source`` that end in one of ``suffixes`` (or that and ``.gz``), by name.
 
     Names are relative, with ``/``, without ``.gz``, in sorted order; hidden files (``.x``, ``__MACOSX``)
     are not notes and are left out. Raises ``ValueError`` on a damaged archive or the same name twice.
     """
-    if not source.exists():
-        raise ValueError(f"{source}: there is no such file or folder")
+    refuse_absent(source)
     found: dict[str, bytes] = {}
     try:
         for name, content in _members(source, suffixes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 Fragment = tuple[int, int]  # (start, end), characters, [start, end)
@@ -54,6 +55,16 @@ class Annotates:
     def modifiers(self) -> frozenset[str]:
         """Modifier types annotated on any entity type."""
         return frozenset(p.split(".", 1)[1] for p in self.pairs)
+
+
+def union(parts: Iterable[Annotates]) -> Annotates:
+    """Everything that any of ``parts`` annotates."""
+    entities: set[str] = set()
+    pairs: set[str] = set()
+    for part in parts:
+        entities |= part.entities
+        pairs |= part.pairs
+    return Annotates(frozenset(entities), frozenset(pairs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from fedmedlora.corpora.jsonl import NoteSet
+from fedmedlora.corpora.note import union
 from fedmedlora.corpora.schema import CLINICAL, Schema
 
 
@@ -34,10 +35,9 @@ def stats(notes: NoteSet, schema: Schema = CLINICAL) -> dict[str, Any]:
 def never_seen(notes: NoteSet) -> list[str]:
     """Types and pairs that the source is said to annotate and that none of ``notes`` holds."""
     found = stats(notes)
-    entities = {kind for note in notes.notes for kind in note.annotates.entities}
-    pairs = {pair for note in notes.notes for pair in note.annotates.pairs}
-    unseen = [kind for kind in sorted(entities) if not found["entities"].get(kind)]
-    return unseen + [pair for pair in sorted(pairs) if not found["links"].get(pair)]
+    claimed = union(note.annotates for note in notes.notes)
+    unseen = [kind for kind in sorted(claimed.entities) if not found["entities"].get(kind)]
+    return unseen + [pair for pair in sorted(claimed.pairs) if not found["links"].get(pair)]
 
 
 def _ordered(counts: Counter[str], first: tuple[str, ...]) -> dict[str, int]:

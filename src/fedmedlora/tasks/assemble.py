@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from fedmedlora.corpora.note import Annotates, Entity, Link, Note
+from fedmedlora.corpora.note import Annotates, Entity, Link, Note, Span
 from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.markup import Mention
-
-Result = tuple[Example, tuple[Mention, ...]]
+from fedmedlora.tasks.task import Answer
 
 
 def assemble_entities(
-    note_id: str, text: str, annotates: Annotates, results: Iterable[Result]
+    note_id: str, text: str, annotates: Annotates, results: Iterable[Answer]
 ) -> tuple[Entity, ...]:
     """Entities E1.. in order of the text (start, then longer first, then type), without repeats.
 
@@ -24,10 +23,10 @@ def assemble_entities(
     for example, mentions in results:
         _of_this_note(example, note_id)
         found |= {m for m in mentions if m.label in annotates.entities}
-    return _numbered("E", found, text)
+    return _numbered("E", _spans(found), text)
 
 
-def assemble_note(note: Note, entities: tuple[Entity, ...], results: Iterable[Result]) -> Note:
+def assemble_note(note: Note, entities: tuple[Entity, ...], results: Iterable[Answer]) -> Note:
     """``note`` with ``entities`` and predicted modifiers and links in place of its own.
 
     ``results``: examples of task "modifiers" about ``entities``. Modifiers M1.. are one per type and
@@ -48,7 +47,7 @@ def assemble_note(note: Note, entities: tuple[Entity, ...], results: Iterable[Re
         found.update(mentions)
         if example.entity_id:
             pairs |= {(example.entity_id, mention) for mention in mentions}
-    modifiers = _numbered("M", found, note.text)
+    modifiers = _numbered("M", _spans(found), note.text)
     id_of = {Mention(m.type, m.start, m.end): m.id for m in modifiers}
     order = {entity.id: i for i, entity in enumerate(entities)}
     ranked = sorted(pairs, key=lambda pair: (order[pair[0]], int(id_of[pair[1]][1:])))
@@ -61,8 +60,8 @@ def merge(parts: Sequence[Note]) -> Note:
     first, *others = parts
     if not others:
         return first
-    entities = _renumbered("E", [e for part in parts for e in part.entities])
-    modifiers = _renumbered("M", [m for part in parts for m in part.modifiers])
+    entities = _numbered("E", [(e.type, e.span) for part in parts for e in part.entities], first.text)
+    modifiers = _numbered("M", [(m.type, m.span) for part in parts for m in part.modifiers], first.text)
     id_of = {(e.type, e.span): e.id for e in entities}
     modifier_of = {(m.type, m.span): m.id for m in modifiers}
     links: dict[Link, None] = {}
@@ -74,15 +73,15 @@ def merge(parts: Sequence[Note]) -> Note:
     return replace(first, entities=entities, modifiers=modifiers, links=tuple(links))
 
 
-def _renumbered(letter: str, mentions: Iterable[Entity]) -> tuple[Entity, ...]:
-    found = sorted({(m.type, m.span) for m in mentions}, key=lambda one: (one[1][0], -one[1][-1][1], one[0]))
-    return tuple(Entity(f"{letter}{i}", kind, span) for i, (kind, span) in enumerate(found, 1))
+def _numbered(letter: str, found: Iterable[tuple[str, Span]], text: str) -> tuple[Entity, ...]:
+    """Each (type, span) once, in order of the text: start, then longer first, then type."""
+    ordered = sorted(set(found), key=lambda one: (one[1][0][0], -one[1][-1][1], one))
+    assert all(0 <= span[0][0] < span[-1][1] <= len(text) for _, span in ordered), "a mention lies outside"
+    return tuple(Entity(f"{letter}{i}", kind, span) for i, (kind, span) in enumerate(ordered, 1))
 
 
-def _numbered(letter: str, mentions: Iterable[Mention], text: str) -> tuple[Entity, ...]:
-    ordered = sorted(mentions, key=lambda m: (m.start, -m.end, m.label))
-    assert all(0 <= m.start < m.end <= len(text) for m in ordered), "a mention lies outside its note"
-    return tuple(Entity(f"{letter}{i}", m.label, ((m.start, m.end),)) for i, m in enumerate(ordered, 1))
+def _spans(mentions: Iterable[Mention]) -> list[tuple[str, Span]]:
+    return [(m.label, ((m.start, m.end),)) for m in mentions]
 
 
 def _of_this_note(example: Example, note_id: str) -> None:

@@ -169,15 +169,11 @@ def _text_bound(lines: list[str], at: int, found: _Lines) -> int:
         return _lose(key, "fragments overlap", found, at)
     if found.text is None:
         found.spans[key] = RawSpan(key, label, ordered, number)
-        return _behind_surface(lines, at)
+        while _runs_on(lines, at):
+            at += 1
+        return at
     expected = " ".join(found.text[start:end] for start, end in fragments)
-    while (
-        not _same(written, expected)
-        and _fold(expected).startswith(_fold(written))
-        and at < len(lines)
-        and lines[at].strip()
-        and not _ANNOTATION.match(lines[at])
-    ):
+    while not _same(written, expected) and _fold(expected).startswith(_fold(written)) and _runs_on(lines, at):
         written += "\n" + lines[at].removesuffix("\r")
         at += 1
     if not _same(written, expected):
@@ -188,11 +184,9 @@ def _text_bound(lines: list[str], at: int, found: _Lines) -> int:
     return at
 
 
-def _behind_surface(lines: list[str], at: int) -> int:
-    """Past the lines that a surface with raw line ends in it runs over."""
-    while at < len(lines) and lines[at].strip() and not _ANNOTATION.match(lines[at]):
-        at += 1
-    return at
+def _runs_on(lines: list[str], at: int) -> bool:
+    """Whether the line there can belong to the surface before it, which holds a raw line end."""
+    return at < len(lines) and bool(lines[at].strip()) and not _ANNOTATION.match(lines[at])
 
 
 def _lose(key: str, reason: str, found: _Lines, at: int) -> int:
