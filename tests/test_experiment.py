@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fedmedlora import experiment as experiment_module
-from fedmedlora import in_process
+from fedmedlora import sites as sites_module
 from fedmedlora.corpora.jsonl import read_notes, write_notes
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.corpora.synthetic import synthesize
@@ -21,7 +21,7 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.experiment import run_study
 from fedmedlora.model.load import load_base_model
 from fedmedlora.model.saved import read_manifest, read_saved_adapter
-from fedmedlora.prepare import file_hashes, prepare
+from fedmedlora.prepare import file_hashes, prepare, terms_of
 from fedmedlora.report.results import validate
 from fedmedlora.study import parse_study
 from fedmedlora.tasks.training_set import sample_notes
@@ -322,7 +322,7 @@ def test_resume_after_a_kill_between_files(plain, tmp_path, monkeypatch, stop_at
     """Killed while a file is written: what is whole stays, what is not is done again."""
     study, out, results, _ = plain
     written = []
-    real = in_process.UpdateCache.save
+    real = sites_module.UpdateCache.save
 
     def save(self, update, numbers):
         written.append(update.site)
@@ -331,7 +331,7 @@ def test_resume_after_a_kill_between_files(plain, tmp_path, monkeypatch, stop_at
         real(self, update, numbers)
 
     with monkeypatch.context() as patched:
-        patched.setattr(in_process.UpdateCache, "save", save)
+        patched.setattr(sites_module.UpdateCache, "save", save)
         with pytest.raises(KeyboardInterrupt):
             run_study(study, tmp_path / "out")
     resumed = run_study(study, tmp_path / "out", resume=True)
@@ -426,7 +426,7 @@ def test_a_site_that_annotates_nothing_is_refused(material, tmp_path):
         folder / "northgate.train.jsonl",
         [replace(n, entities=(), modifiers=(), links=(), annotates=nothing) for n in notes],
     )
-    with pytest.raises(ValueError, match=r"site 'northgate': .* gives no example to train on \(2 notes\)"):
+    with pytest.raises(ValueError, match=r"site 'northgate': .* give no example to train on \(2 notes\)"):
         run_study(make_study(folder, folder), tmp_path / "out")
     assert not (tmp_path / "out").exists(), "nothing half-written"
 
@@ -506,7 +506,8 @@ def test_a_patient_of_a_site_is_in_its_training_or_in_its_test_notes(material, t
 
 
 def prepare_study(study):
-    return prepare(study, load_base_model(study.model_name(), precision="float32").encoder)
+    base = load_base_model(study.model_name(), precision="float32")
+    return prepare(study, terms_of(study, base), base.encoder)
 
 
 def test_notes_of_no_group_are_of_no_patient(material, tmp_path):
@@ -583,7 +584,7 @@ def test_what_no_answer_can_say_is_counted_as_it_is_asked(material, tmp_path):
     across = Entity("T1", "problem", ((12, 30),))  # over the end of a sentence
     write(path, [replace(note, text=text, entities=(across,), modifiers=(), links=())])
     found = prepare_study(make_study(folder, folder))
-    record = next(r for r in found.records if r["name"] == "lakeside")
+    record = next(site.record for site in found.sites if site.name == "lakeside")
     assert record["test_not_expressible"] == {"entity: crosses sentences": 1}
     # As training notes its sentences are joined, and it can be learned.
     write(
@@ -592,7 +593,7 @@ def test_what_no_answer_can_say_is_counted_as_it_is_asked(material, tmp_path):
     )
     (folder / "lakeside.test.jsonl").unlink()
     found = prepare_study(make_study(folder, folder, evaluate=False))
-    assert found.records[0]["not_expressible"] == {}
+    assert found.sites[0].record["not_expressible"] == {}
 
 
 def test_each_manifest_says_what_its_own_sites_annotate(material, tmp_path):

@@ -139,7 +139,13 @@ def test_utility_is_the_coordinators_own_finding():
 
     claims = Sites({"a": (1.0, 10), "b": (2.0, 10)}, claims=-1000.0)
     settings = {"gamma": 0.0, "tau": 1.0}
-    _, records = run(1, claims, rule="fed_medlora_plus", settings=settings, validation_loss=loss)
+    _, records = run(
+        1,
+        claims,
+        rule="fed_medlora_plus",
+        settings=settings,
+        validation_losses=lambda adapters: {site: loss(a) for site, a in adapters.items()},
+    )
     weights = records[0]["weights"]
     # w ~ exp(-1) and exp(-2): 1 / (1 + e^-1) = 0.7311.
     assert weights["a"] == pytest.approx(0.731059, abs=1e-6)

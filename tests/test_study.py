@@ -122,7 +122,7 @@ def test_every_table_is_read():
             "[[cohorts]] number 1 (x) test: missing; it is",
         ),
         ('[[cohorts]]\nname = "x"\nkind = "external"\ntest = ""', "test: empty; name a file of notes"),
-        ('[[sites]]\nname = "b"', "[[sites]] number 2 (b) train: missing"),
+        ('[[sites]]\nname = "b"', "[[sites]] b train: missing"),
         (
             '[[sites]]\nname = "b"\ntrian = "x"',
             "[[sites]] number 2 (b) trian: unknown key; did you mean",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,45 +13,27 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora import __version__
-from fedmedlora.aggregation.rule import Rule, load_rule
+from fedmedlora.cohort import evaluate_cohort, reading_form
 from fedmedlora.corpora.jsonl import write_notes
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.in_process import InProcess, LocalSite
+from fedmedlora.in_process import InProcess
+from fedmedlora.local_site import local_training
 from fedmedlora.manifest import manifest, plain_name
 from fedmedlora.measure import Form, Predictions, predict, scores
+from fedmedlora.methods import Method, methods_of
 from fedmedlora.model.load import BaseModel, load_base_model
-from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter
+from fedmedlora.model.lora import attach_lora, read_adapter
 from fedmedlora.model.saved import adapter_files
-from fedmedlora.prepare import Cohort, Prepared, prepare
+from fedmedlora.prepare import Prepared, prepare, terms_of
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import run_rounds
 from fedmedlora.run_folder import MethodFolder, UpdateCache, open_run, read_json, write_file, write_json
+from fedmedlora.sites import Participants, Sites, mean_of_others
 from fedmedlora.study import Study
 from fedmedlora.tasks.task import finders
-from fedmedlora.training.site import LocalTraining, check_gradient_checkpointing, validation_loss
-from fedmedlora.work_plan import ner_cost, reading_cost, training_cost, validation_cost
-
-LABELS = {
-    "zero_shot": "Zero-shot",
-    "centralized": "Centralized",
-    "fed_medlora": "Fed-MedLoRA",
-    "fed_medlora_plus": "Fed-MedLoRA+",
-}
-
-
-@dataclass(frozen=True)
-class Method:
-    """One row of the main table. ``rule`` is None where nothing is trained."""
-
-    name: str
-    label: str
-    rule: Rule | None
-    sites: tuple[LocalSite, ...]
-
-    @property
-    def folder_name(self) -> str:
-        """The name as a folder's: site names are safe, the colon is not everywhere."""
-        return self.name.replace(":", "-")
+from fedmedlora.terms import Terms
+from fedmedlora.training.site import check_gradient_checkpointing, validation_loss
+from fedmedlora.work_plan import ner_cost, reading_cost, validation_cost
 
 
 @dataclass
@@ -60,53 +41,14 @@ class Experiment:
     """A study on its way: what is loaded once and used by every method."""
 
     study: Study
+    terms: Terms
     prepared: Prepared
+    sites: Sites
     base: BaseModel
     model: Any  # PEFT's model over ``base``
     start: Adapter
     folder: Path
     progress: Progress
-
-    def methods(self) -> tuple[Method, ...]:
-        """The study's methods, single-site training once per site."""
-        sites = self.prepared.sites
-        alone = load_rule("fed_medlora")
-        found: list[Method] = []
-        for name in self.study.methods:
-            if name == "zero_shot":
-                found.append(Method(name, LABELS[name], None, ()))
-            elif name == "single_site":
-                found += [Method(f"{name}:{s.name}", f"{s.name} alone", alone, (s,)) for s in sites]
-            elif name == "centralized":
-                # By name: the order of the sites in the study file plays no role.
-                everybody = tuple(e for s in sorted(sites, key=lambda s: s.name) for e in s.examples)
-                found.append(Method(name, LABELS[name], alone, (LocalSite("everybody", everybody),)))
-            else:
-                found.append(Method(name, LABELS.get(name, name), self.study.rule(name), sites))
-        return tuple(found)
-
-    def local_training(self, method: Method) -> LocalTraining:
-        """The study's [training] as the settings of one site of ``method``."""
-        t = self.study.training
-        # Everybody's notes in one place, and the work that everybody does: else a method that sees as many
-        # notes would be compared after a fraction of the steps.
-        num_parts = len(self.prepared.sites) if method.name == "centralized" else 1
-        return LocalTraining(
-            num_rounds=t.rounds,
-            examples_per_step=t.examples_per_step,
-            micro_batch=t.micro_batch,
-            steps=t.steps_per_round * num_parts,
-            passes=t.passes_per_round,
-            learning_rate=t.learning_rate,
-            warmup_steps=t.warmup_steps,
-            schedule=t.schedule,
-            weight_decay=t.weight_decay,
-            max_grad_norm=t.max_grad_norm,
-            loss=t.loss,
-            decision_weight=t.decision_weight,
-            batching=t.batching,
-            gradient_checkpointing=t.gradient_checkpointing,
-        )
 
     def store(self, method: Method) -> MethodFolder:
         """Where the method's finished rounds and evaluations are."""
@@ -114,15 +56,17 @@ class Experiment:
 
     def form(self, decoding: str) -> Form:
         """How adapters are read."""
-        tasks = self.study.tasks
-        return Form(
-            schema=self.prepared.schema,
-            tasks=tasks.names,
-            prompt_set=tasks.prompts,
-            scope=tasks.modifier_scope,
-            decoding=decoding,
-            batch_size=self.study.evaluation.batch_size,
-        )
+        return reading_form(self.terms, self.prepared.schema, decoding)
+
+    def test_sets(self) -> tuple[tuple[str, dict[str, float]], ...]:
+        """(cohort, cost of reading it by decoding), the sites' own test notes first."""
+        at_sites = [(info.name, dict(info.read_cost)) for info in self.sites.infos if info.read_cost]
+        forms = [self.form(decoding) for decoding in ("constrained", "free")]
+        here = [
+            (cohort.name, {form.decoding: reading_cost(cohort.notes, form) for form in forms})
+            for cohort in self.prepared.cohorts
+        ]
+        return (*at_sites, *here)
 
 
 def run_study(
@@ -132,12 +76,15 @@ def run_study(
     resume: bool = False,
     progress: Progress | None = None,
     command: Sequence[str] = (),
+    elsewhere: Callable[[Terms, Progress], Sites] | None = None,
 ) -> dict[str, Any]:
     """Run ``study`` into ``folder`` and return what ``results.json`` holds.
 
-    With ``resume`` a run that was stopped goes on; the result is that of an uninterrupted run. Raises
-    ``ValueError`` for whatever is wrong with the study, its notes or the folder.
+    ``elsewhere``: gives the sites of a study whose sites are not on this machine. With ``resume`` a run
+    that was stopped goes on; the result is that of an uninterrupted run. Raises ``ValueError`` for
+    whatever is wrong with the study, its notes or the folder.
     """
+    assert (elsewhere is None) == study.sites_are_here, "a study knows where its sites are"
     progress = progress or Silent()
     base = load_base_model(
         study.model_name(),
@@ -145,16 +92,8 @@ def run_study(
         quantization=study.model.quantization,
         revision=study.model.revision,
     )
-    prepared = prepare(study, base.encoder)
-    identity = {
-        "study_hash": study.study_hash(),
-        "files": prepared.file_hashes,
-        "base_model": base.hash,
-        "tokenizer": base.encoder.tokenizer_hash(),
-        "chat template": list(base.encoder.frame),
-        "precision": f"{base.precision} on {base.device.type}",
-        "fedmedlora": __version__,
-    }
+    terms = terms_of(study, base)
+    prepared = prepare(study, terms, base.encoder)
     model = attach_lora(
         base.model,
         rank=study.adapter.rank,
@@ -166,13 +105,32 @@ def run_study(
     _check_positions(base, study)
     if study.training.gradient_checkpointing:
         check_gradient_checkpointing(model)
+    start = read_adapter(model)
+    if elsewhere is None:
+        sites: Sites = InProcess(base, model, prepared.schema, terms, prepared.sites, progress=progress)
+    else:
+        sites = elsewhere(terms, progress)
+    identity = {
+        "study_hash": study.study_hash(),
+        "files": prepared.file_hashes | _files_of_sites(sites),
+        "base_model": base.hash,
+        "tokenizer": base.encoder.tokenizer_hash(),
+        "chat template": list(base.encoder.frame),
+        "precision": f"{base.precision} on {base.device.type}",
+        "fedmedlora": __version__,
+    }
     open_run(folder, identity, resume=resume)  # the first write: what is wrong has been refused by now
-    run = Experiment(study, prepared, base, model, read_adapter(model), folder, progress)
-    methods = run.methods()
+    run = Experiment(study, terms, prepared, sites, base, model, start, folder, progress)
+    methods = methods_of(study, sites)
     progress.plan(_planned_cost(run, methods))
     records = [_run_method(run, method) for method in methods]
     UpdateCache(folder / "site-updates").clear()
     return _results(run, records, command)
+
+
+def _files_of_sites(sites: Sites) -> dict[str, str]:
+    """Of sites elsewhere, what they say their files' hash is."""
+    return {f"site {info.name}": info.data_hash for info in sites.infos if info.data_hash}
 
 
 def _check_positions(base: BaseModel, study: Study) -> None:
@@ -195,7 +153,7 @@ def _run_method(run: Experiment, method: Method) -> dict[str, Any]:
             write_file(run.folder / "adapters" / method.folder_name / name, content)
     evaluations = []
     for decoding in _decodings(run.study, method):
-        evaluations += [_evaluate(run, method, adapter, cohort, decoding) for cohort in run.prepared.cohorts]
+        evaluations += [_evaluate(run, method, adapter, name, decoding) for name, _ in run.test_sets()]
     return {
         "name": method.name,
         "label": method.label,
@@ -208,26 +166,28 @@ def _run_method(run: Experiment, method: Method) -> dict[str, Any]:
 
 def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any]]]:
     assert method.rule is not None
-    settings = run.local_training(method)
-    # Cosine and warm-up run over the rounds; the validation loss is the training loss without an update.
-    carrier = InProcess(
-        base=run.base,
-        model=run.model,
+    settings = local_training(run.terms)
+    carrier = Participants(
         sites=method.sites,
-        settings=settings,
-        seed=run.study.seed,
+        names=method.names,
         # "everybody" is no site: a site of that name keeps its updates elsewhere.
         cache=UpdateCache(run.folder / "site-updates" / ("all" if method.name == "centralized" else "site")),
-        progress=run.progress,
-        cost=lambda site: training_cost(site, settings),
     )
     examples = run.prepared.validation
 
     def loss_on_validation(adapter: Adapter) -> float:
-        with run.progress.stage(
-            "validation loss of a site's adapter", validation_cost(run.prepared.validation)
-        ):
+        # The training loss, without an update.
+        with run.progress.stage("validation loss of a site's adapter", validation_cost(examples)):
             return validation_loss(run.base, run.model, adapter, examples, settings)
+
+    def losses_here(adapters: Mapping[str, Adapter]) -> dict[str, float]:
+        return {site: loss_on_validation(adapter) for site, adapter in adapters.items()}
+
+    def losses_at_sites(adapters: Mapping[str, Adapter]) -> dict[str, float]:
+        found = method.sites.losses(method.names, adapters)
+        return {site: mean_of_others(found, site) for site in adapters}
+
+    by_sites = run.study.validation.by == "sites"
 
     def watch(round_num: int, adapter: Adapter) -> dict[str, Any] | None:
         if not (examples and run.study.evaluation.every_round):
@@ -253,7 +213,7 @@ def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any
         carrier,
         settings.num_rounds,
         store=run.store(method),
-        validation_loss=loss_on_validation if examples else None,
+        validation_losses=losses_at_sites if by_sites else losses_here if examples else None,
         watch=watch,
     )
 
@@ -264,42 +224,45 @@ def _decodings(study: Study, method: Method) -> tuple[str, ...]:
     return study.evaluation.decoding
 
 
-def _evaluate(
-    run: Experiment, method: Method, adapter: Adapter, cohort: Cohort, decoding: str
-) -> dict[str, Any]:
-    path = run.store(method).evaluation(cohort.name, decoding)
+def _evaluate(run: Experiment, method: Method, adapter: Adapter, name: str, decoding: str) -> dict[str, Any]:
+    path = run.store(method).evaluation(name, decoding)
     known: dict[str, Any] | None = read_json(path)
     if known is not None:
         return known
-    form = run.form(decoding)
-    how = "" if decoding == "constrained" else ", free"
-    began = time.perf_counter()
-    write_adapter(run.model, adapter)
-    label = f"{method.label}: reads {cohort.name}{how}"
-    with run.progress.stage(label, reading_cost(cohort.notes, form)) as advance:
-        predictions = predict(run.base, run.model, cohort.notes, form, advance)
-    seconds = time.perf_counter() - began
-    _write_predictions(run, method, cohort, decoding, predictions)
-    record = {
-        "cohort": cohort.name,
-        "decoding": decoding,
-        "num_examples": predictions.num_examples,
-        "num_unparsed": predictions.num_unparsed,
-        "seconds": seconds,
-        "scores": scores(
-            cohort.notes,
-            predictions,
-            form,
+    cohort = next((cohort for cohort in run.prepared.cohorts if cohort.name == name), None)
+    if cohort is None:
+        record, predictions = run.sites.read(name, adapter, decoding, method.label)
+    else:
+        record, predictions = evaluate_cohort(
+            run.base,
+            run.model,
+            adapter,
+            cohort,
+            run.form(decoding),
             num_resamples=run.study.evaluation.bootstrap,
             seed=run.study.seed,
-        ),
-    }
+            label=method.label,
+            progress=run.progress,
+        )
+    if predictions is not None:
+        is_synthetic = any(r["name"] == name and r["synthetic"] for r in _cohort_records(run))
+        _write_predictions(run, method, name, decoding, predictions, is_synthetic)
     write_json(path, record)
     return record
 
 
+def _cohort_records(run: Experiment) -> list[dict[str, Any]]:
+    """Every cohort's entry in ``results.json``: the sites in the study's order, then the external ones."""
+    return [dict(info.record) for info in run.sites.infos] + list(run.prepared.records)
+
+
 def _write_predictions(
-    run: Experiment, method: Method, cohort: Cohort, decoding: str, predictions: Predictions
+    run: Experiment,
+    method: Method,
+    cohort: str,
+    decoding: str,
+    predictions: Predictions,
+    is_synthetic: bool,
 ) -> None:
     """Ids, offsets and types; never text, whose notes they are."""
     kinds = {"end-to-end": predictions.end_to_end, "given-gold": predictions.given_gold}
@@ -307,21 +270,19 @@ def _write_predictions(
         if found is None:
             continue
         folder = run.folder / "predictions" / method.folder_name / decoding / kind
-        path = folder / f"{cohort.name}.jsonl"
+        path = folder / f"{cohort}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         notes = [replace(note, text="", group="", meta={}) for note in found.values()]
-        write_notes(path, notes, header={"name": cohort.name, "synthetic": cohort.synthetic}, with_text=False)
+        write_notes(path, notes, header={"name": cohort, "synthetic": is_synthetic}, with_text=False)
 
 
 def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
     study = run.study
-    # Only what the method's own sites annotate: "everybody" of centralized training is no site, and is all.
-    by_site = run.prepared.trained_on
-    names = by_site if method.name == "centralized" else [site.name for site in method.sites]
     return manifest(
         run.base,
         run.prepared.schema,
-        [annotates for name in names for annotates in by_site[name]],
+        # Only what the method's own sites annotate.
+        [annotates for info in method.infos() for annotates in info.annotates],
         tasks={
             "names": list(study.tasks.names),
             "modifier_scope": study.tasks.modifier_scope,
@@ -341,25 +302,25 @@ def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
 def _planned_cost(run: Experiment, methods: Sequence[Method]) -> float:
     total = 0.0
     shared: set[str] = set()  # sites whose first round another method has trained already
+    by_sites = run.study.validation.by == "sites"
     for method in methods:
-        settings = run.local_training(method)
         store = run.store(method)
+        infos = method.infos()
         watched = bool(run.prepared.validation) and run.study.evaluation.every_round
-        for round_num in range(1, settings.num_rounds + 1) if method.rule else ():
+        for round_num in range(1, run.study.training.rounds + 1) if method.rule else ():
             if store.is_finished(round_num):
                 continue
-            for site in method.sites:
-                if round_num > 1 or site.name not in shared:
-                    total += training_cost(site, settings)
-                if method.rule and method.rule.needs_validation:
-                    total += validation_cost(run.prepared.validation)
+            total += sum(i.train_cost for i in infos if round_num > 1 or i.name not in shared)
+            if method.rule and method.rule.needs_validation:
+                once = [i.loss_cost * (len(infos) - 1) for i in infos]
+                total += sum(once) if by_sites else len(infos) * validation_cost(run.prepared.validation)
             if watched:
                 total += validation_cost(run.prepared.validation) + ner_cost(run.prepared.validation_notes)
-        shared |= {site.name for site in method.sites}
+        shared |= set(method.names)
         for decoding in _decodings(run.study, method):
-            for cohort in run.prepared.cohorts:
-                if not store.evaluation(cohort.name, decoding).exists():
-                    total += reading_cost(cohort.notes, run.form(decoding))
+            for name, costs in run.test_sets():
+                if not store.evaluation(name, decoding).exists():
+                    total += costs.get(decoding, 0.0)
     return total
 
 
@@ -388,7 +349,7 @@ def _results(run: Experiment, methods: list[dict[str, Any]], command: Sequence[s
             "num_parameters": run.base.num_parameters,
             "adapter_parameters": run.start.num_parameters,
         },
-        "cohorts": list(run.prepared.records),
+        "cohorts": _cohort_records(run),
         "validation": run.prepared.validation_record,
         "methods": methods,
     }

@@ -5,15 +5,15 @@ back and aggregates it, and the result is the next current adapter. That is all 
 a setting of this loop: single-site training is a federation of one site, centralized training is one site
 that holds everybody's notes, zero-shot is a run of no rounds.
 
-The loop asks a *carrier* for the sites' updates and does not know where the sites are. The in-process
-carrier (``in_process.py``) trains them one after the other on this machine.
+The loop asks a *carrier* for the sites' updates and does not know where the sites are: on this machine,
+trained one after the other (``in_process.py``), or at hospitals behind a network (``flower/``).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from fedmedlora.aggregation.rule import Rule
@@ -33,12 +33,20 @@ class SiteReport:
     download_bytes: int
     peak_memory_bytes: int
 
+    def numbers(self) -> dict[str, Any]:
+        """All but the update."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "update"}
+
 
 class Carrier(Protocol):
     """Brings the current adapter to the sites and their updates back."""
 
     def train(self, round_num: int, current: Adapter) -> Sequence[SiteReport]:
         """One report per site that answered; every update started from ``current``."""
+
+
+# Site -> its adapter after a round, to site -> that adapter's mean loss on validation notes (L_k).
+ValidationLosses = Callable[[Mapping[str, Adapter]], Mapping[str, float]]
 
 
 class RoundStore(Protocol):
@@ -58,22 +66,22 @@ def run_rounds(
     num_rounds: int,
     *,
     store: RoundStore,
-    validation_loss: Callable[[Adapter], float] | None = None,
+    validation_losses: ValidationLosses | None = None,
     watch: Callable[[int, Adapter], dict[str, Any] | None] = lambda round_num, adapter: None,
 ) -> tuple[Adapter, list[dict[str, Any]]]:
     """The adapter after ``num_rounds`` rounds from ``start``, and one record per round.
 
-    ``validation_loss``: the coordinator's own measure of a site's adapter, asked for when the rule needs
-    it. ``watch``: called with every new adapter; what it returns is kept in the round's record. Rounds
-    that ``store`` already holds are not run again, and the result is the same, bit for bit.
+    ``validation_losses``: asked for when the rule needs it. ``watch``: called with every new adapter; what
+    it returns is kept in the round's record. Rounds that ``store`` already holds are not run again, and the
+    result is the same, bit for bit.
     """
-    if rule.needs_validation and validation_loss is None:
+    if rule.needs_validation and validation_losses is None:
         raise ValueError("this rule weighs sites by a validation loss, and the run has no validation example")
     current, records = start, []
     for round_num in range(1, num_rounds + 1):
         finished = store.load(round_num)
         if finished is None:
-            finished = _one_round(round_num, current, rule, carrier, validation_loss, watch)
+            finished = _one_round(round_num, current, rule, carrier, validation_losses, watch)
             store.save(round_num, *finished)
         current, record = finished
         records.append(record)
@@ -85,16 +93,16 @@ def _one_round(
     current: Adapter,
     rule: Rule,
     carrier: Carrier,
-    validation_loss: Callable[[Adapter], float] | None,
+    validation_losses: ValidationLosses | None,
     watch: Callable[[int, Adapter], dict[str, Any] | None],
 ) -> tuple[Adapter, dict[str, Any]]:
     reports = list(carrier.train(round_num, current))
     if rule.needs_validation:
-        assert validation_loss is not None, "checked before the first round"
-        # L_k is the coordinator's own finding: whatever a site might claim is overwritten.
+        assert validation_losses is not None, "checked before the first round"
+        # L_k is found by others than the site itself: whatever it might claim is overwritten.
+        losses = validation_losses({r.update.site: r.update.adapter for r in reports})
         reports = [
-            replace(r, update=replace(r.update, validation_loss=validation_loss(r.update.adapter)))
-            for r in reports
+            replace(r, update=replace(r.update, validation_loss=losses[r.update.site])) for r in reports
         ]
     updates = [report.update for report in reports]
     began = time.perf_counter()

@@ -52,8 +52,12 @@ def setting(meaning: str, default: Any = MISSING, *, within: Range | None = None
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
-def read_table(cls: type[T], table: Mapping[str, Any], place: str) -> T:
+def read_table(
+    cls: type[T], table: Mapping[str, Any], place: str, around: Mapping[str, Any] | None = None
+) -> T:
     """``table`` as a ``cls``. ``place`` begins every message, such as ``"study.toml: [training]"``.
+
+    ``around``: fields of ``cls`` that are no keys of the table, with their values.
 
     Raises ValueError for an unknown, missing, mistyped or out-of-range key, and passes on what the
     dataclass itself refuses, with the place in front.
@@ -72,7 +76,7 @@ def read_table(cls: type[T], table: Mapping[str, Any], place: str) -> T:
         elif each.default is MISSING and each.default_factory is MISSING:
             raise ValueError(f"{place} {name}: missing; it is {_meaning(each)}")
     try:
-        return cls(**values)
+        return cls(**values, **(around or {}))
     except ValueError as error:
         raise ValueError(f"{place} {error}") from error
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import tomllib
 import warnings
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +30,11 @@ class StudyWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A whole study file. ``folder`` is where relative paths begin; it is no setting."""
+    """A whole study file.
+
+    ``folder``, where relative paths begin, and ``sites_are_here``, whether the sites' notes are on this
+    machine or named by each site's own ``site.toml``, are no settings of the file.
+    """
 
     name: str = setting("title of the study")
     seed: int = setting("seed of everything random", 0, within=Range(low=0, high=2**31 - 1))
@@ -48,6 +52,7 @@ class Study:
     sites: tuple[Site, ...] = ()
     cohorts: tuple[Cohort, ...] = ()
     folder: Path = field(default=Path(), compare=False)
+    sites_are_here: bool = field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -56,6 +61,7 @@ class Study:
         if not self.sites:
             raise ValueError("[[sites]]: none; a study needs at least one site with training notes")
         self._check_names()
+        self._check_sites()
         for rule, settings in self.rules.items():
             if not isinstance(settings, dict):
                 raise ValueError(f"[rules] {rule[:80]}: write a rule's settings as [rules.NAME]")
@@ -64,7 +70,14 @@ class Study:
             except ValueError as error:
                 raise ValueError(f"[rules.{rule[:80]}] {error}") from error
         for rule in self.rule_names():
-            if self.rule(rule).needs_validation and not self.validation.notes:
+            if not self.rule(rule).needs_validation:
+                continue
+            if self.validation.by == "sites" and len(self.sites) < 2:
+                raise ValueError(
+                    f'[validation] by: "sites" needs two sites or more, for nobody scores itself; {rule} '
+                    "would have no loss to weigh by"
+                )
+            if self.validation.by == "coordinator" and not self.validation.notes:
                 raise ValueError(
                     f"[validation] notes: missing; {rule} weighs each site by its loss on validation notes. "
                     f"Name them, or take {rule} out of methods"
@@ -81,7 +94,7 @@ class Study:
     def to_dict(self) -> dict[str, Any]:
         """All settings as the TOML would hold them, defaults filled in; JSON can write it."""
         found = asdict(self)
-        del found["folder"]
+        del found["folder"], found["sites_are_here"]
         for name in dict.fromkeys((*self.rule_names(), *self.rules)):
             found["rules"][name] = asdict(cast(Any, self.rule(name)))
         plain: dict[str, Any] = json.loads(json.dumps(found))
@@ -114,7 +127,7 @@ class Study:
             (f"[validation] notes number {number}", path)
             for number, path in enumerate(self.validation.notes, start=1)
         ]
-        for site in self.sites:
+        for site in self.sites if self.sites_are_here else ():
             found.append((f"[[sites]] {site.name} train", site.train))
             if site.test:
                 found.append((f"[[sites]] {site.name} test", site.test))
@@ -125,6 +138,20 @@ class Study:
         """sha256 of ``to_dict``: equal settings, equal hash, wherever the file lies and however it reads."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+    def _check_sites(self) -> None:
+        if self.sites_are_here:
+            for site in self.sites:
+                if not site.train:
+                    raise ValueError(
+                        f"[[sites]] {site.name} train: missing; name its file of training notes "
+                        "(only sites at other machines, --carrier flower, need none here)"
+                    )
+        elif "centralized" in self.methods:
+            raise ValueError(
+                "methods: centralized trains on everybody's notes in one place, and with --carrier flower "
+                "they stay where they are; take it out of methods"
+            )
 
     def _check_methods(self) -> None:
         known = (*OTHER_METHODS, *known_rules())
@@ -154,7 +181,7 @@ def _last_name(path: str) -> str:
     return Path(path).name if leaves else path
 
 
-def load_study(path: str | Path) -> Study:
+def load_study(path: str | Path, *, sites_are_here: bool = True) -> Study:
     """The study in the file ``path``; warns (``StudyWarning``) of settings that have no effect.
 
     Raises ValueError for anything that ``parse_study`` refuses and for a named file that is not there.
@@ -168,7 +195,7 @@ def load_study(path: str | Path) -> Study:
         ) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    study, notices = parse_study(text, source=path.name, folder=path.parent)
+    study, notices = parse_study(text, source=path.name, folder=path.parent, sites_are_here=sites_are_here)
     for place, name in study.files():
         if not study.resolve(name).exists():
             raise ValueError(
@@ -180,7 +207,7 @@ def load_study(path: str | Path) -> Study:
 
 
 def parse_study(
-    text: str, *, source: str = "study.toml", folder: Path = Path()
+    text: str, *, source: str = "study.toml", folder: Path = Path(), sites_are_here: bool = True
 ) -> tuple[Study, tuple[str, ...]]:
     """(study, notices about settings without effect) of TOML ``text``; reads no file.
 
@@ -192,7 +219,8 @@ def parse_study(
         table = tomllib.loads(text.replace("\r\n", "\n"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{source}: not TOML: {error}") from error
-    study = replace(read_table(Study, table, f"{source}:"), folder=folder)
+    around = {"folder": folder, "sites_are_here": sites_are_here}
+    study = read_table(Study, table, f"{source}:", around)
     is_weighed = any(study.rule(name).needs_validation for name in study.rule_names())
     notices = without_effect(
         table,

@@ -41,6 +41,13 @@ def without_effect(
         ),
         ("tasks", ["modifier_scope"], not asks_about_entities, "no task asks about entities"),
         ("model", ["revision"], study["model"]["name"] == "smollm2-135m", "the demo model has one revision"),
+        (
+            "validation",
+            ["held_out_sentences"],
+            study["validation"]["by"] != "sites",
+            "the coordinator validates on its own notes",
+        ),
+        ("validation", ["by"], not needs_validation, "no method weighs sites by a validation loss"),
         ("validation", ["notes"], not reads_validation, "nothing is trained that it would measure"),
         ("validation", ["max_sentences"], not (has_validation and reads_validation), unvalidated),
         ("evaluation", ["zero_shot_free"], "zero_shot" not in methods, "zero_shot is not in methods"),

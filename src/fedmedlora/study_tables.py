@@ -140,9 +140,20 @@ class Training:
 class Validation:
     """``[validation]``: the coordinator's own notes; no training or test note may be among them."""
 
-    notes: tuple[str, ...] = setting("files of notes; required by fed_medlora_plus", ())
+    by: Literal["coordinator", "sites"] = setting(
+        "who measures the loss that fed_medlora_plus weighs a site by: the coordinator on its own notes, or "
+        "all other sites on a part of theirs that they hold out",
+        "coordinator",
+    )
+    notes: tuple[str, ...] = setting("files of notes; required by fed_medlora_plus if by coordinator", ())
     max_sentences: int = setting(
         "sentences used, as many of each file, drawn at random by the seed; 0: all", 200, within=_COUNT
+    )
+    held_out_sentences: int = setting(
+        "by sites: sentences of its training notes that each site keeps for this, in whole notes drawn at "
+        "random by the seed",
+        60,
+        within=_POSITIVE,
     )
 
 
@@ -174,11 +185,14 @@ class Site:
     """``[[sites]]``: one hospital that trains."""
 
     name: str = setting("the site's name: letters, digits, - _ . (it names files)")
-    train: str = setting("file of training notes")
+    train: str = setting(
+        "file of training notes; required, unless the site is at another machine, whose site.toml names it",
+        "",
+    )
     test: str = setting("file of test notes; empty: the site is not evaluated on", "")
 
     def __post_init__(self) -> None:
-        _check_named_file(self.name, "train", self.train)
+        _check_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +206,13 @@ class Cohort:
     test: str = setting("file of test notes")
 
     def __post_init__(self) -> None:
-        _check_named_file(self.name, "test", self.test)
+        _check_name(self.name)
+        if not self.test:
+            raise ValueError("test: empty; name a file of notes")
 
 
-def _check_named_file(name: str, key: str, path: str) -> None:
+def _check_name(name: str) -> None:
     try:
         check_site_name(name)
     except ValueError as error:
         raise ValueError(f"name: {error}") from error
-    if not path:
-        raise ValueError(f"{key}: empty; name a file of notes")

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.sentences import sentences
-from fedmedlora.in_process import LocalSite
 from fedmedlora.measure import Form
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.tasks.task import askers
@@ -17,16 +16,16 @@ from fedmedlora.training.schedule import steps_per_round
 from fedmedlora.training.site import LocalTraining
 
 
-def training_cost(site: LocalSite, settings: LocalTraining) -> float:
+def training_cost(examples: Sequence[TokenExample], settings: LocalTraining) -> float:
     """One round of training at a site: forward, and twice that backward."""
     steps = steps_per_round(
-        len(site.examples),
+        len(examples),
         examples_per_step=settings.examples_per_step,
         steps_per_round=settings.steps,
         passes_per_round=settings.passes,
     )
-    mean = sum(len(e) for e in site.examples) / len(site.examples)
-    prefixes = sum(len(prefix) for prefix in {e.prefix for e in site.examples})
+    mean = sum(len(e) for e in examples) / len(examples)
+    prefixes = sum(len(prefix) for prefix in {e.prefix for e in examples})
     return 3.0 * steps * (settings.examples_per_step * mean + prefixes)
 
 

@@ -1,0 +1,124 @@
+"""A cohort: test notes of one hospital, what is said about them, and what an adapter scores on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedmedlora.corpora.jsonl import NoteSet, annotates_json
+from fedmedlora.corpora.note import Note, union
+from fedmedlora.corpora.schema import Schema
+from fedmedlora.corpora.sentences import sentences
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.measure import Form, Predictions, predict, scores
+from fedmedlora.model.load import BaseModel
+from fedmedlora.model.lora import write_adapter
+from fedmedlora.progress import Progress
+from fedmedlora.tasks.training_set import TrainingSet, sample_notes, training_set
+from fedmedlora.terms import Terms
+from fedmedlora.work_plan import reading_cost
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Notes that are predicted on. ``kind``: "site", "external" or "new-site"."""
+
+    name: str
+    kind: str
+    synthetic: bool
+    notes: tuple[Note, ...]
+
+
+def prepare_cohort(terms: Terms, name: str, kind: str, found: NoteSet) -> Cohort:
+    """Test notes, as many as the study reads. Raises ``ValueError`` for a file without notes."""
+    kept = sample_notes(
+        found.notes, max_sentences=terms.evaluation.max_sentences, seed=terms.seed, name=f"{name}/test"
+    )
+    if not kept:
+        raise ValueError(f"cohort {name!r}: its test file holds no note")
+    return Cohort(name, kind, bool(found.header.get("synthetic")), kept)
+
+
+def evaluate_cohort(
+    base: BaseModel,
+    model: Any,
+    adapter: Adapter,
+    cohort: Cohort,
+    form: Form,
+    *,
+    num_resamples: int,
+    seed: int,
+    label: str,
+    progress: Progress,
+) -> tuple[dict[str, Any], Predictions]:
+    """(one of the ``evaluations`` of ``results.json``, what was predicted) of ``adapter`` on ``cohort``.
+
+    ``label``: whose adapter it is, for the progress shown.
+    """
+    how = "" if form.decoding == "constrained" else ", free"
+    began = time.perf_counter()
+    write_adapter(model, adapter)
+    with progress.stage(f"{label}: reads {cohort.name}{how}", reading_cost(cohort.notes, form)) as advance:
+        predictions = predict(base, model, cohort.notes, form, advance)
+    seconds = time.perf_counter() - began
+    record = {
+        "cohort": cohort.name,
+        "decoding": form.decoding,
+        "num_examples": predictions.num_examples,
+        "num_unparsed": predictions.num_unparsed,
+        "seconds": seconds,
+        "scores": scores(cohort.notes, predictions, form, num_resamples=num_resamples, seed=seed),
+    }
+    return record, predictions
+
+
+def reading_form(terms: Terms, schema: Schema, decoding: str) -> Form:
+    """How adapters are read under ``terms``."""
+    return Form(
+        schema=schema,
+        tasks=terms.tasks.names,
+        prompt_set=terms.tasks.prompts,
+        scope=terms.tasks.modifier_scope,
+        decoding=decoding,
+        batch_size=terms.evaluation.batch_size,
+    )
+
+
+def render(terms: Terms, schema: Schema, notes: Sequence[Note], *, as_asked: bool = False) -> TrainingSet:
+    """``notes`` as examples of the study's tasks."""
+    return training_set(
+        notes,
+        schema,
+        tasks=terms.tasks.names,
+        prompt_set=terms.tasks.prompts,
+        scope=terms.tasks.modifier_scope,
+        as_asked=as_asked,
+    )
+
+
+def cohort_record(name: str, kind: str, notes: NoteSet) -> dict[str, Any]:
+    """A cohort's entry in ``results.json``, with nothing counted yet."""
+    return {
+        "name": name,
+        "kind": kind,
+        "synthetic": bool(notes.header.get("synthetic")),
+        "num_train_notes": 0,
+        "num_train_examples": 0,
+        "num_test_notes": 0,
+        "num_test_sentences": 0,
+        "annotates": annotates_json(union(note.annotates for note in notes.notes)),
+        "not_expressible": {},
+        "test_not_expressible": {},
+        "too_long": 0,
+    }
+
+
+def testing_record(terms: Terms, schema: Schema, cohort: Cohort) -> dict[str, Any]:
+    """The part of a cohort's entry that speaks of its test notes."""
+    return {
+        "num_test_notes": len(cohort.notes),
+        "test_not_expressible": render(terms, schema, cohort.notes, as_asked=True).not_expressible,
+        "num_test_sentences": sum(len(sentences(note.text)) for note in cohort.notes),
+    }

@@ -1,0 +1,126 @@
+"""The sites of a study, wherever they are: what they say about themselves and what they can be asked.
+
+``in_process.py`` answers for sites on this machine, ``flower/grid_sites.py`` for sites behind a Flower
+SuperLink. ``Participants`` is the carrier of one method's rounds over either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fedmedlora.corpora.note import Annotates
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.rounds import SiteReport
+from fedmedlora.run_folder import UpdateCache
+
+
+@dataclass(frozen=True, slots=True)
+class SiteInfo:
+    """What a site says about itself before the first round: counts, types and costs, never content.
+
+    ``record``: its entry under ``cohorts`` in ``results.json``. ``annotates``: what its training notes
+    annotate, each combination once. ``data_hash``: sha256 over its files, so that a run that is resumed
+    notices other notes. ``train_cost``, ``read_cost`` (by decoding; of its test notes, and empty where it
+    has none or keeps them to itself), ``loss_cost`` (0: no held-out notes): see ``work_plan.py``.
+    """
+
+    name: str
+    record: Mapping[str, Any]
+    annotates: tuple[Annotates, ...]
+    data_hash: str
+    train_cost: float
+    read_cost: Mapping[str, float]
+    loss_cost: float
+
+
+class Sites(Protocol):
+    """Sites that can be asked to work. Answers come in any order, one per site that was named."""
+
+    @property
+    def infos(self) -> tuple[SiteInfo, ...]:
+        """One per site, in the study's order."""
+
+    def train(self, names: Sequence[str], round_num: int, current: Adapter) -> Iterator[SiteReport]:
+        """The sites' updates from ``current``, each as it arrives."""
+
+    def losses(self, names: Sequence[str], adapters: Mapping[str, Adapter]) -> dict[str, dict[str, float]]:
+        """Site -> label -> mean loss of that adapter on the site's held-out notes.
+
+        A label that is the site's own name is left out: nobody scores itself.
+        """
+
+    def read(self, name: str, adapter: Adapter, decoding: str, label: str) -> tuple[dict[str, Any], Any]:
+        """(evaluation on the site's test notes as in ``results.json``, predictions or None).
+
+        ``label``: whose adapter it is, for the progress shown. Predictions never leave a site's machine.
+        """
+
+    def pooled(self) -> Sites:
+        """All notes as those of one site, "everybody". Raises ``ValueError`` where they cannot be pooled."""
+
+
+@dataclass(frozen=True)
+class Participants:
+    """The carrier of one method: asks ``names``, remembers what came, refuses what was not asked for.
+
+    The first round of every rule starts from the same adapter, so the rules share its training, and a run
+    that was stopped asks only for what is missing.
+    """
+
+    sites: Sites
+    names: tuple[str, ...]
+    cache: UpdateCache
+
+    def train(self, round_num: int, current: Adapter) -> list[SiteReport]:
+        """See ``rounds.Carrier``. Raises ``ValueError`` for an update too few, too many or out of place."""
+        started_from = current.hash()
+        found: dict[str, SiteReport] = {}
+        for name in self.names:
+            known = self.cache.load(name, round_num, started_from)
+            if known is not None:
+                found[name] = SiteReport(update=known[0], **known[1])
+        missing = [name for name in self.names if name not in found]
+        for report in self.sites.train(missing, round_num, current) if missing else ():
+            update = report.update
+            _refuse_unasked(update, missing, found, round_num, started_from)
+            self.cache.save(update, report.numbers())
+            found[update.site] = report
+        absent = [name for name in self.names if name not in found]
+        if absent:
+            raise ValueError(f"round {round_num}: no update of {', '.join(absent)}; go on with --resume")
+        return [found[name] for name in self.names]
+
+
+def mean_of_others(losses: Mapping[str, Mapping[str, float]], label: str) -> float:
+    """The mean over all sites that scored ``label``: each counts the same, whatever its size.
+
+    Raises ``ValueError`` where nobody did.
+    """
+    found = [by_label[label] for _, by_label in sorted(losses.items()) if label in by_label]
+    if not found:
+        raise ValueError(f"no other site scored the adapter of {label!r}; that needs two sites or more")
+    return sum(found) / len(found)
+
+
+def _refuse_unasked(
+    update: SiteUpdate,
+    asked: Sequence[str],
+    found: Mapping[str, SiteReport],
+    round_num: int,
+    started_from: str,
+) -> None:
+    """Raise ``ValueError`` unless ``update`` is an answer to what was asked, and the first one."""
+    whose = f"round {round_num}: update of {update.site!r}"
+    if update.site in found:
+        raise ValueError(f"{whose} came twice; a site counts once")
+    if update.site not in asked:
+        raise ValueError(f"{whose} was not asked for; asked were {', '.join(asked)}")
+    if update.round_num != round_num:
+        raise ValueError(f"{whose} belongs to round {update.round_num}")
+    if update.started_from != started_from:
+        raise ValueError(
+            f"{whose} started from adapter {update.started_from[:12]}, the current one is {started_from[:12]}"
+        )

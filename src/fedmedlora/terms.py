@@ -1,0 +1,52 @@
+"""What a study asks of every one of its sites: settings and hashes, never a path, a module or a command.
+
+The same terms hold whether a site is prepared in this process or at another machine, which reads them
+out of a message and refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fedmedlora.settings import Range, read_table, setting
+from fedmedlora.study_tables import Evaluation, Lora, Tasks, Training
+
+MAX_CHARACTERS = 1_000_000  # of terms as text; real ones have a few thousand
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The part of a study that a site needs to do its work, and the base model that it must hold."""
+
+    seed: int = setting("seed of everything random", within=Range(low=0, high=2**31 - 1))
+    base_model: str = setting("hash of the base model's weights")
+    tokenizer: str = setting("hash of its tokenizer")
+    frame: tuple[str, ...] = setting("the chat template's text before and after a prompt")
+    held_out_sentences: int = setting(
+        "sentences of its training notes that each site keeps to score the others' adapters on; 0: none",
+        0,
+        within=Range(low=0),
+    )
+    adapter: Lora = field(default_factory=Lora)
+    tasks: Tasks = field(default_factory=Tasks)
+    training: Training = field(default_factory=Training)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+    def to_json(self) -> str:
+        """One line of JSON, the same for the same terms."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> Terms:
+        """What ``to_json`` wrote. Raises ``ValueError`` for anything else, naming the key."""
+        if len(text) > MAX_CHARACTERS:
+            raise ValueError(f"terms: {len(text)} characters; at most {MAX_CHARACTERS} are read")
+        try:
+            table: Any = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ValueError("terms: not JSON") from None
+        if not isinstance(table, dict):
+            raise ValueError("terms: not a table of settings")
+        return read_table(Terms, table, "terms:")
