@@ -41,7 +41,8 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "terms": ({"settings", "study_tables"}, set()),
     "progress": (set(), {"rich"}),
     "run_folder": ({"exchange", "corpora"}, set()),
-    "report": ({"corpora", "tasks", "evaluation"}, {"numpy", "rich"}),
+    "results": (set(), set()),
+    "report": ({"corpora", "tasks", "evaluation", "results"}, {"numpy", "rich"}),
 }
 # What joins the islands: the loop, the embedded carrier, and what prepares and measures a run. In order:
 # each may import those named before it, so the loop does not know its carriers. Only cli knows the report.
@@ -65,7 +66,7 @@ JOINERS = [
 ]
 for number, joiner in enumerate(JOINERS):
     MAP[joiner] = (MEETING | set(JOINERS[:number]), {"numpy"})
-MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr"})
+MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr", "filelock"})
 MAP["cli_corpora"] = ({"corpora"}, set())
 MAP["cli"] = (set(MAP), {"numpy", "rich"})
 MAP["__main__"] = ({"cli"}, set())

@@ -68,6 +68,18 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, required=True, help="output folder, new or empty")
     run.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     run.add_argument("--json", action="store_true", help="print the results as one line of JSON")
+    run.add_argument(
+        "--carrier",
+        choices=("in-process", "flower-simulation", "flower"),
+        default="in-process",
+        help="where the sites are: in this process; in Flower's simulation (Ray); behind a Flower SuperLink",
+    )
+    run.add_argument(
+        "--superlink", metavar="NAME", help="with --carrier flower: a connection of Flower's configuration"
+    )
+    run.add_argument(
+        "--wait", type=float, default=10.0, metavar="MINUTES", help="for sites to connect, over Flower (10)"
+    )
     run.set_defaults(run=_run)
 
     extract = commands.add_parser(
@@ -122,12 +134,44 @@ def _demo(args: argparse.Namespace) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     command = ["fedmedlora", "run", args.study.name, "--out", args.out.name]
-    _run_file(args.study, args.out, args.resume, command, args.json)
+    if args.carrier == "in-process":
+        if args.superlink:
+            raise ValueError("--superlink: goes with --carrier flower")
+        _run_file(args.study, args.out, args.resume, command, args.json)
+        return
+    command += ["--carrier", args.carrier]
+    results = _run_elsewhere(args, tuple(command))
+    _finish(None, results, args.out, args.json)
+
+
+def _run_elsewhere(args: argparse.Namespace, command: tuple[str, ...]) -> dict[str, Any]:
+    from fedmedlora.flower.simulation import run_simulation
+    from fedmedlora.flower.submit import run_over_flower
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    if args.carrier == "flower-simulation":
+        if args.superlink:
+            raise ValueError("--superlink: --carrier flower-simulation starts a SuperLink of its own")
+        return run_simulation(args.study, args.out, resume=args.resume, command=command, tell=tell)
+    if not args.superlink:
+        raise ValueError(
+            "--carrier flower: name the SuperLink with --superlink NAME (a [superlink.NAME] of Flower's "
+            "configuration; docs/flower.md)"
+        )
+    return run_over_flower(
+        args.study,
+        args.out,
+        superlink=args.superlink,
+        resume=args.resume,
+        wait_s=args.wait * 60,
+        command=command,
+        tell=tell,
+    )
 
 
 def _run_file(study_file: Path, out: Path, resume: bool, command: list[str], as_json: bool) -> None:
-    from rich.console import Console
-
     from fedmedlora.model.memory import keep_freed_memory
     from fedmedlora.study import load_study
 
@@ -137,12 +181,20 @@ def _run_file(study_file: Path, out: Path, resume: bool, command: list[str], as_
     print("loading the model and the notes ...", file=sys.stderr, flush=True)
     from fedmedlora.experiment import run_study
     from fedmedlora.progress import Terminal
-    from fedmedlora.report.results import write_results
-    from fedmedlora.report.tables import table_text
 
     keep_freed_memory()
     with Terminal() as progress:
         results = run_study(study, out, resume=resume, progress=progress, command=command)
+    _finish(study, results, out, as_json)
+
+
+def _finish(study: Any, results: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Results and report to ``out``, and what is worth reading to the terminal."""
+    from rich.console import Console
+
+    from fedmedlora.report.results import write_results
+    from fedmedlora.report.tables import table_text
+
     write_results(out / "results.json", results)
     page = _write_report(study, results, out)
     if as_json:

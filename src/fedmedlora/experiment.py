@@ -153,7 +153,7 @@ def _run_method(run: Experiment, method: Method) -> dict[str, Any]:
             write_file(run.folder / "adapters" / method.folder_name / name, content)
     evaluations = []
     for decoding in _decodings(run.study, method):
-        evaluations += [_evaluate(run, method, adapter, name, decoding) for name, _ in run.test_sets()]
+        evaluations += _evaluate(run, method, adapter, decoding)
     return {
         "name": method.name,
         "label": method.label,
@@ -224,31 +224,40 @@ def _decodings(study: Study, method: Method) -> tuple[str, ...]:
     return study.evaluation.decoding
 
 
-def _evaluate(run: Experiment, method: Method, adapter: Adapter, name: str, decoding: str) -> dict[str, Any]:
-    path = run.store(method).evaluation(name, decoding)
-    known: dict[str, Any] | None = read_json(path)
-    if known is not None:
-        return known
-    cohort = next((cohort for cohort in run.prepared.cohorts if cohort.name == name), None)
-    if cohort is None:
-        record, predictions = run.sites.read(name, adapter, decoding, method.label)
-    else:
-        record, predictions = evaluate_cohort(
-            run.base,
-            run.model,
-            adapter,
-            cohort,
-            run.form(decoding),
-            num_resamples=run.study.evaluation.bootstrap,
-            seed=run.study.seed,
-            label=method.label,
-            progress=run.progress,
-        )
+def _evaluate(run: Experiment, method: Method, adapter: Adapter, decoding: str) -> list[dict[str, Any]]:
+    """The method's scores on every cohort: what is known already, and the rest."""
+    store = run.store(method)
+    missing = [n for n, _ in run.test_sets() if not store.evaluation(n, decoding).exists()]
+    here = {cohort.name: cohort for cohort in run.prepared.cohorts}
+    at_sites = [name for name in missing if name not in here]
+    if at_sites:
+        for name, record, predictions in run.sites.read(at_sites, adapter, decoding, method.label):
+            _keep(run, method, name, record, predictions)
+    for name in missing:
+        if name in here:
+            found = evaluate_cohort(
+                run.base,
+                run.model,
+                adapter,
+                here[name],
+                run.form(decoding),
+                num_resamples=run.study.evaluation.bootstrap,
+                seed=run.study.seed,
+                label=method.label,
+                progress=run.progress,
+            )
+            _keep(run, method, name, *found)
+    return [read_json(store.evaluation(name, decoding)) for name, _ in run.test_sets()]
+
+
+def _keep(
+    run: Experiment, method: Method, cohort: str, record: dict[str, Any], predictions: Predictions | None
+) -> None:
+    decoding = record["decoding"]
     if predictions is not None:
-        is_synthetic = any(r["name"] == name and r["synthetic"] for r in _cohort_records(run))
-        _write_predictions(run, method, name, decoding, predictions, is_synthetic)
-    write_json(path, record)
-    return record
+        is_synthetic = any(r["name"] == cohort and r["synthetic"] for r in _cohort_records(run))
+        _write_predictions(run, method, cohort, decoding, predictions, is_synthetic)
+    write_json(run.store(method).evaluation(cohort, decoding), record)
 
 
 def _cohort_records(run: Experiment) -> list[dict[str, Any]]:

@@ -66,24 +66,25 @@ class InProcess:
         return found
 
     def read(
-        self, name: str, adapter: Adapter, decoding: str, label: str
-    ) -> tuple[dict[str, Any], Predictions]:
+        self, names: Sequence[str], adapter: Adapter, decoding: str, label: str
+    ) -> Iterator[tuple[str, dict[str, Any], Predictions | None]]:
         """See ``sites.Sites``."""
-        cohort = self._site(name).cohort
-        if cohort is None:
-            raise ValueError(f"site {name!r} has no test notes")
-        form = reading_form(self.terms, self.schema, decoding)
-        return evaluate_cohort(
-            self.base,
-            self.model,
-            adapter,
-            cohort,
-            form,
-            num_resamples=self.terms.evaluation.bootstrap,
-            seed=self.terms.seed,
-            label=label,
-            progress=self.progress,
-        )
+        for name in names:
+            cohort = self._site(name).cohort
+            if cohort is None:
+                raise ValueError(f"site {name!r} has no test notes")
+            record, predictions = evaluate_cohort(
+                self.base,
+                self.model,
+                adapter,
+                cohort,
+                reading_form(self.terms, self.schema, decoding),
+                num_resamples=self.terms.evaluation.bootstrap,
+                seed=self.terms.seed,
+                label=label,
+                progress=self.progress,
+            )
+            yield name, record, predictions
 
     def pooled(self) -> InProcess:
         """See ``sites.Sites``. "everybody" may also be the name of a site: it is another one."""

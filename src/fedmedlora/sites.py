@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.measure import Predictions
 from fedmedlora.rounds import SiteReport
 from fedmedlora.run_folder import UpdateCache
 
@@ -52,8 +53,10 @@ class Sites(Protocol):
         A label that is the site's own name is left out: nobody scores itself.
         """
 
-    def read(self, name: str, adapter: Adapter, decoding: str, label: str) -> tuple[dict[str, Any], Any]:
-        """(evaluation on the site's test notes as in ``results.json``, predictions or None).
+    def read(
+        self, names: Sequence[str], adapter: Adapter, decoding: str, label: str
+    ) -> Iterator[tuple[str, dict[str, Any], Predictions | None]]:
+        """(site, evaluation on its test notes as in ``results.json``, predictions if they are here).
 
         ``label``: whose adapter it is, for the progress shown. Predictions never leave a site's machine.
         """

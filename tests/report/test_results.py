@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fedmedlora.report.results import read_results, validate, write_results
-from fedmedlora.report.schema import SCHEMA, SCORE_KINDS, reference_page, rows
+from fedmedlora.report.results import read_results, write_results
+from fedmedlora.results.check import validate
+from fedmedlora.results.schema import SCHEMA, SCORE_KINDS, reference_page, rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "results-schema.md"
 STRICT = "methods[1].evaluations[0].scores.entities.strict"

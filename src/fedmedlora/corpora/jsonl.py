@@ -68,7 +68,7 @@ def read_notes(path: Path | str, *, annotates: Annotates | None = None) -> NoteS
     header = _header(_json(lines[0], f"{path}:1"), f"{path}:1")
     default = annotates
     if "annotates" in header:
-        default = _annotates(header["annotates"], f"{path}:1: annotates")
+        default = annotates_from_json(header["annotates"], f"{path}:1: annotates")
     notes: list[Note] = []
     first_line: dict[str, int] = {}
     for number, line in enumerate(lines[1:], start=2):
@@ -281,7 +281,7 @@ def _note(record: dict[str, Any], default: Annotates | None, where: str) -> Note
     modifiers = _mentions(record.get("modifiers", []), "modifiers", ids, num_characters, where)
     links = _links(record.get("links", []), {e.id for e in entities}, {m.id for m in modifiers}, where)
     if "annotates" in record:
-        annotates = _annotates(record["annotates"], f"{where}: annotates")
+        annotates = annotates_from_json(record["annotates"], f"{where}: annotates")
     elif default is not None:
         annotates = default
     else:
@@ -372,7 +372,8 @@ def _links(value: object, entities: set[str], modifiers: set[str], where: str) -
     return tuple(found)
 
 
-def _annotates(value: object, where: str) -> Annotates:
+def annotates_from_json(value: object, where: str) -> Annotates:
+    """What ``annotates_json`` gave. Raises ``ValueError`` that begins with ``where``."""
     if not isinstance(value, dict) or set(value) != {"entities", "pairs"}:
         raise ValueError(f'{where} must be {{"entities": [...], "pairs": [...]}}')
     lists = [value["entities"], value["pairs"]]

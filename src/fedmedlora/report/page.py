@@ -17,10 +17,10 @@ from fedmedlora.report.blocks import items, name
 from fedmedlora.report.examples import examples_section
 from fedmedlora.report.markup import Markup, join, tag
 from fedmedlora.report.record_section import limits_section, omitted_section, record_section
-from fedmedlora.report.results import validate
 from fedmedlora.report.rounds_section import cost_section, rounds_section
 from fedmedlora.report.score_section import scores_section
 from fedmedlora.report.summary import cohorts_section, summary_section
+from fedmedlora.results.check import validate
 
 FILE_NAME = "report.html"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"

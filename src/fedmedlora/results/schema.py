@@ -1,6 +1,6 @@
 """What ``results.json`` holds, as data: every key with its type, unit and meaning.
 
-``results.validate`` checks against it and ``reference_page`` turns it into the tables of
+``check.py`` checks against it and ``reference_page`` turns it into the tables of
 ``docs/results-schema.md``, so that code and page cannot disagree.
 """
 
@@ -165,7 +165,7 @@ _ROUND = Table(
     "one round",
 )
 
-_EVALUATION = Table(
+EVALUATION = Table(
     {
         "cohort": Value("text", "name of a cohort"),
         "decoding": Value(
@@ -184,7 +184,7 @@ _EVALUATION = Table(
     "one cohort read once; each pair of cohort and decoding occurs once",
 )
 
-_COHORT = Table(
+COHORT = Table(
     {
         "name": Value("text", "unique"),
         "kind": Value(
@@ -241,7 +241,7 @@ _METHOD = Table(
         "adapter": Value("text", "folder of the adapter, relative to this file", null="nothing was trained"),
         "seconds": Value("seconds", "time of the training, evaluation left out", "s"),
         "rounds": Many(_ROUND, "in order; empty where nothing was trained"),
-        "evaluations": Many(_EVALUATION, "in any order"),
+        "evaluations": Many(EVALUATION, "in any order"),
     },
     "one method",
 )
@@ -277,7 +277,7 @@ SCHEMA = Table(
             },
             "the frozen base model",
         ),
-        "cohorts": Many(_COHORT, "in the order of the study"),
+        "cohorts": Many(COHORT, "in the order of the study"),
         "validation": _VALIDATION,
         "methods": Many(_METHOD, "in the order of the study"),
     },

@@ -1,0 +1,111 @@
+"""The ClientApp: a question comes in, this site's own file says what may be done, an answer goes out.
+
+The SuperNode's node configuration names the site's file, ``--node-config 'site="/srv/site/site.toml"'``.
+In a simulation there is none, and the site is one of the study that the coordinator's environment names.
+What goes wrong here is logged here; the coordinator reads only what is meant for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+import fedmedlora
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, Letter, Refused
+from fedmedlora.flower.site_file import SiteFile, load_site_file
+from fedmedlora.flower.site_work import CURRENT, SiteWork, open_site, turn
+from fedmedlora.flower.state import simulated_site
+from fedmedlora.terms import Terms
+
+log = logging.getLogger("fedmedlora")
+app = ClientApp()
+
+
+@app.query(DESCRIBE.split(".")[1])
+def describe(message: Message, context: Context) -> Message:
+    """What this site says about itself under the terms of the study."""
+    return _answer(message, context, lambda work, letter: work.describe())
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """One round of training from the adapter that came."""
+    return _answer(
+        message,
+        context,
+        lambda work, letter: work.train(letter.whole("round_num"), _adapter(letter.part(CURRENT))),
+    )
+
+
+@app.evaluate(READ.split(".")[1])
+def read(message: Message, context: Context) -> Message:
+    """Counts and F1 of the adapter that came on this site's test notes."""
+    return _answer(
+        message,
+        context,
+        lambda work, letter: work.read(_adapter(letter.part(CURRENT)), letter.text("decoding")),
+    )
+
+
+@app.evaluate(LOSSES.split(".")[1])
+def losses(message: Message, context: Context) -> Message:
+    """Losses of the other sites' adapters on this site's held-out notes."""
+    return _answer(
+        message,
+        context,
+        lambda work, letter: work.losses({name: _adapter(data) for name, data in letter.parts.items()}),
+    )
+
+
+def _answer(message: Message, context: Context, do: Callable[[SiteWork, Letter], Letter]) -> Message:
+    try:
+        letter = Letter.from_records(message.content)
+        terms = letter.text("terms")
+        file = _site_file(context)
+        file.refuse(Terms.from_json(terms))  # before anything is loaded
+        with turn(file):
+            answer = do(_opened(file, terms), letter)
+        answer = Letter({**answer.fields, "refused": ""}, answer.parts)
+    except Refused as refusal:
+        log.warning("refused: %s", refusal)
+        answer = Letter({"refused": str(refusal)})
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        # Only our own words are logged: what a library says might quote a note.
+        own = str(error) if isinstance(error, ValueError) and _is_ours(frames[-1].filename) else ""
+        log.error("%s %s\n%s", type(error).__name__, own, "".join(traceback.format_list(frames)))
+        answer = Letter({"refused": f"it failed with {type(error).__name__}; its own log says where and why"})
+    return Message(content=answer.to_records(), reply_to=message)
+
+
+@lru_cache(maxsize=1)  # a ClientApp process usually answers once; a simulated one many times
+def _opened(file: SiteFile, terms: str) -> SiteWork:
+    return open_site(file, Terms.from_json(terms))
+
+
+def _site_file(context: Context) -> SiteFile:
+    named = context.node_config.get("site")
+    if isinstance(named, str):
+        return load_site_file(Path(named))
+    index = context.node_config.get("partition-id")
+    if not isinstance(index, int):
+        raise ValueError(
+            "the SuperNode was started without its site's file; start it with "
+            "--node-config 'site=\"/srv/fedmedlora/site.toml\"'"
+        )
+    return simulated_site(str(context.run_config.get("study", "")), index)
+
+
+def _adapter(data: bytes) -> Adapter:
+    return Adapter.from_bytes(data, check_finite=True)
+
+
+def _is_ours(file: str) -> bool:
+    return Path(file).is_relative_to(Path(fedmedlora.__file__).parent)

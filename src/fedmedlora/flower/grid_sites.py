@@ -1,0 +1,193 @@
+"""Sites behind Flower's grid: each is asked by a message and answers by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.flower.answers import evaluation, losses, site_info
+from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, TRAIN, Letter
+from fedmedlora.flower.site_work import CURRENT, UPDATE
+from fedmedlora.progress import Progress
+from fedmedlora.rounds import SiteReport
+from fedmedlora.sites import SiteInfo, Sites
+from fedmedlora.terms import Terms
+
+POLL_S = 0.5
+DESCRIBE_S = 3600.0  # a site may have to wait for its turn
+WORK_S = 7 * 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class GridSites:
+    """``sites.Sites`` over a Flower grid. ``nodes``: site -> Flower's node id."""
+
+    grid: Grid
+    terms: Terms
+    progress: Progress
+    nodes: Mapping[str, int]
+    infos: tuple[SiteInfo, ...]
+
+    def train(self, names: Sequence[str], round_num: int, current: Adapter) -> Iterator[SiteReport]:
+        """See ``sites.Sites``."""
+        costs = {info.name: info.train_cost for info in self.infos}
+        data = current.to_bytes()
+        letter = self._letter({"round_num": round_num}, {CURRENT: data})
+        total = self.terms.training.rounds
+        label = (
+            f"round {round_num}/{total}: {len(names)} {'sites train' if len(names) > 1 else 'site trains'}"
+        )
+        with self.progress.stage(label, sum(costs[name] for name in names)) as advance:
+            asked = {self.nodes[name]: name for name in names}
+            answers = ask(self.grid, TRAIN, dict.fromkeys(asked, letter), round_num)
+            for number, (node, answer) in enumerate(answers, start=1):
+                yield _report(asked[node], answer, len(data))
+                advance(number, len(names), f"{asked[node]} answered")
+
+    def losses(self, names: Sequence[str], adapters: Mapping[str, Adapter]) -> dict[str, dict[str, float]]:
+        """See ``sites.Sites``."""
+        parts = {label: adapter.to_bytes() for label, adapter in adapters.items()}
+        letters = {
+            self.nodes[name]: self._letter({}, {label: p for label, p in parts.items() if label != name})
+            for name in names
+        }
+        by_node = {self.nodes[name]: name for name in names}
+        costs = {info.name: info.loss_cost for info in self.infos}
+        found = {}
+        with self.progress.stage(
+            "the sites score each other's adapters", sum(costs[n] * (len(parts) - 1) for n in names)
+        ) as advance:
+            for node, answer in ask(self.grid, LOSSES, letters):
+                name = by_node[node]
+                found[name] = losses(name, answer, set(parts) - {name})
+                advance(len(found), len(names))
+        return found
+
+    def read(
+        self, names: Sequence[str], adapter: Adapter, decoding: str, label: str
+    ) -> Iterator[tuple[str, dict[str, Any], None]]:
+        """See ``sites.Sites``. What was predicted stays at the site."""
+        costs = {info.name: info.read_cost.get(decoding, 0.0) for info in self.infos}
+        how = "" if decoding == "constrained" else ", free"
+        letter = self._letter({"decoding": decoding}, {CURRENT: adapter.to_bytes()})
+        by_node = {self.nodes[name]: name for name in names}
+        with self.progress.stage(
+            f"{label}: {len(names)} sites read their test notes{how}", sum(costs[name] for name in names)
+        ) as advance:
+            answers = ask(self.grid, READ, dict.fromkeys(by_node, letter))
+            for number, (node, answer) in enumerate(answers, start=1):
+                name = by_node[node]
+                yield name, evaluation(name, decoding, answer), None
+                advance(number, len(names), f"{name} answered")
+
+    def pooled(self) -> Sites:
+        """See ``sites.Sites``: these notes stay where they are."""
+        raise ValueError(
+            "methods: centralized trains on everybody's notes in one place, and over Flower they stay at the "
+            "sites; take it out of methods"
+        )
+
+    def _letter(self, fields: Mapping[str, Any], parts: Mapping[str, bytes]) -> Letter:
+        return Letter({"terms": self.terms.to_json(), **fields}, parts)
+
+
+def join(grid: Grid, names: Sequence[str], terms: Terms, progress: Progress, *, wait_s: float) -> GridSites:
+    """Wait until every site of ``names`` is connected and has said what it holds.
+
+    Sites that the study does not name are left alone. Raises ``ValueError`` for a site that refuses, for
+    two nodes that call themselves the same, and where a site is not there after ``wait_s`` seconds.
+    """
+    letter = Letter({"terms": terms.to_json()})
+    nodes: dict[str, int] = {}
+    infos: dict[str, SiteInfo] = {}
+    known: set[int] = set()
+    deadline = time.monotonic() + wait_s
+    with progress.stage(f"waiting for {len(names)} sites", 0.0):
+        while set(names) - set(nodes):
+            new = [node for node in grid.get_node_ids() if node not in known]
+            known.update(new)
+            for node, answer in ask(grid, DESCRIBE, dict.fromkeys(new, letter)):
+                info = site_info(answer)
+                if info.name in nodes:
+                    raise ValueError(f"two SuperNodes call themselves {info.name!r}; stop one of them")
+                if info.name in names:
+                    nodes[info.name], infos[info.name] = node, info
+            missing = [name for name in names if name not in nodes]
+            if missing and time.monotonic() > deadline:
+                raise ValueError(
+                    f"{', '.join(missing)}: not connected after {wait_s:.0f} s; start the SuperNodes, look "
+                    "that each site.toml has the name that the study uses, and go on with --resume"
+                )
+            if missing and not new:
+                time.sleep(POLL_S)
+    return GridSites(grid, terms, progress, nodes, tuple(infos[name] for name in names))
+
+
+def ask(
+    grid: Grid, kind: str, letters: Mapping[int, Letter], round_num: int = 0
+) -> Iterator[tuple[int, Letter]]:
+    """(node, answer) of every node that was asked, as they arrive. Raises ``ValueError`` for a refusal."""
+    if not letters:
+        return
+    limit = DESCRIBE_S if kind == DESCRIBE else WORK_S
+    messages = [
+        Message(
+            content=letter.to_records(),
+            dst_node_id=node,
+            message_type=kind,
+            ttl=limit,
+            group_id=str(round_num),
+        )
+        for node, letter in letters.items()
+    ]
+    sent = dict(zip(grid.push_messages(messages), letters, strict=True))
+    deadline = time.monotonic() + limit
+    while sent:
+        arrived = list(grid.pull_messages(list(sent)))
+        for message in arrived:
+            # To which question it is the answer, is for Flower to say: not for the site.
+            node = sent.pop(message.metadata.reply_to_message_id, None)
+            if node is not None:
+                yield node, _answer(message)
+        if sent and time.monotonic() > deadline:
+            raise ValueError(f"{len(sent)} sites did not answer in {limit:.0f} s; go on with --resume")
+        if sent and not arrived:
+            time.sleep(POLL_S)
+
+
+def _answer(message: Message) -> Letter:
+    if message.has_error():
+        raise ValueError(
+            f"a site's program failed (Flower's error code {message.error.code}); the log of its SuperNode "
+            "says why. Go on with --resume"
+        )
+    answer = Letter.from_records(message.content)
+    refused = answer.text("refused")
+    if refused:
+        # A site's own words: shortened, and with nothing that could steer a terminal.
+        plain = "".join(c if c.isprintable() else " " for c in refused[:500])
+        raise ValueError(f"a site will not do what the study asks: {plain}")
+    return answer
+
+
+def _report(name: str, answer: Letter, download_bytes: int) -> SiteReport:
+    data = answer.part(UPDATE)
+    update = SiteUpdate.from_bytes(data, check_finite=True)
+    if update.site != name:
+        raise ValueError(f"site {name!r} sent an update in the name of {update.site!r}")
+    return SiteReport(
+        update=update,
+        num_examples=answer.whole("num_examples"),
+        train_loss=answer.number("train_loss"),
+        seconds=answer.number("seconds"),
+        upload_bytes=len(data),
+        download_bytes=download_bytes,
+        peak_memory_bytes=answer.whole("peak_memory_bytes"),
+    )

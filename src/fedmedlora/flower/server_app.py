@@ -1,0 +1,49 @@
+"""The ServerApp: the coordinator's side of a run. The loop is that of ``rounds.py``; this only starts it."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from rich.console import Console
+
+from fedmedlora.experiment import run_study
+from fedmedlora.flower.grid_sites import join
+from fedmedlora.flower.state import read_submission, write_outcome
+from fedmedlora.model.memory import keep_freed_memory
+from fedmedlora.progress import Terminal
+
+log = logging.getLogger("fedmedlora")
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the study that the run's configuration names, out of the coordinator's own state folder."""
+    found, folder = read_submission(str(context.run_config.get("study", "")))
+    os.umask(0o077)  # a run's folder is nobody else's business
+    keep_freed_memory()
+    try:
+        study = found.load_study()
+        names = [site.name for site in study.sites]
+        with (folder / "progress.log").open("w", encoding="utf-8", buffering=1) as lines:
+            progress = Terminal(Console(file=lines, force_terminal=False, width=200))
+            with progress:
+                results = run_study(
+                    study,
+                    found.out,
+                    resume=found.resume,
+                    progress=progress,
+                    command=found.command,
+                    elsewhere=lambda terms, progress: join(grid, names, terms, progress, wait_s=found.wait_s),
+                )
+    except ValueError as error:  # what a user can do something about
+        write_outcome(folder, results=None, error=str(error))
+        raise
+    except BaseException as error:
+        write_outcome(folder, results=None, error=f"{type(error).__name__}; SuperLink's log says where")
+        raise
+    write_outcome(folder, results=results, error="")
+    log.info("study %s: finished", found.name)

@@ -1,0 +1,127 @@
+"""``site.toml``: what a site keeps to itself. Its notes, its copy of the base model, and what it allows.
+
+The file lies at the site and is named by the SuperNode's own node configuration; nothing in it ever comes
+from or goes to the coordinator. Paths in it are relative to its folder.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedmedlora.exchange.update import check_site_name
+from fedmedlora.flower.messages import Refused
+from fedmedlora.settings import Range, read_table, reference, setting
+from fedmedlora.study_tables import Model
+from fedmedlora.tasks.task import known_tasks
+from fedmedlora.terms import Terms
+
+NO_TURNS = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Allows:
+    """``[allows]``: what the coordinator may ask of this site. What is beyond it is refused."""
+
+    tasks: tuple[str, ...] = setting("tasks that this site trains and reads", ("ner", "modifiers"))
+    max_rounds: int = setting("federated rounds of one study", 100, within=Range(low=1))
+    max_steps_per_round: int = setting("optimizer steps of one round", 100_000, within=Range(low=1))
+    max_rank: int = setting("rank of the adapter", 64, within=Range(low=1))
+    scores: bool = setting(
+        "send counts and F1 of adapters on this site's own test notes (numbers, no text)", True
+    )
+    validates_others: bool = setting(
+        "score the other sites' adapters on a held-out part of this site's training notes and send the "
+        "losses, if the study asks for it",
+        False,
+    )
+
+    def __post_init__(self) -> None:
+        for name in self.tasks:
+            if name not in known_tasks():
+                raise ValueError(
+                    f"tasks: unknown task {name[:80]!r}; known tasks: {', '.join(known_tasks())}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFile:
+    """A whole ``site.toml``. ``folder``, where relative paths begin, is no setting."""
+
+    name: str = setting("the site's name, as in the study file: letters, digits, - _ .")
+    train: str = setting("file of training notes, JSONL or BRAT folder")
+    test: str = setting("file of test notes; empty: adapters are not measured here", "")
+    state: str = setting("folder of what the site keeps between messages", "state")
+    turn: str = setting(
+        "file that sites on one machine lock to take turns, so that one of them at a time works; empty: "
+        'one for all sites of this user; "none": no turns',
+        "",
+    )
+    model: Model = field(default_factory=Model)
+    allows: Allows = field(default_factory=Allows)
+    folder: Path = field(default=Path(), compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            check_site_name(self.name)
+        except ValueError as error:
+            raise ValueError(f"name: {error}") from error
+        if not self.train:
+            raise ValueError("train: empty; name a file of training notes")
+
+    def path(self, name: str) -> Path:
+        """A path of the file as one that can be opened."""
+        return self.folder / name
+
+    def model_name(self) -> str:
+        """``model.name`` as a loader takes it: the folder's path where there is one, else as written."""
+        folder = self.path(self.model.name)
+        return str(folder.resolve()) if folder.is_dir() else self.model.name
+
+    def refuse(self, terms: Terms) -> None:
+        """Raise ``Refused``, naming the setting, unless this site allows ``terms``."""
+        allows = self.allows
+        beyond = sorted(set(terms.tasks.names) - set(allows.tasks))
+        if beyond:
+            raise Refused(f"tasks {', '.join(beyond)} are not among those that this site allows")
+        for what, asked, most in (
+            ("rounds", terms.training.rounds, allows.max_rounds),
+            ("steps_per_round", terms.training.steps_per_round, allows.max_steps_per_round),
+            ("adapter rank", terms.adapter.rank, allows.max_rank),
+        ):
+            if asked > most:
+                raise Refused(f"{what} {asked}: this site allows at most {most}")
+        if terms.held_out_sentences and not allows.validates_others:
+            raise Refused(
+                'the study asks its sites to score each other\'s adapters ([validation] by = "sites"), and '
+                "this site does not (validates_others = false)"
+            )
+
+
+def load_site_file(path: Path) -> SiteFile:
+    """The site in ``path``. Raises ``ValueError`` for what is not there, not TOML or not allowed in it."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    try:
+        table = tomllib.loads(text.replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path.name}: not TOML: {error}") from error
+    return read_table(SiteFile, table, f"{path.name}:", {"folder": path.resolve().parent})
+
+
+def reference_page() -> str:
+    """The tables of ``docs/flower.md``: every key with its type, default and meaning, as Markdown."""
+    lines = []
+    for title, cls in (("The file itself", SiteFile), ("`[model]`", Model), ("`[allows]`", Allows)):
+        lines += [f"### {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        lines += [
+            f"| `{key}` | {kind} | `{default}` | {meaning} |"
+            for key, kind, default, meaning in reference(cls)
+        ]
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,160 @@
+"""A site's own side: its file and the study's terms -> answers. Nothing here knows of Flower's network."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from filelock import FileLock
+
+from fedmedlora.corpora.jsonl import annotates_json
+from fedmedlora.corpora.schema import CLINICAL
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.flower.messages import Letter, Refused
+from fedmedlora.flower.site_file import NO_TURNS, SiteFile
+from fedmedlora.in_process import InProcess
+from fedmedlora.local_site import prepare_site
+from fedmedlora.model.demo import cache_folder
+from fedmedlora.model.load import BaseModel, load_base_model
+from fedmedlora.model.lora import attach_lora
+from fedmedlora.model.memory import keep_freed_memory
+from fedmedlora.prepare import hash_notes, read_notes, refuse_overlap
+from fedmedlora.run_folder import UpdateCache
+from fedmedlora.sites import Participants
+from fedmedlora.terms import Terms
+from fedmedlora.training.schedule import steps_per_round
+
+UPDATE = "update"
+CURRENT = "adapter"
+
+
+@contextmanager
+def turn(file: SiteFile) -> Iterator[None]:
+    """Wait until no other site on this machine is at work: each needs the memory of a whole training step."""
+    if file.turn == NO_TURNS:
+        yield
+        return
+    path = file.path(file.turn) if file.turn else cache_folder() / "turn.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):  # the system frees it when a process dies
+        yield
+
+
+@dataclass(frozen=True)
+class SiteWork:
+    """One site under the terms of one study, ready to work."""
+
+    file: SiteFile
+    terms: Terms
+    site: InProcess
+
+    def describe(self) -> Letter:
+        """What the site says about itself: see ``sites.SiteInfo``."""
+        info = self.site.infos[0]
+        return Letter(
+            {
+                "name": info.name,
+                "record": dict(info.record),
+                "annotates": [annotates_json(one) for one in info.annotates],
+                "data_hash": info.data_hash,
+                "train_cost": info.train_cost,
+                "read_cost": dict(info.read_cost) if self.file.allows.scores else {},
+                "loss_cost": info.loss_cost,
+            }
+        )
+
+    def train(self, round_num: int, current: Adapter) -> Letter:
+        """The site's update of this round. Asked again, it sends the same one without training again."""
+        if not 1 <= round_num <= self.terms.training.rounds:
+            raise Refused(f"round {round_num}: the study has rounds 1 to {self.terms.training.rounds}")
+        key = hashlib.sha256(
+            f"{self.terms.to_json()}\n{self.site.infos[0].data_hash}\n{current.hash()}".encode()
+        ).hexdigest()
+        cache = UpdateCache(self.file.path(self.file.state) / "last-update" / key[:24])
+        if not cache.folder.exists():
+            UpdateCache(cache.folder.parent).clear()  # the last one only
+        carrier = Participants(self.site, (self.file.name,), cache)
+        report = carrier.train(round_num, current)[0]
+        return Letter({"site": self.file.name, **report.numbers()}, {UPDATE: report.update.to_bytes()})
+
+    def read(self, adapter: Adapter, decoding: str) -> Letter:
+        """Scores of ``adapter`` on the site's test notes: counts and F1. What was predicted stays here."""
+        if not self.file.allows.scores:
+            raise Refused("this site does not send scores of adapters on its notes (scores = false)")
+        if decoding not in ("constrained", "free"):
+            raise Refused("decoding: known are constrained and free")
+        ((_, record, _),) = self.site.read((self.file.name,), adapter, decoding, "the adapter")
+        return Letter({"site": self.file.name, "evaluation": record})
+
+    def losses(self, adapters: Mapping[str, Adapter]) -> Letter:
+        """Losses of other sites' adapters on this site's held-out notes."""
+        if not (self.file.allows.validates_others and self.terms.held_out_sentences):
+            raise Refused("this site does not score other sites' adapters (validates_others = false)")
+        found = self.site.losses((self.file.name,), adapters)[self.file.name]
+        told = {label: loss if math.isfinite(loss) else None for label, loss in found.items()}
+        return Letter({"site": self.file.name, "losses": told})
+
+
+def open_site(file: SiteFile, terms: Terms) -> SiteWork:
+    """The site of ``file`` under ``terms``.
+
+    Raises ``Refused`` for what the site does not allow or cannot match, and ``ValueError`` for whatever is
+    wrong here, in words that stay here.
+    """
+    file.refuse(terms)
+    keep_freed_memory()
+    base = load_base_model(
+        file.model_name(),
+        precision=file.model.precision,
+        quantization=file.model.quantization,
+        revision=file.model.revision,
+    )
+    _refuse_other_model(base, terms)
+    train = read_notes(file.path(file.train), CLINICAL)
+    test = read_notes(file.path(file.test), CLINICAL) if file.test and file.allows.scores else None
+    refuse_overlap([], {file.name: train}, {} if test is None else {file.name: test})
+    site = prepare_site(terms, base.encoder, CLINICAL, file.name, train, test)
+    steps = steps_per_round(
+        len(site.examples),
+        examples_per_step=terms.training.examples_per_step,
+        steps_per_round=terms.training.steps_per_round,
+        passes_per_round=terms.training.passes_per_round,
+    )
+    if steps > file.allows.max_steps_per_round:
+        raise Refused(
+            f"a round would take {steps} optimizer steps here; this site allows at most "
+            f"{file.allows.max_steps_per_round}"
+        )
+    model = attach_lora(
+        base.model,
+        rank=terms.adapter.rank,
+        alpha=terms.adapter.alpha,
+        dropout=terms.adapter.dropout,
+        targets=terms.adapter.targets,
+        seed=terms.seed,
+    )
+    hashes = hash_notes(file.path(file.train)) + (hash_notes(file.path(file.test)) if file.test else "")
+    data_hash = hashlib.sha256(hashes.encode()).hexdigest()
+    return SiteWork(
+        file, terms, InProcess(base, model, CLINICAL, terms, (site,), data_hashes={file.name: data_hash})
+    )
+
+
+def _refuse_other_model(base: BaseModel, terms: Terms) -> None:
+    """Raise ``Refused`` unless the site's base model, tokenizer and chat template are the coordinator's."""
+    here: dict[str, Any] = {
+        "base model": (base.hash, terms.base_model),
+        "tokenizer": (base.encoder.tokenizer_hash(), terms.tokenizer),
+    }
+    for what, (own, asked) in here.items():
+        if own != asked:
+            raise Refused(
+                f"the {what} at this site has hash {own[:12]}, the coordinator's {asked[:12]}: they must be "
+                "the same files"
+            )
+    if tuple(base.encoder.frame) != terms.frame:
+        raise Refused("the chat template at this site differs from the coordinator's")

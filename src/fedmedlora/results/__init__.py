@@ -1,0 +1,1 @@
+"""What ``results.json`` holds, and whether it does: numbers and labels, wherever they come from."""

@@ -1,0 +1,58 @@
+"""The same study in this process and over a real SuperLink with three SuperNodes: the same adapters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedmedlora.model.saved import read_saved_adapter
+
+SITES = ("lakeside", "northgate", "stonebridge")
+# What a clock, a memory counter or a command line put there.
+CHANGING = {"seconds", "aggregate_seconds", "created_utc", "peak_memory_bytes", "command", "num_cores"}
+
+
+def lasting(value):
+    if isinstance(value, dict):
+        return {k: lasting(v) for k, v in value.items() if k not in CHANGING}
+    return [lasting(v) for v in value] if isinstance(value, list) else value
+
+
+def adapters(out: Path) -> dict[str, dict[str, np.ndarray]]:
+    return {p.name: dict(read_saved_adapter(p).arrays) for p in sorted((out / "adapters").iterdir())}
+
+
+@pytest.fixture(scope="module")
+def in_process(tmp_path_factory, three_sites, one_thread) -> Path:
+    from fedmedlora.cli import main
+
+    out = tmp_path_factory.mktemp("in-process") / "run"
+    assert main(["run", str(three_sites / "study.toml"), "--out", str(out)]) == 0
+    return out
+
+
+def test_in_process_and_flower_give_the_same(federation, three_sites, in_process, tmp_path, marked):
+    federation.start_superlink()
+    for site in SITES:
+        federation.start_supernode(three_sites / f"{site}.toml")
+    out = tmp_path / "run"
+    done = federation.run(three_sites / "study.toml", out)
+    assert done.returncode == 0, f"{done.stderr}\n{federation.logs()}"
+    here, there = adapters(in_process), adapters(out)
+    assert here.keys() == there.keys() == {"fed_medlora_plus"}
+    for method, arrays in here.items():
+        assert arrays.keys() == there[method].keys()
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, there[method][name], err_msg=f"{method} {name}")
+    assert any(np.abs(a).max() > 0 for n, a in here["fed_medlora_plus"].items() if "lora_B" in n)
+    results = [json.loads((folder / "results.json").read_text()) for folder in (in_process, out)]
+    assert lasting(results[0]) == lasting(results[1])
+    for one in results[1]["methods"][0]["rounds"]:  # the sites' losses tell them apart
+        assert len(set(one["weights"].values())) == 3
+    assert (out / "report.html").exists()
+    # No note's text in anything that was written, logs and databases included.
+    for path in (p for p in tmp_path.rglob("*") if p.is_file()):
+        assert marked.encode() not in path.read_bytes(), path
