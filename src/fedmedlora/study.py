@@ -228,6 +228,7 @@ def parse_study(
         needs_validation=is_weighed,
         finds_entities=bool(finders(study.tasks.names)),
         asks_about_entities=bool(askers(study.tasks.names)),
+        sites_are_here=sites_are_here,
     )
     return study, notices
 

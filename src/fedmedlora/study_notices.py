@@ -13,12 +13,14 @@ def without_effect(
     needs_validation: bool,
     finds_entities: bool,
     asks_about_entities: bool,
+    sites_are_here: bool = True,
 ) -> tuple[str, ...]:
     """One sentence for each setting that the file holds and the study ignores.
 
     ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``needs_validation``:
     whether a rule among the methods weighs sites by a validation loss. ``finds_entities``,
-    ``asks_about_entities``: whether some task does.
+    ``asks_about_entities``: whether some task does. ``sites_are_here``: else their own files name their test
+    notes.
     """
     methods = study["methods"]
     is_trained = methods != ["zero_shot"]
@@ -74,6 +76,6 @@ def without_effect(
             )
     if "free" in evaluation["decoding"] and is_trained and training["loss"] == "decision":
         found.append("[evaluation] decoding: free generation cannot read what loss decision trains")
-    if not study["cohorts"] and not any(site["test"] for site in study["sites"]):
+    if sites_are_here and not study["cohorts"] and not any(site["test"] for site in study["sites"]):
         found.append("no site names a test file and there are no [[cohorts]]: nothing is evaluated")
     return tuple(dict.fromkeys(found))

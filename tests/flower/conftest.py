@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
+
+from fedmedlora.flower.loopback import CONNECTION, Loopback
 
 SITES = ("lakeside", "northgate", "stonebridge")
 
@@ -52,95 +49,20 @@ bootstrap = 20
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @dataclass
 class Federation:
-    """A SuperLink and its SuperNodes. ``python``: whose installed package they run."""
+    """A SuperLink and its SuperNodes, and the command line that speaks to them."""
 
-    folder: Path
-    python: Path = Path(sys.executable)
-    processes: list[subprocess.Popen] = field(default_factory=list)
-    address: str = ""
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            # SuperLink and SuperNode look for their own helpers there.
-            "PATH": f"{self.python.parent}{os.pathsep}{os.environ['PATH']}",
-            "FLWR_HOME": str(self.folder / "flwr"),
-            "FLWR_TELEMETRY_ENABLED": "0",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
-            "FEDMEDLORA_STATE": str(self.folder / "state"),
-            "FEDMEDLORA_CACHE": str(self.folder / "cache"),
-            "OMP_NUM_THREADS": "1",  # as in this process: sums in another order are other numbers
-            "HF_HUB_OFFLINE": "1",
-        }
-
-    def start(self, name: str, *arguments: str) -> subprocess.Popen:
-        with (self.folder / f"{len(self.processes)}-{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [str(self.python.parent / name), *arguments],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        self.processes.append(process)
-        return process
-
-    def start_superlink(self) -> None:
-        from fedmedlora.flower.simulation import wait_until_up
-
-        self.address = f"127.0.0.1:{free_port()}"
-        (self.folder / "flwr").mkdir(exist_ok=True)
-        (self.folder / "flwr" / "config.toml").write_text(
-            f'[superlink]\ndefault = "test"\n[superlink.test]\naddress = "{self.address}"\ninsecure = true\n'
-        )
-        host, port = self.address.split(":")
-        process = self.start(
-            "flower-superlink", "--insecure", "--host", host, "--port", port,
-            "--disable-runtime-dependency-installation", "--database", str(self.folder / "superlink.db"),
-        )  # fmt: skip
-        wait_until_up(self.address, process)
-
-    def start_supernode(self, site_file: Path) -> subprocess.Popen:
-        return self.start(
-            "flower-supernode", "--insecure", "--superlink", self.address, "--port", str(free_port()),
-            "--node-config", f'site="{site_file}"',
-        )  # fmt: skip
+    loopback: Loopback
 
     def run(self, study: Path, out: Path, *more: str, timeout: float = 400) -> subprocess.CompletedProcess:
         """``fedmedlora run --carrier flower``, as a user would."""
         return subprocess.run(
-            [str(self.python), "-m", "fedmedlora", "run", str(study), "--out", str(out),
-             "--carrier", "flower", "--superlink", "test", *more],
-            env=self.environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
+            [str(self.loopback.python), "-m", "fedmedlora", "run", str(study), "--out", str(out),
+             "--carrier", "flower", "--superlink", CONNECTION, *more],
+            env=self.loopback.environment, capture_output=True, text=True, timeout=timeout,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
-
-    def logs(self) -> str:
-        """What all programs wrote; for a failed test's message."""
-        return "\n".join(
-            f"--- {p.name}\n{p.read_text(errors='replace')}" for p in sorted(self.folder.glob("*.log"))
-        )
-
-    def stop(self) -> None:
-        for process in self.processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
 
 
 def write_site(folder: Path, name: str, *, allows: str = "validates_others = true", **more: str) -> Path:
@@ -178,6 +100,58 @@ def three_sites(tmp_path_factory, model_folders, marked) -> Path:
 @pytest.fixture
 def federation(tmp_path) -> Iterator[Federation]:
     """Nothing runs yet; all that is started ends with the test."""
-    made = Federation(tmp_path)
-    yield made
-    made.stop()
+    extra = {
+        "OMP_NUM_THREADS": "1",  # as in this process: sums in another order are other numbers
+        "FEDMEDLORA_CACHE": str(tmp_path / "cache"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    with Loopback(tmp_path / "flower", extra=extra) as loopback:
+        yield Federation(loopback)
+
+
+class LocalGrid:
+    """Flower's grid without its network: real messages, the real ClientApp, called in this process.
+
+    ``fault`` is given the replies that are about to arrive, as (question's id, reply), and gives back what
+    does arrive: that is where a carrier loses, repeats or mixes up what it carries.
+    """
+
+    def __init__(self, site_files) -> None:
+        from flwr.supercore.task_identity import TaskIdentity
+
+        TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1  # as Flower's processes do
+        self.node_config = {number: {"site": str(path)} for number, path in enumerate(site_files, start=1)}
+        self.waiting: list = []
+        self.sent: list = []
+        self.fault = lambda replies: replies
+
+    def get_node_ids(self):
+        return list(self.node_config)
+
+    def push_messages(self, messages):
+        from flwr.app import Context, Message, RecordDict
+
+        from fedmedlora.flower.client_app import app
+
+        for message in messages:
+            node = message.metadata.dst_node_id
+            message.metadata.__dict__["_message_id"] = f"question {len(self.sent)}"
+            self.sent.append(message)
+            context = Context(1, node, self.node_config[node], RecordDict(), {})
+            reply = app(message, context)
+            assert isinstance(reply, Message)
+            self.waiting.append([message.metadata.message_id, reply])
+            yield message.metadata.message_id
+
+    def pull_messages(self, ids):
+        found = [reply for reply in self.waiting if reply[0] in ids]
+        self.waiting = [reply for reply in self.waiting if reply[0] not in ids]
+        for question, reply in self.fault(found):
+            reply.metadata.__dict__["_reply_to_message_id"] = question
+            yield reply
+
+
+@pytest.fixture
+def local_grid(three_sites, one_thread):
+    """The three sites of ``three_sites`` behind a grid without a network."""
+    return LocalGrid([three_sites / f"{site}.toml" for site in SITES])

@@ -35,12 +35,12 @@ def in_process(tmp_path_factory, three_sites, one_thread) -> Path:
 
 
 def test_in_process_and_flower_give_the_same(federation, three_sites, in_process, tmp_path, marked):
-    federation.start_superlink()
+    federation.loopback.start_superlink("--database", str(tmp_path / "superlink.db"))
     for site in SITES:
-        federation.start_supernode(three_sites / f"{site}.toml")
+        federation.loopback.start_supernode(three_sites / f"{site}.toml")
     out = tmp_path / "run"
     done = federation.run(three_sites / "study.toml", out)
-    assert done.returncode == 0, f"{done.stderr}\n{federation.logs()}"
+    assert done.returncode == 0, f"{done.stderr}\n{federation.loopback.logs()}"
     here, there = adapters(in_process), adapters(out)
     assert here.keys() == there.keys() == {"fed_medlora_plus"}
     for method, arrays in here.items():

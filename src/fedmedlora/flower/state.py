@@ -55,9 +55,9 @@ def submission_name(study: Study, out: Path) -> str:
     return f"{plain}-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]}"
 
 
-def write_submission(found: Submission) -> Path:
-    """Put ``found`` into the state folder, where the ServerApp looks for it. Returns its own folder."""
-    folder = _folder(found.name)
+def write_submission(state: Path, found: Submission) -> Path:
+    """Put ``found`` into the folder ``state``, where the ServerApp looks for it. Returns its own folder."""
+    folder = state / found.name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for file in ("outcome.json", "progress.log"):
         (folder / file).unlink(missing_ok=True)
@@ -79,7 +79,7 @@ def read_submission(name: str) -> tuple[Submission, Path]:
     """
     if not _NAME.fullmatch(name):
         raise ValueError("the run names no study that was submitted here; start it with `fedmedlora run`")
-    folder = _folder(name)
+    folder = state_folder() / name
     record = read_json(folder / "submission.json")
     if record is None:
         raise ValueError(f"no study {name!r} was submitted on this machine; start it with `fedmedlora run`")
@@ -94,14 +94,14 @@ def read_submission(name: str) -> tuple[Submission, Path]:
     return found, folder
 
 
-def write_run(name: str, run_id: str) -> None:
-    """Remember Flower's id of the run of the study ``name``."""
-    write_json(_folder(name) / "run.json", {"run_id": run_id})
+def write_run(folder: Path, run_id: str) -> None:
+    """Remember Flower's id of the run of the study that ``folder`` belongs to."""
+    write_json(folder / "run.json", {"run_id": run_id})
 
 
-def read_run(name: str) -> str:
-    """Flower's id of the last run of the study ``name``; "" where there was none."""
-    found = read_json(_folder(name) / "run.json") or {}
+def read_run(folder: Path) -> str:
+    """Flower's id of the study's last run; "" where there was none."""
+    found = read_json(folder / "run.json") or {}
     return str(found.get("run_id", ""))
 
 
@@ -144,7 +144,3 @@ def simulated_site(name: str, index: int) -> SiteFile:
         ),
         folder=study.folder,
     )
-
-
-def _folder(name: str) -> Path:
-    return state_folder() / name

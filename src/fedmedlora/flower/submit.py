@@ -59,8 +59,9 @@ def run_over_flower(
     with the same ``FEDMEDLORA_STATE``. ``tell`` is given lines of progress. Raises ``ValueError`` for
     whatever is wrong with study, sites or SuperLink.
     """
-    state_folder()
-    environment = {**os.environ, **QUIET}
+    environment = {**os.environ, **QUIET, STATE: str(state_folder())}
+    if any(site.train or site.test for site in load_study(study_file, sites_are_here=False).sites):
+        tell("train and test of the study's sites are not used: each site's own site.toml names its notes")
     return run_at(study_file, out, Target(superlink, environment), resume, wait_s, command, tell)
 
 
@@ -76,14 +77,15 @@ def run_at(
     """``run_over_flower`` at ``target``."""
     study = load_study(study_file, sites_are_here=False)
     name = submission_name(study, out)
-    run_id = read_run(name)
+    state = Path(target.environment[STATE])
+    folder = state / name
+    run_id = read_run(folder)
     if resume and run_id and _lives(run_id, target):
-        folder = state_folder() / name
         tell(f"run {run_id} at SuperLink {target.superlink} is still at work; following it")
     else:
-        folder = write_submission(Submission(name, study_file, out, resume, wait_s, command))
+        write_submission(state, Submission(name, study_file, out, resume, wait_s, command))
         run_id = _start(name, target)
-        write_run(name, run_id)
+        write_run(folder, run_id)
         tell(f"run {run_id} at SuperLink {target.superlink}: {len(study.sites)} sites")
     outcome = _follow(folder, run_id, target, tell)
     if outcome["error"]:
