@@ -12,6 +12,8 @@ from fedmedlora.cli import parser
 from fedmedlora.corpora.convert import convert
 from fedmedlora.corpora.jsonl import read_notes
 from fedmedlora.corpora.mapping import load_mapping, parse_mapping
+from fedmedlora.flower.site_file import SiteFile
+from fedmedlora.settings import read_table
 from fedmedlora.study import parse_study
 
 ROOT = Path(__file__).parents[1]
@@ -64,11 +66,16 @@ def check_toml(text: str) -> None:
         parse_mapping(text, "the page")
     elif table.keys() & {"entity", "modifier", "link", "annotates", "ignore", "ignore_links", "words"}:
         parse_mapping(text if "format" in table else MAPPING + text + ENTITIES, "the page")
+    elif "train" in table:
+        read_table(SiteFile, table, "the page:")
+    elif "superlink" in table:
+        pass  # Flower's own configuration
     else:
         whole = {"name", "sites"} <= table.keys()
         around = "" if whole or "validation" in table else VALIDATION
         around += "" if "sites" in table else SITE
-        parse_study(("" if "name" in table else NAME) + text + around, source="the page")
+        here = all("train" in site for site in table.get("sites", []))
+        parse_study(("" if "name" in table else NAME) + text + around, source="the page", sites_are_here=here)
 
 
 def commands(text: str) -> list[list[str]]:

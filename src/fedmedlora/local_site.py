@@ -13,6 +13,7 @@ from fedmedlora.cohort import Cohort, cohort_record, prepare_cohort, render, tes
 from fedmedlora.corpora.jsonl import NoteSet
 from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.schema import Schema
+from fedmedlora.corpora.split import blocks_of
 from fedmedlora.model.tokens import Encoder, TokenExample
 from fedmedlora.tasks.training_set import sample_examples, sample_notes, sample_sentences
 from fedmedlora.terms import Terms
@@ -118,12 +119,12 @@ def hold_out(notes: Sequence[Note], terms: Terms, name: str) -> tuple[tuple[Note
     drawn = sample_notes(
         notes, max_sentences=terms.held_out_sentences, seed=terms.seed, name=f"{name}/held-out"
     )
-    groups = {note.group for note in drawn if note.group}
-    texts = {note.text_hash() for note in drawn}
-    kept = [note.group in groups or note.text_hash() in texts for note in notes]
+    ids = {note.id for note in drawn}
+    blocks, _ = blocks_of(notes)
+    held_out = {note.id for block in blocks if ids & {n.id for n in block} for note in block}
     return (
-        tuple(note for note, is_out in zip(notes, kept, strict=True) if is_out),
-        tuple(note for note, is_out in zip(notes, kept, strict=True) if not is_out),
+        tuple(note for note in notes if note.id in held_out),
+        tuple(note for note in notes if note.id not in held_out),
     )
 
 

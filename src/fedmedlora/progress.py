@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -66,6 +66,11 @@ class Terminal:
         )
         self._whole = self._bars.add_task("whole run", total=1.0, note="")
         self._planned, self._done, self._began = 0.0, 0.0, time.monotonic()
+
+    @staticmethod
+    def lines_to(stream: TextIO) -> Terminal:
+        """Lines for a file that somebody follows, not bars."""
+        return Terminal(Console(file=stream, force_terminal=False, width=200))
 
     def __enter__(self) -> Terminal:
         """Start to draw."""

@@ -42,7 +42,7 @@ def split(notes: Iterable[Note], fractions: Mapping[str, float], seed: int) -> t
     empty.
     """
     _check_fractions(fractions)
-    blocks, duplicates = _blocks(notes)
+    blocks, duplicates = blocks_of(notes)
     random.Random(seed).shuffle(blocks)
     room = {name: fraction * sum(map(len, blocks)) for name, fraction in fractions.items()}
     dealt: dict[str, list[Note]] = {name: [] for name in fractions}
@@ -69,7 +69,7 @@ def split_by_part(notes: Iterable[Note]) -> tuple[Parts, SplitReport]:
     for note in notes:
         if not note.meta.get("part"):
             raise ValueError(f"note {note.id!r} has no meta 'part'; split by fractions instead")
-    blocks, duplicates = _blocks(notes)
+    blocks, duplicates = blocks_of(notes)
     sizes = Counter(note.meta["part"] for note in notes)
     dealt: dict[str, list[Note]] = {name: [] for name in sorted(sizes)}
     moved: list[str] = []
@@ -103,7 +103,7 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
         )
 
 
-def _blocks(notes: Iterable[Note]) -> tuple[list[list[Note]], tuple[tuple[str, ...], ...]]:
+def blocks_of(notes: Iterable[Note]) -> tuple[list[list[Note]], tuple[tuple[str, ...], ...]]:
     """Notes that must stay together, in an order that depends on their ids only; and the copies."""
     ordered = sorted(notes, key=lambda n: n.id)
     for first, second in pairwise(ordered):

@@ -57,7 +57,8 @@ class Letter:
             found = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError):
             raise ValueError("message: its fields are not JSON") from None
-        if not isinstance(found, dict) or found.pop("version", None) != VERSION:
+        version = found.pop("version", None) if isinstance(found, dict) else None
+        if type(version) is not int or version != VERSION:
             raise ValueError(
                 f"message: not version {VERSION} of the exchange; install the same fedmedlora on both sides"
             )

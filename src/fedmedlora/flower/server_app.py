@@ -7,7 +7,6 @@ import os
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from rich.console import Console
 
 from fedmedlora.experiment import run_study
 from fedmedlora.flower.grid_sites import join
@@ -29,8 +28,7 @@ def main(grid: Grid, context: Context) -> None:
         study = found.load_study()
         names = [site.name for site in study.sites]
         with (folder / "progress.log").open("w", encoding="utf-8", buffering=1) as lines:
-            progress = Terminal(Console(file=lines, force_terminal=False, width=200))
-            with progress:
+            with Terminal.lines_to(lines) as progress:
                 results = run_study(
                     study,
                     found.out,

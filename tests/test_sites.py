@@ -1,0 +1,138 @@
+"""The carrier of a method's rounds, and what it refuses, with sites that only move numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedmedlora.aggregation.rule import load_rule
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.rounds import SiteReport, run_rounds
+from fedmedlora.run_folder import MethodFolder, UpdateCache
+from fedmedlora.sites import Participants, mean_of_others
+
+NAMES = ("a", "b", "c")
+START = Adapter({"x": np.array([0.0, 8.0], np.float32)})
+
+
+def report(site: str, round_num: int, current: Adapter, added: float) -> SiteReport:
+    adapter = Adapter({"x": current.arrays["x"] + np.float32(added)})
+    update = SiteUpdate(site, round_num, adapter, current.hash(), 10)
+    return SiteReport(update, 5, 0.5, 1.0, 10, 20, 30)
+
+
+class Moving:
+    """Sites that add their own number; ``fault`` changes what the carrier brings."""
+
+    def __init__(self, fault=lambda reports: reports) -> None:
+        self.fault = fault
+        self.asked: list[tuple[int, str]] = []
+
+    def train(self, names, round_num, current):
+        self.asked += [(round_num, name) for name in names]
+        yield from self.fault([report(n, round_num, current, 1.0 + NAMES.index(n)) for n in names])
+
+
+def participants(sites, tmp_path) -> Participants:
+    return Participants(sites, NAMES, UpdateCache(tmp_path / "updates"))
+
+
+def test_three_sites_in_their_order_whatever_the_order_of_arrival(tmp_path):
+    found = participants(Moving(lambda reports: reports[::-1]), tmp_path).train(1, START)
+    assert [r.update.site for r in found] == list(NAMES)
+    assert [float(r.update.adapter.arrays["x"][0]) for r in found] == [1.0, 2.0, 3.0]
+
+
+def test_what_was_trained_once_is_not_asked_for_again(tmp_path):
+    sites = Moving()
+    first = participants(sites, tmp_path).train(1, START)
+    again = participants(sites, tmp_path).train(1, START)
+    assert len(sites.asked) == 3
+    assert [r.update for r in again] == [r.update for r in first]
+    assert [r.numbers() for r in again] == [r.numbers() for r in first]
+    participants(sites, tmp_path).train(1, first[0].update.adapter)  # from another adapter
+    assert len(sites.asked) == 6
+
+
+def test_who_answered_before_the_stop_is_not_asked_again(tmp_path):
+    def stopped(reports):
+        yield reports[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        participants(Moving(stopped), tmp_path).train(1, START)
+    sites = Moving()
+    assert len(participants(sites, tmp_path).train(1, START)) == 3
+    assert sites.asked == [(1, "b"), (1, "c")]
+
+
+def swapped(reports):
+    """Each under the other's name: only the names are exchanged, everything else is in order."""
+    names = [reports[1].update.site, reports[0].update.site]
+    moved = [
+        SiteUpdate(name, r.update.round_num, r.update.adapter, r.update.started_from, 10)
+        for name, r in zip(names, reports[:2], strict=True)
+    ]
+    return [SiteReport(update, **r.numbers()) for update, r in zip(moved, reports, strict=False)] + reports[
+        2:
+    ]
+
+
+FAULTS = {
+    "drops": (lambda reports: reports[1:], "no update of a"),
+    "drops all": (lambda reports: [], "no update of a, b, c"),
+    "repeats": (lambda reports: [*reports, reports[0]], "update of 'a' came twice"),
+    "repeats for another": (lambda reports: [reports[0], reports[0], reports[2]], "'a' came twice"),
+    "another round's": (
+        lambda reports: [report("a", 2, START, 1.0), *reports[1:]],
+        "update of 'a' belongs to round 2",
+    ),
+    "another start's": (
+        lambda reports: [report("a", 1, report("a", 1, START, 1.0).update.adapter, 1.0), *reports[1:]],
+        "update of 'a' started from adapter",
+    ),
+    "a stranger's": (
+        lambda reports: [
+            SiteReport(SiteUpdate("z", 1, START, START.hash(), 1), 1, 0.0, 0.0, 0, 0, 0),
+            *reports,
+        ],
+        "update of 'z' was not asked for; asked were a, b, c",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_carrier_that_drops_repeats_or_mixes_up_is_noticed(fault, tmp_path):
+    change, message = FAULTS[fault]
+    with pytest.raises(ValueError, match=message):
+        participants(Moving(change), tmp_path).train(1, START)
+
+
+def test_rounds_over_a_faulty_carrier_end_with_another_adapter_or_an_error(tmp_path):
+    """What the carrier cannot know, two names exchanged, shows in the adapter once sizes differ."""
+
+    def sized(reports):
+        return [
+            SiteReport(
+                SiteUpdate(
+                    r.update.site, 1, r.update.adapter, START.hash(), 10 ** NAMES.index(r.update.site)
+                ),
+                **r.numbers(),
+            )
+            for r in reports
+        ]
+
+    final = []
+    for number, fault in enumerate((lambda reports: reports, swapped)):
+        carrier = participants(Moving(lambda r, fault=fault: sized(fault(r))), tmp_path / str(number))
+        store = MethodFolder(tmp_path / str(number) / "rounds")
+        final.append(run_rounds(START, load_rule("fed_medlora"), carrier, 1, store=store)[0])
+    assert final[0] != final[1]
+
+
+def test_the_mean_of_the_others_by_hand():
+    losses = {"a": {"b": 1.0, "c": 4.0}, "b": {"a": 2.0, "c": 6.0}, "c": {"a": 4.0, "b": 3.0}}
+    assert [mean_of_others(losses, name) for name in NAMES] == [3.0, 2.0, 5.0]
+    with pytest.raises(ValueError, match="no other site scored the adapter of 'd'"):
+        mean_of_others(losses, "d")
