@@ -74,7 +74,7 @@ def check_toml(text: str) -> None:
         whole = {"name", "sites"} <= table.keys()
         around = "" if whole or "validation" in table else VALIDATION
         around += "" if "sites" in table else SITE
-        here = all("train" in site for site in table.get("sites", []))
+        here = table.get("validation", {}).get("by") != "sites"
         parse_study(("" if "name" in table else NAME) + text + around, source="the page", sites_are_here=here)
 
 

@@ -426,7 +426,7 @@ def test_a_site_that_annotates_nothing_is_refused(material, tmp_path):
         folder / "northgate.train.jsonl",
         [replace(n, entities=(), modifiers=(), links=(), annotates=nothing) for n in notes],
     )
-    with pytest.raises(ValueError, match=r"site 'northgate': .* give no example to train on \(2 notes\)"):
+    with pytest.raises(ValueError, match=r"site 'northgate': .* gives no example to train on \(2 notes\)"):
         run_study(make_study(folder, folder), tmp_path / "out")
     assert not (tmp_path / "out").exists(), "nothing half-written"
 

@@ -55,8 +55,10 @@ def test_a_patients_notes_and_copies_of_a_text_stay_together(notes):
 
 def test_a_site_with_held_out_notes(notes, encoder):
     train = NoteSet(notes, {"synthetic": True})
-    whole = prepare_site(TERMS, encoder, CLINICAL, "lakeside", train, None)
-    site = prepare_site(replace(TERMS, held_out_sentences=5), encoder, CLINICAL, "lakeside", train, None)
+    whole = prepare_site(TERMS, encoder, CLINICAL, "lakeside", train, None, source="train.jsonl")
+    site = prepare_site(
+        replace(TERMS, held_out_sentences=5), encoder, CLINICAL, "lakeside", train, None, source="train.jsonl"
+    )
     assert whole.held_out == ()
     assert site.held_out
     assert site.record["num_train_notes"] < whole.record["num_train_notes"] == 8
@@ -66,4 +68,12 @@ def test_a_site_with_held_out_notes(notes, encoder):
 def test_a_site_that_holds_out_everything_is_told_what_to_change(notes, encoder):
     train = NoteSet(notes[:1], {})
     with pytest.raises(ValueError, match=r"no example to train on .* held_out_sentences"):
-        prepare_site(replace(TERMS, held_out_sentences=5), encoder, CLINICAL, "lakeside", train, None)
+        prepare_site(
+            replace(TERMS, held_out_sentences=5),
+            encoder,
+            CLINICAL,
+            "lakeside",
+            train,
+            None,
+            source="train.jsonl",
+        )

@@ -68,9 +68,16 @@ def local_training(terms: Terms, *, num_parts: int = 1) -> LocalTraining:
 
 
 def prepare_site(
-    terms: Terms, encoder: Encoder, schema: Schema, name: str, train: NoteSet, test: NoteSet | None
+    terms: Terms,
+    encoder: Encoder,
+    schema: Schema,
+    name: str,
+    train: NoteSet,
+    test: NoteSet | None,
+    *,
+    source: str,
 ) -> LocalSite:
-    """The site ``name`` out of its training and test notes.
+    """The site ``name`` out of its training and test notes. ``source``: their file, for messages.
 
     Raises ``ValueError`` where nothing is left to train on, and for a test file without notes.
     """
@@ -87,7 +94,7 @@ def prepare_site(
     examples, num_too_long = fitting([encoder.encode(e) for e in chosen], terms.tasks.max_tokens)
     if not examples:
         raise ValueError(
-            f"site {name!r}: its training notes give no example to train on ({len(train_notes)} notes); "
+            f"site {name!r}: {source} gives no example to train on ({len(train_notes)} notes); "
             "check what they annotate, [tasks], and [validation] held_out_sentences if it is set"
         )
     record = cohort_record(name, "site", train) | {

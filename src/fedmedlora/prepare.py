@@ -92,8 +92,8 @@ def prepare(study: Study, terms: Terms, encoder: Encoder, schema: Schema = CLINI
     refuse_overlap(validation, train, {**site_tests, **external})
 
     sites = tuple(
-        prepare_site(terms, encoder, schema, name, notes, site_tests.get(name))
-        for name, notes in train.items()
+        prepare_site(terms, encoder, schema, s.name, train[s.name], site_tests.get(s.name), source=s.train)
+        for s in (study.sites if here else ())
     )
     cohorts, records = [], []
     for cohort in study.cohorts:

@@ -27,16 +27,18 @@ def main(grid: Grid, context: Context) -> None:
     try:
         study = found.load_study()
         names = [site.name for site in study.sites]
-        with (folder / "progress.log").open("w", encoding="utf-8", buffering=1) as lines:
-            with Terminal.lines_to(lines) as progress:
-                results = run_study(
-                    study,
-                    found.out,
-                    resume=found.resume,
-                    progress=progress,
-                    command=found.command,
-                    elsewhere=lambda terms, progress: join(grid, names, terms, progress, wait_s=found.wait_s),
-                )
+        with (
+            (folder / "progress.log").open("w", encoding="utf-8", buffering=1) as lines,
+            Terminal.lines_to(lines) as progress,
+        ):
+            results = run_study(
+                study,
+                found.out,
+                resume=found.resume,
+                progress=progress,
+                command=found.command,
+                elsewhere=lambda terms, progress: join(grid, names, terms, progress, wait_s=found.wait_s),
+            )
     except ValueError as error:  # what a user can do something about
         write_outcome(folder, results=None, error=str(error))
         raise

@@ -117,7 +117,7 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
     train = read_notes(file.path(file.train), CLINICAL)
     test = read_notes(file.path(file.test), CLINICAL) if file.test and file.allows.scores else None
     refuse_overlap([], {file.name: train}, {} if test is None else {file.name: test})
-    site = prepare_site(terms, base.encoder, CLINICAL, file.name, train, test)
+    site = prepare_site(terms, base.encoder, CLINICAL, file.name, train, test, source=file.train)
     steps = steps_per_round(
         len(site.examples),
         examples_per_step=terms.training.examples_per_step,
