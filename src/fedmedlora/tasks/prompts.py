@@ -42,10 +42,10 @@ def instruction(
         )
     asked = [(e, modifier_labels(schema, annotates, e)) for e in schema.entities]
     fields = {
-        "long_scope": _definitions()["scope"][scope]["long"],
-        "short_scope": _definitions()["scope"][scope]["short"],
-        "long_definitions": "\n".join(f"- {_defined(label, 'long', '{}: {}')}" for label in labels),
-        "short_definitions": ", ".join(_defined(label, "short", "{} ({})") for label in labels),
+        "long_scope": _scopes()[scope]["long"],
+        "short_scope": _scopes()[scope]["short"],
+        "long_definitions": "\n".join(f"- {_defined(schema, label, 'long', '{}: {}')}" for label in labels),
+        "short_definitions": ", ".join(_defined(schema, label, "short", "{} ({})") for label in labels),
         "pairs": "\n".join(f"- {e}: {', '.join(ms)}" for e, ms in asked if ms),
         "tags": ", ".join(open_tag(label) + close_tag(label) for label in labels),
         "first_tags": open_tag(labels[0]) + close_tag(labels[0]),
@@ -76,8 +76,8 @@ def prompt_sets() -> tuple[str, ...]:
     return tuple(sorted(f.name for f in _folder().iterdir() if f.is_dir() and not f.name.startswith("_")))
 
 
-def _defined(label: str, length: str, form: str) -> str:
-    meaning = _definitions()["labels"].get(label, {}).get(length, "")
+def _defined(schema: Schema, label: str, length: str, form: str) -> str:
+    meaning = getattr(schema.definition(label), length)
     return form.format(label, meaning) if meaning else label
 
 
@@ -93,8 +93,9 @@ def _template(prompt_set: str, task: str) -> str:
 
 
 @cache
-def _definitions() -> dict[str, Any]:
-    return tomllib.loads((_folder() / "definitions.toml").read_text(encoding="utf-8"))
+def _scopes() -> dict[str, Any]:
+    scopes: dict[str, Any] = tomllib.loads((_folder() / "scopes.toml").read_text(encoding="utf-8"))["scope"]
+    return scopes
 
 
 def _folder() -> Traversable:
