@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora import __version__
-from fedmedlora.cli_corpora import add_corpora, refuse_overwriting
+from fedmedlora.cli_corpora import add_corpora, add_schema, chosen_schema, refuse_overwriting
 from fedmedlora.tasks.task import known_tasks
 
 # Heavy modules are imported where a command needs them, so that --help answers at once.
@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="compare predicted with gold annotations")
     evaluate.add_argument("gold", type=Path, help="JSONL file or BRAT folder")
     evaluate.add_argument("predicted", type=Path, help="the same; needs no text")
+    add_schema(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print one line of JSON")
     evaluate.set_defaults(run=_evaluate)
 
@@ -94,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     init = commands.add_parser("init", help="a first study.toml and mapping.toml from your annotated folders")
     init.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="BRAT folders, one per site")
     init.add_argument("--out", type=Path, default=Path(), help="where to write (this folder)")
+    init.add_argument("--schema", type=Path, help="your own schema, a TOML file (docs/own-schema.md)")
     init.set_defaults(run=_init)
 
     show = commands.add_parser("show", help="show what a model is trained on: prompt, target and loss mask")
@@ -102,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--number", type=int, default=1, help="which example, from 1")
     show.add_argument("--prompts", choices=("study", "short"), default="short")
     show.add_argument("--model", default="smollm2-135m", help="whose tokens to show")
+    add_schema(show)
     show.set_defaults(run=_show)
 
     add_corpora(commands)
@@ -255,7 +258,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     from fedmedlora.evaluation.summary import evaluate
 
     rng = np.random.default_rng(0)  # of the bootstrap: the same files give the same intervals
-    scores = evaluate(load_notes(args.gold).notes, load_predictions(args.predicted).notes, rng=rng)
+    schema = chosen_schema(args)
+    gold, predicted = load_notes(args.gold, schema), load_predictions(args.predicted, schema)
+    scores = evaluate(gold.notes, predicted.notes, rng=rng)
     if args.json:
         print(json.dumps(scores))
         return
@@ -274,7 +279,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _init(args: argparse.Namespace) -> None:
     from fedmedlora.init import write_first_study
 
-    found, commands = write_first_study(args.folders, args.out)
+    found, commands = write_first_study(args.folders, args.out, args.schema)
     for folder in found.folders:
         print(f"{folder.site}: {folder.num_notes} notes, {folder.num_annotated_notes} with annotations")
     print(f"{len(found.labels)} labels, {len(found.guesses)} with a guess: look through", end=" ")
@@ -286,13 +291,12 @@ def _show(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from fedmedlora.corpora.load import load_notes
-    from fedmedlora.corpora.schema import CLINICAL
     from fedmedlora.tasks.show import show
     from fedmedlora.tasks.training_set import training_set
 
-    rendered = training_set(
-        load_notes(args.notes).notes, CLINICAL, tasks=(args.task,), prompt_set=args.prompts
-    )
+    schema = chosen_schema(args)
+    notes = load_notes(args.notes, schema).notes
+    rendered = training_set(notes, schema, tasks=(args.task,), prompt_set=args.prompts)
     examples = rendered.examples[args.task]
     if not 1 <= args.number <= len(examples):
         of = f"1 to {len(examples)}" if examples else "none: the notes hold no example"
