@@ -37,7 +37,10 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "settings": (set(), set()),
     "study_notices": (set(), set()),
     "study_tables": ({"settings", "exchange", "tasks"}, set()),
-    "study": ({"settings", "study_tables", "study_notices", "aggregation", "exchange", "tasks"}, set()),
+    "study": (
+        {"settings", "study_tables", "study_notices", "aggregation", "exchange", "tasks", "corpora"},
+        set(),
+    ),
     "progress": (set(), {"rich"}),
     "run_folder": ({"exchange", "corpora"}, set()),
     "report": ({"corpora", "tasks", "evaluation"}, {"numpy", "rich"}),

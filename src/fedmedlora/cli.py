@@ -181,6 +181,7 @@ def _report(args: argparse.Namespace) -> None:
 def _extract(args: argparse.Namespace) -> None:
     from fedmedlora.corpora.load import load_notes, load_texts
     from fedmedlora.corpora.members import refuse_absent
+    from fedmedlora.corpora.schema_record import schema_of_record
     from fedmedlora.model.saved import read_manifest
     from fedmedlora.tasks.task import finders
 
@@ -196,10 +197,12 @@ def _extract(args: argparse.Namespace) -> None:
         raise ValueError(f"--batch-size {args.batch_size}: sentences read at once; at least 1")
     for path in args.inputs:
         refuse_absent(path)  # before an adapter is asked what it needs
-    if finders(read_manifest(args.adapter)["tasks"]["names"]):
+    manifest = read_manifest(args.adapter)
+    schema = schema_of_record(manifest["schema"], f"{args.adapter}: fedmedlora.json: schema")
+    if finders(manifest["tasks"]["names"]):
         notes = tuple(note for path in args.inputs for note in load_texts(path))
     else:  # it finds modifiers of entities that are given
-        notes = tuple(note for path in args.inputs for note in load_notes(path).notes)
+        notes = tuple(note for path in args.inputs for note in load_notes(path, schema).notes)
     twice = [note_id for note_id, times in Counter(note.id for note in notes).items() if times > 1]
     if twice:
         raise ValueError(f"two inputs have a note named {min(twice)!r}; extract them one after the other")
@@ -212,10 +215,10 @@ def _extract(args: argparse.Namespace) -> None:
         found = extract(
             args.adapter, notes, model_name=args.model, batch_size=args.batch_size, progress=progress
         )
-    _write_extracted(found, args.format, args.out)
+    _write_extracted(found, args.format, args.out, schema.name)
 
 
-def _write_extracted(notes: Sequence[Any], form: str, out: Path | None) -> None:
+def _write_extracted(notes: Sequence[Any], form: str, out: Path | None, schema: str) -> None:
     from fedmedlora.corpora.brat_writer import write_brat
     from fedmedlora.corpora.jsonl import notes_text, write_atomically
     from fedmedlora.report.notes_page import notes_page
@@ -225,7 +228,7 @@ def _write_extracted(notes: Sequence[Any], form: str, out: Path | None) -> None:
         write_brat(notes, out)
         return
     if form == "jsonl":
-        text = notes_text(notes, {"name": "extracted", "schema": "clinical"})
+        text = notes_text(notes, {"name": "extracted", "schema": schema})
     else:
         text = notes_page([_for_page(note) for note in notes])
     if out is None:

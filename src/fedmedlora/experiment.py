@@ -310,7 +310,8 @@ def _write_predictions(
         path = folder / f"{cohort.name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         notes = [replace(note, text="", group="", meta={}) for note in found.values()]
-        write_notes(path, notes, header={"name": cohort.name, "synthetic": cohort.synthetic}, with_text=False)
+        header = {"name": cohort.name, "schema": run.prepared.schema.name, "synthetic": cohort.synthetic}
+        write_notes(path, notes, header=header, with_text=False)
 
 
 def _manifest(run: Experiment, method: Method) -> dict[str, Any]:

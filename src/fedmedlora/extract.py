@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora.corpora.note import Annotates, Note, union
-from fedmedlora.corpora.schema import CLINICAL, Schema
+from fedmedlora.corpora.schema import Schema
+from fedmedlora.corpora.schema_record import schema_of_record
 from fedmedlora.manifest import meaning
 from fedmedlora.measure import Form, predict
 from fedmedlora.model.load import BaseModel, load_base_model, quantization_here
@@ -24,13 +25,13 @@ def extract(
     model_name: str | None = None,
     batch_size: int = 16,
     progress: Progress,
-    schema: Schema = CLINICAL,
 ) -> tuple[Note, ...]:
     """``notes`` with what the adapter in ``folder`` finds in them, in place of their own annotations.
 
     An adapter that asks about given entities only keeps those of ``notes``. Asked for is what the
     adapter's sites annotated. ``model_name``: the base model, by default the one the manifest names.
-    Raises ``ValueError`` for an adapter made for another base model, schema, prompts or segmentation.
+    The schema is the manifest's. Raises ``ValueError`` for a manifest that contradicts itself, and for an
+    adapter made for another base model, prompts or segmentation.
     """
     manifest = read_manifest(folder)
     tasks = manifest["tasks"]
@@ -41,11 +42,14 @@ def extract(
             f"{folder}: the adapter was trained to find modifiers of given entities only, and the notes "
             "have no entities; give notes with entities (JSONL or BRAT)"
         )
-    base = _load_base(model_name, manifest, folder)
-    combinations = [_annotates(one["annotates"]) for one in manifest["trained_prompts"]]
+    schema = schema_of_record(manifest["schema"], f"{folder}: fedmedlora.json: schema")
+    combinations = [_annotates(one["annotates"], schema, folder) for one in manifest["trained_prompts"]]
     asked = union(combinations)
+    base = _load_base(model_name, manifest, folder)
+    expected = meaning(base, schema, combinations, tasks)
+    expected["schema"] = manifest["schema"]  # read from there: it cannot differ, only be written otherwise
     try:
-        refuse_mismatch(manifest, base, **meaning(base, schema, combinations, tasks))
+        refuse_mismatch(manifest, base, **expected)
         model = load_into(base, manifest, folder)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
@@ -66,7 +70,15 @@ def extract(
     return tuple(kept[note.id] for note in notes)
 
 
-def _annotates(record: dict[str, list[str]]) -> Annotates:
+def _annotates(record: dict[str, list[str]], schema: Schema, folder: Path) -> Annotates:
+    """What some notes annotate, out of a manifest that may come from anywhere."""
+    for kind, known in (("entities", schema.entities), ("pairs", schema.pair_names())):
+        unknown = sorted(set(record[kind]) - set(known))
+        if unknown:
+            raise ValueError(
+                f"{folder}: fedmedlora.json: trained_prompts: annotates: {unknown[0][:40]!r} is not among the "
+                f"{kind} of its schema {schema.name!r}"
+            )
     return Annotates(frozenset(record["entities"]), frozenset(record["pairs"]))
 
 

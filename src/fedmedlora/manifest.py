@@ -10,6 +10,7 @@ from fedmedlora import __version__
 from fedmedlora.corpora.jsonl import annotates_json
 from fedmedlora.corpora.note import Annotates, union
 from fedmedlora.corpora.schema import Schema
+from fedmedlora.corpora.schema_record import schema_record
 from fedmedlora.corpora.sentences import SEGMENTATION_VERSION
 from fedmedlora.model.load import BaseModel
 from fedmedlora.tasks.prompts import instruction
@@ -65,12 +66,7 @@ def meaning(
     together = union(combinations)
     return {
         "annotates": annotates_json(together),
-        "schema": {
-            "name": schema.name,
-            "entities": list(schema.entities),
-            "modifiers": list(schema.modifiers),
-            "pairs": list(schema.pair_names()),
-        },
+        "schema": schema_record(schema),
         "prompts": prompts(schema, together, tasks),
         "trained_prompts": [
             {"annotates": annotates_json(one), **prompts(schema, one, tasks)} for one in combinations

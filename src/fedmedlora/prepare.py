@@ -11,7 +11,7 @@ from typing import Any
 from fedmedlora.corpora.jsonl import NoteSet, annotates_json
 from fedmedlora.corpora.load import load_notes
 from fedmedlora.corpora.note import Annotates, Note, union
-from fedmedlora.corpora.schema import CLINICAL, Schema
+from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.in_process import LocalSite
 from fedmedlora.model.tokens import Encoder, TokenExample
@@ -71,13 +71,14 @@ def file_hashes(study: Study) -> dict[str, str]:
     return found
 
 
-def prepare(study: Study, encoder: Encoder, schema: Schema = CLINICAL) -> Prepared:
+def prepare(study: Study, encoder: Encoder) -> Prepared:
     """Read the study's notes and turn them into examples.
 
     Raises ``ValueError`` for a site without training examples, for validation notes that are also
     training or test notes, for test notes that are also trained on, for patients of a site who are in its
     training and in its test notes, and for whatever the readers refuse.
     """
+    schema = study.schema()
     train = {site.name: _read(study, site.train, schema) for site in study.sites}
     tests: list[tuple[str, str, NoteSet]] = [
         (site.name, "site", _read(study, site.test, schema)) for site in study.sites if site.test

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fedmedlora.aggregation.rule import Rule, known_rules, load_rule
+from fedmedlora.corpora.schema import Schema, find_schema, schema_names
 from fedmedlora.settings import Range, nearest, read_table, reference, setting
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_tables import Cohort, Evaluation, Lora, Model, Site, Tasks, Training, Validation
@@ -94,6 +95,7 @@ class Study:
         """
         found = self.to_dict()
         found["model"]["name"] = _last_name(found["model"]["name"])
+        found["tasks"]["schema"] = _last_name(found["tasks"]["schema"])
         found["validation"]["notes"] = [_last_name(path) for path in found["validation"]["notes"]]
         for table in (*found["sites"], *found["cohorts"]):
             table |= {key: _last_name(table[key]) for key in ("train", "test") if key in table}
@@ -103,13 +105,17 @@ class Study:
         """A path of the study file as one that can be opened."""
         return self.folder / path
 
+    def schema(self) -> Schema:
+        """The schema that ``tasks.schema`` names, read from its file. Raises ``ValueError``."""
+        return find_schema(self.tasks.schema, self.folder)
+
     def model_name(self) -> str:
         """``model.name`` as a loader takes it: the folder's path where there is one, else as written."""
         folder = self.resolve(self.model.name)
         return str(folder.resolve()) if folder.is_dir() else self.model.name
 
     def files(self) -> tuple[tuple[str, str], ...]:
-        """(place in the study file, path as written) of every file of notes that it names; no place twice."""
+        """(place in the study file, path as written) of every file that it names; no place twice."""
         found = [
             (f"[validation] notes number {number}", path)
             for number, path in enumerate(self.validation.notes, start=1)
@@ -119,6 +125,8 @@ class Study:
             if site.test:
                 found.append((f"[[sites]] {site.name} test", site.test))
         found += [(f"[[cohorts]] {cohort.name} test", cohort.test) for cohort in self.cohorts]
+        if self.tasks.schema not in schema_names():
+            found.append(("[tasks] schema", self.tasks.schema))
         return tuple(found)
 
     def study_hash(self) -> str:
@@ -157,7 +165,8 @@ def _last_name(path: str) -> str:
 def load_study(path: str | Path) -> Study:
     """The study in the file ``path``; warns (``StudyWarning``) of settings that have no effect.
 
-    Raises ValueError for anything that ``parse_study`` refuses and for a named file that is not there.
+    Raises ValueError for anything that ``parse_study`` refuses, for a named file that is not there, and for
+    a schema that cannot be read.
     """
     path = Path(path)
     try:
@@ -169,6 +178,10 @@ def load_study(path: str | Path) -> Study:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     study, notices = parse_study(text, source=path.name, folder=path.parent)
+    try:
+        study.schema()
+    except ValueError as error:
+        raise ValueError(f"{path.name}: [tasks] schema: {error}") from error
     for place, name in study.files():
         if not study.resolve(name).exists():
             raise ValueError(

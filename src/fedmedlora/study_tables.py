@@ -62,6 +62,9 @@ class Tasks:
     prompts: Literal["study", "short"] = setting(
         "study: about 250 and 700 tokens with every type defined; short: about 100", "study"
     )
+    schema: str = setting(
+        'what may be found: "clinical", or a schema of your own, a TOML file (docs/own-schema.md)', "clinical"
+    )
     max_tokens: int = setting(
         "longest example, prompt included, in tokens; longer ones are counted and left out",
         1024,

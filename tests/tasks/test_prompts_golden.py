@@ -35,4 +35,7 @@ def test_word_for_word(name, annotates):
 
 def test_the_schema_itself():
     record = [CLINICAL.name, CLINICAL.entities, CLINICAL.modifiers, CLINICAL.pair_names()]
-    assert hashlib.sha256(json.dumps(record).encode()).hexdigest() == "a628090f6ec274c678f35bf55fa4c540d8a050dd316a90e00f55a9375f3bfd6b"
+    assert (
+        hashlib.sha256(json.dumps(record).encode()).hexdigest()
+        == "a628090f6ec274c678f35bf55fa4c540d8a050dd316a90e00f55a9375f3bfd6b"
+    )

@@ -141,10 +141,7 @@ def mapping_names() -> tuple[str, ...]:
 
 
 def shipped_mapping(name: str, schema: Schema = CLINICAL) -> Mapping:
-    """The mapping shipped for corpus ``name``, into ``CLINICAL``.
-
-    Raises ``ValueError`` listing the known names, and for any other schema.
-    """
+    """The mapping shipped for corpus ``name``. Raises ``ValueError`` for other names and other schemas."""
     if name not in mapping_names():
         raise ValueError(
             f"no mapping is shipped for {name!r}; there is one for: {', '.join(mapping_names())}. "
@@ -193,9 +190,7 @@ def identity_mapping(reader: str = "brat", schema: Schema = CLINICAL) -> Mapping
     )
 
 
-def parse_mapping(
-    text: str, where: str, schema: Schema | None = None, folder: Path | None = None
-) -> Mapping:
+def parse_mapping(text: str, where: str, schema: Schema | None = None, folder: Path | None = None) -> Mapping:
     """A mapping out of TOML text; ``where`` names it in messages. Raises ``ValueError``.
 
     ``schema``: see ``load_mapping``. ``folder``: where a schema that it names lies; None: it may name one
@@ -249,15 +244,11 @@ def parse_mapping(
 def _schema(table: dict[str, Any], given: Schema | None, folder: Path | None, where: str) -> Schema:
     if "schema" not in table:
         return given or CLINICAL
-    try:
-        named = _text(table, "schema", where)
-        found = shipped_schema(named) if folder is None else find_schema(named, folder)
-    except ValueError as error:
-        raise ValueError(f"{where}: schema: {error}" if where not in str(error) else str(error)) from None
+    named = _text(table, "schema", where)
+    found = shipped_schema(named) if folder is None else find_schema(named, folder)
     if given is not None and given != found:
         raise ValueError(
-            f"{where}: schema: the mapping leads to {found.name!r}, and asked for is {given.name!r}; leave "
-            "--schema out, or name the same file"
+            f"{where}: schema: leads to {found.name!r}, and asked for is {given.name!r}; leave --schema out"
         )
     return found
 

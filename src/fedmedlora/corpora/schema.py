@@ -199,11 +199,7 @@ def parse_schema(text: str, where: str) -> Schema:
 
     Raises ``ValueError``, also for one that takes the name of a schema of the package and is another.
     """
-    return refuse_borrowed_name(_parse(text, where), where)
-
-
-def refuse_borrowed_name(schema: Schema, where: str) -> Schema:
-    """``schema``; raises ``ValueError`` if it takes the name of a schema of the package and is another."""
+    schema = _parse(text, where)
     # Notes name their schema: two that share a name could not be told apart.
     if schema.name in schema_names() and schema != shipped_schema(schema.name):
         raise ValueError(
@@ -211,10 +207,6 @@ def refuse_borrowed_name(schema: Schema, where: str) -> Schema:
             "your own"
         )
     return schema
-
-
-def _are_texts(values: Any) -> bool:
-    return all(isinstance(value, str) for value in values)
 
 
 def _parse(text: str, where: str) -> Schema:
@@ -276,7 +268,7 @@ def _tables(table: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]
             if not isinstance(one.get(text, ""), str):
                 raise ValueError(f"{here}: {text} must be a text in quotes")
         given = one.get("modifiers", [])
-        if not isinstance(given, list) or not _are_texts(given):
+        if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
             raise ValueError(f"{here}: modifiers must be a list of names of modifiers")
     return value
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmedlora.corpora.schema import (
-    Definition,
-    Schema,
-    refuse_borrowed_name,
-    schema_names,
-    shipped_schema,
-)
+from fedmedlora.corpora.schema import Definition, Schema, schema_names, shipped_schema
 
 
 def schema_record(schema: Schema) -> dict[str, Any]:
@@ -61,7 +55,12 @@ def schema_of_record(record: Mapping[str, Any], where: str) -> Schema:
         )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    return refuse_borrowed_name(schema, where)
+    if name in schema_names() and schema != shipped_schema(name):
+        raise ValueError(
+            f"{where}: {name!r} is another schema here than in this version of fedmedlora; use the version "
+            "that wrote it, or train again"
+        )
+    return schema
 
 
 def _are_texts(values: Any) -> bool:
