@@ -18,6 +18,7 @@ from typing import Any
 
 from fedmedlora import __version__
 from fedmedlora.cli_corpora import add_corpora, add_schema, chosen_schema, refuse_overwriting
+from fedmedlora.tasks.form import known_forms
 from fedmedlora.tasks.task import known_tasks
 
 # Heavy modules are imported where a command needs them, so that --help answers at once.
@@ -79,6 +80,12 @@ def parser() -> argparse.ArgumentParser:
     extract.add_argument("--format", choices=("jsonl", "brat", "html"), default="jsonl")
     extract.add_argument("--out", type=Path, help="file (jsonl, html) or folder (brat); default stdout")
     extract.add_argument("--batch-size", type=int, default=16)
+    extract.add_argument(
+        "--decoding",
+        choices=("constrained", "free"),
+        default="constrained",
+        help="constrained: an answer can only be of its form; free: plain generation",
+    )
     extract.set_defaults(run=_extract)
 
     evaluate = commands.add_parser("evaluate", help="compare predicted with gold annotations")
@@ -103,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--task", choices=known_tasks(), default="ner")
     show.add_argument("--number", type=int, default=1, help="which example, from 1")
     show.add_argument("--prompts", choices=("study", "short"), default="short")
+    show.add_argument("--form", choices=known_forms(), default="markup", help="how answers are written")
     show.add_argument("--model", default="smollm2-135m", help="whose tokens to show")
     add_schema(show)
     show.set_defaults(run=_show)
@@ -213,7 +221,12 @@ def _extract(args: argparse.Namespace) -> None:
     keep_freed_memory()
     with Terminal() as progress:
         found = extract(
-            args.adapter, notes, model_name=args.model, batch_size=args.batch_size, progress=progress
+            args.adapter,
+            notes,
+            model_name=args.model,
+            batch_size=args.batch_size,
+            decoding=args.decoding,
+            progress=progress,
         )
     _write_extracted(found, args.format, args.out, schema.name)
 
@@ -299,7 +312,7 @@ def _show(args: argparse.Namespace) -> None:
 
     schema = chosen_schema(args)
     notes = load_notes(args.notes, schema).notes
-    rendered = training_set(notes, schema, tasks=(args.task,), prompt_set=args.prompts)
+    rendered = training_set(notes, schema, tasks=(args.task,), prompt_set=args.prompts, form=args.form)
     examples = rendered.examples[args.task]
     if not 1 <= args.number <= len(examples):
         of = f"1 to {len(examples)}" if examples else "none: the notes hold no example"

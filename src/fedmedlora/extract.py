@@ -9,12 +9,14 @@ from typing import Any
 from fedmedlora.corpora.note import Annotates, Note, union
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.schema_record import schema_of_record
+from fedmedlora.extraction.grammar import refuse_without_library
 from fedmedlora.manifest import meaning
 from fedmedlora.measure import Form, predict
 from fedmedlora.model.load import BaseModel, load_base_model, quantization_here
 from fedmedlora.model.lora import attach_lora, write_adapter
 from fedmedlora.model.saved import read_manifest, read_saved_adapter, refuse_mismatch
 from fedmedlora.progress import Progress
+from fedmedlora.tasks.form import known_forms, load_form
 from fedmedlora.tasks.task import finders
 
 
@@ -24,17 +26,18 @@ def extract(
     *,
     model_name: str | None = None,
     batch_size: int = 16,
+    decoding: str = "constrained",
     progress: Progress,
 ) -> tuple[Note, ...]:
     """``notes`` with what the adapter in ``folder`` finds in them, in place of their own annotations.
 
     An adapter that asks about given entities only keeps those of ``notes``. Asked for is what the
     adapter's sites annotated. ``model_name``: the base model, by default the one the manifest names.
-    The schema is the manifest's. Raises ``ValueError`` for a manifest that contradicts itself, and for an
-    adapter made for another base model, prompts or segmentation.
+    The schema and the form of the answers are the manifest's. ``decoding``: "constrained" or "free". Raises ``ValueError`` for a manifest that contradicts itself, and for an
+    adapter made for another base model, prompts, form or segmentation.
     """
     manifest = read_manifest(folder)
-    tasks = manifest["tasks"]
+    tasks, output_form = manifest["tasks"], manifest["output_form"]
     if not tasks["names"]:
         raise ValueError(f"{folder}: fedmedlora.json: tasks: names: the adapter has no task")
     if not finders(tasks["names"]) and not any(note.entities for note in notes):
@@ -42,11 +45,18 @@ def extract(
             f"{folder}: the adapter was trained to find modifiers of given entities only, and the notes "
             "have no entities; give notes with entities (JSONL or BRAT)"
         )
+    if output_form not in known_forms():
+        raise ValueError(
+            f"{folder}: the adapter was trained with another output form than this version of fedmedlora has "
+            f"({', '.join(known_forms())}); use the version it was trained with"
+        )
+    if decoding == "constrained" and not load_form(output_form).COPIES:
+        refuse_without_library()
     schema = schema_of_record(manifest["schema"], f"{folder}: fedmedlora.json: schema")
     combinations = [_annotates(one["annotates"], schema, folder) for one in manifest["trained_prompts"]]
     asked = union(combinations)
     base = _load_base(model_name, manifest, folder)
-    expected = meaning(base, schema, combinations, tasks)
+    expected = meaning(base, schema, combinations, tasks, output_form)
     expected["schema"] = manifest["schema"]  # read from there: it cannot differ, only be written otherwise
     try:
         refuse_mismatch(manifest, base, **expected)
@@ -58,6 +68,8 @@ def extract(
         tasks=tuple(tasks["names"]),
         prompt_set=tasks["prompt_set"],
         scope=tasks["modifier_scope"],
+        output_form=output_form,
+        decoding=decoding,
         batch_size=batch_size,
     )
     blank = [replace(note, annotates=asked) for note in notes]

@@ -30,6 +30,7 @@ def manifest(
     tasks: dict[str, Any],
     adapter: dict[str, Any],
     loss: str,
+    form: str = "markup",
 ) -> dict[str, Any]:
     """The manifest of an adapter trained on notes that annotate ``trained_on``, each combination once."""
     combinations = sorted(set(trained_on), key=lambda one: (sorted(one.entities), sorted(one.pairs)))
@@ -49,12 +50,16 @@ def manifest(
         "loss": loss,
         # After the decision loss alone, nothing but our decoder can read the adapter.
         "readable_by_generate": loss != "decision",
-        **meaning(base, schema, combinations, tasks),
+        **meaning(base, schema, combinations, tasks, form),
     }
 
 
 def meaning(
-    base: BaseModel, schema: Schema, combinations: Iterable[Annotates], tasks: dict[str, Any]
+    base: BaseModel,
+    schema: Schema,
+    combinations: Iterable[Annotates],
+    tasks: dict[str, Any],
+    form: str = "markup",
 ) -> dict[str, Any]:
     """The part of a manifest that must be the same where the adapter is read, or its answers mean nothing.
 
@@ -67,22 +72,22 @@ def meaning(
     return {
         "annotates": annotates_json(together),
         "schema": schema_record(schema),
-        "prompts": prompts(schema, together, tasks),
+        "prompts": prompts(schema, together, tasks, form),
         "trained_prompts": [
-            {"annotates": annotates_json(one), **prompts(schema, one, tasks)} for one in combinations
+            {"annotates": annotates_json(one), **prompts(schema, one, tasks, form)} for one in combinations
         ],
-        "output_form": "markup",
+        "output_form": form,
         "segmentation_version": SEGMENTATION_VERSION,
         "frame": dict(zip(("before", "after"), base.encoder.frame, strict=True)),
         "tokenizer_hash": base.encoder.tokenizer_hash(),
     }
 
 
-def prompts(schema: Schema, asked: Annotates, tasks: dict[str, Any]) -> dict[str, str]:
-    """The instruction of each task for notes that annotate ``asked``."""
-    form = {"prompt_set": tasks["prompt_set"], "scope": tasks["modifier_scope"]}
+def prompts(schema: Schema, asked: Annotates, tasks: dict[str, Any], form: str) -> dict[str, str]:
+    """The instruction of each task for notes that annotate ``asked``, for answers written in ``form``."""
+    how = {"prompt_set": tasks["prompt_set"], "scope": tasks["modifier_scope"], "form": form}
     return {
-        name: instruction(name, schema, asked, **form)
+        name: instruction(name, schema, asked, **how)
         for name in tasks["names"]
         if load_task(name).labels(schema, asked)
     }

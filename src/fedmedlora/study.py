@@ -20,6 +20,7 @@ from fedmedlora.corpora.schema import Schema, find_schema, schema_names
 from fedmedlora.settings import Range, nearest, read_table, reference, setting
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_tables import Cohort, Evaluation, Lora, Model, Site, Tasks, Training, Validation
+from fedmedlora.tasks.form import load_form
 from fedmedlora.tasks.task import askers, finders
 
 OTHER_METHODS = ("zero_shot", "single_site", "centralized")  # the rules are methods too, by file name
@@ -57,6 +58,11 @@ class Study:
         if not self.sites:
             raise ValueError("[[sites]]: none; a study needs at least one site with training notes")
         self._check_names()
+        if self.training.loss == "decision" and not load_form(self.tasks.form).COPIES:
+            raise ValueError(
+                f'[training] loss: "decision" trains what the copy constraint leaves open, and form '
+                f'"{self.tasks.form}" copies nothing; set loss = "lm"'
+            )
         for rule, settings in self.rules.items():
             if not isinstance(settings, dict):
                 raise ValueError(f"[rules] {rule[:80]}: write a rule's settings as [rules.NAME]")
@@ -104,6 +110,10 @@ class Study:
     def resolve(self, path: str) -> Path:
         """A path of the study file as one that can be opened."""
         return self.folder / path
+
+    def loss(self) -> str:
+        """``training.loss`` as far as the form knows it: without decisions it is the language model's alone."""
+        return self.training.loss if load_form(self.tasks.form).COPIES else "lm"
 
     def schema(self) -> Schema:
         """The schema that ``tasks.schema`` names, read from its file. Raises ``ValueError``."""
@@ -213,6 +223,7 @@ def parse_study(
         needs_validation=is_weighed,
         finds_entities=bool(finders(study.tasks.names)),
         asks_about_entities=bool(askers(study.tasks.names)),
+        has_decisions=load_form(study.tasks.form).COPIES,
     )
     return study, notices
 

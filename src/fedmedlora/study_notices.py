@@ -13,12 +13,13 @@ def without_effect(
     needs_validation: bool,
     finds_entities: bool,
     asks_about_entities: bool,
+    has_decisions: bool,
 ) -> tuple[str, ...]:
     """One sentence for each setting that the file holds and the study ignores.
 
     ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``needs_validation``:
     whether a rule among the methods weighs sites by a validation loss. ``finds_entities``,
-    ``asks_about_entities``: whether some task does.
+    ``asks_about_entities``: whether some task does. ``has_decisions``: whether the form of the answers copies.
     """
     methods = study["methods"]
     is_trained = methods != ["zero_shot"]
@@ -32,6 +33,12 @@ def without_effect(
         ("training", None, not is_trained, "methods hold zero_shot alone: nothing is trained"),
         ("adapter", None, not is_trained, "methods hold zero_shot alone: nothing is trained"),
         ("training", ["passes_per_round"], training["steps_per_round"] > 0, "steps_per_round is given"),
+        (
+            "training",
+            ["loss", "decision_weight"],
+            not has_decisions and training["loss"] == "lm+decision",
+            f'form {study["tasks"]["form"]} leaves no decisions; the loss is "lm"',
+        ),
         ("training", ["decision_weight"], training["loss"] != "lm+decision", f"loss is {training['loss']}"),
         (
             "training",
