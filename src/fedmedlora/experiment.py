@@ -17,6 +17,7 @@ from fedmedlora import __version__
 from fedmedlora.aggregation.rule import Rule, load_rule
 from fedmedlora.corpora.jsonl import write_notes
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.extraction.grammar import refuse_without_library
 from fedmedlora.in_process import InProcess, LocalSite
 from fedmedlora.manifest import manifest, plain_name
 from fedmedlora.measure import Form, Predictions, predict, scores
@@ -102,7 +103,7 @@ class Experiment:
             schedule=t.schedule,
             weight_decay=t.weight_decay,
             max_grad_norm=t.max_grad_norm,
-            loss=t.loss,
+            loss=self.study.loss(),
             decision_weight=t.decision_weight,
             batching=t.batching,
             gradient_checkpointing=t.gradient_checkpointing,
@@ -120,6 +121,7 @@ class Experiment:
             tasks=tasks.names,
             prompt_set=tasks.prompts,
             scope=tasks.modifier_scope,
+            output_form=tasks.form,
             decoding=decoding,
             batch_size=self.study.evaluation.batch_size,
         )
@@ -145,6 +147,8 @@ def run_study(
         quantization=study.model.quantization,
         revision=study.model.revision,
     )
+    if study.reads_under_grammar():
+        refuse_without_library()
     prepared = prepare(study, base.encoder)
     identity = {
         "study_hash": study.study_hash(),
@@ -285,6 +289,7 @@ def _evaluate(
         "decoding": decoding,
         "num_examples": predictions.num_examples,
         "num_unparsed": predictions.num_unparsed,
+        "num_ungrounded": predictions.num_ungrounded,
         "seconds": seconds,
         "scores": scores(
             cohort.notes,
@@ -317,12 +322,11 @@ def _write_predictions(
 def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
     study = run.study
     # Only what the method's own sites annotate: "everybody" of centralized training is no site, and is all.
-    by_site = run.prepared.trained_on
-    names = by_site if method.name == "centralized" else [site.name for site in method.sites]
+    names = run.prepared.trained_on if method.name == "centralized" else [site.name for site in method.sites]
     return manifest(
         run.base,
         run.prepared.schema,
-        [annotates for name in names for annotates in by_site[name]],
+        [annotates for name in names for annotates in run.prepared.trained_on[name]],
         tasks={
             "names": list(study.tasks.names),
             "modifier_scope": study.tasks.modifier_scope,
@@ -335,7 +339,8 @@ def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
             "method": method.name,
             "num_rounds": study.training.rounds,
         },
-        loss=study.training.loss,
+        loss=study.loss(),
+        form=study.tasks.form,
     )
 
 

@@ -33,8 +33,9 @@ def extract(
 
     An adapter that asks about given entities only keeps those of ``notes``. Asked for is what the
     adapter's sites annotated. ``model_name``: the base model, by default the one the manifest names.
-    The schema and the form of the answers are the manifest's. ``decoding``: "constrained" or "free". Raises ``ValueError`` for a manifest that contradicts itself, and for an
-    adapter made for another base model, prompts, form or segmentation.
+    The schema and the form of the answers are the manifest's. ``decoding``: "constrained" or "free".
+    Raises ``ValueError`` for a manifest that contradicts itself, and for an adapter made for another base
+    model, prompts, form or segmentation.
     """
     manifest = read_manifest(folder)
     tasks, output_form = manifest["tasks"], manifest["output_form"]
@@ -88,8 +89,8 @@ def _annotates(record: dict[str, list[str]], schema: Schema, folder: Path) -> An
         unknown = sorted(set(record[kind]) - set(known))
         if unknown:
             raise ValueError(
-                f"{folder}: fedmedlora.json: trained_prompts: annotates: {unknown[0][:40]!r} is not among the "
-                f"{kind} of its schema {schema.name!r}"
+                f"{folder}: fedmedlora.json: trained_prompts: annotates: {unknown[0][:40]!r} is not among "
+                f"the {kind} of its schema {schema.name!r}"
             )
     return Annotates(frozenset(record["entities"]), frozenset(record["pairs"]))
 

@@ -50,7 +50,8 @@ def write_first_study(
 ) -> tuple[Inspection, tuple[str, ...]]:
     """Write ``mapping.toml`` and ``study.toml`` into ``out``; returns what was found and the next commands.
 
-    ``schema_file``: the user's own schema; both files name it. Raises ``ValueError`` when one of them is there already, and for what the readers refuse.
+    ``schema_file``: the user's own schema; both files name it. Raises ``ValueError`` when one of them is
+    there already, and for what the readers refuse.
     """
     for name in ("mapping.toml", "study.toml"):
         if (out / name).exists():

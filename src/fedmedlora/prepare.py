@@ -148,6 +148,7 @@ def _rendered(study: Study, schema: Schema, notes: Sequence[Note], *, as_asked: 
         tasks=study.tasks.names,
         prompt_set=study.tasks.prompts,
         scope=study.tasks.modifier_scope,
+        form=study.tasks.form,
         as_asked=as_asked,
     )
 

@@ -112,8 +112,16 @@ class Study:
         return self.folder / path
 
     def loss(self) -> str:
-        """``training.loss`` as far as the form knows it: without decisions it is the language model's alone."""
+        """``training.loss`` as far as the form has it: without decisions, the language model's alone."""
         return self.training.loss if load_form(self.tasks.form).COPIES else "lm"
+
+    def reads_under_grammar(self) -> bool:
+        """Whether some answer of the study is generated under a grammar."""
+        if load_form(self.tasks.form).COPIES:
+            return False
+        is_trained = self.methods != ("zero_shot",)
+        is_watched = is_trained and self.evaluation.every_round and bool(self.validation.notes)
+        return is_watched or "zero_shot" in self.methods or "constrained" in self.evaluation.decoding
 
     def schema(self) -> Schema:
         """The schema that ``tasks.schema`` names, read from its file. Raises ``ValueError``."""

@@ -19,7 +19,7 @@ def without_effect(
 
     ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``needs_validation``:
     whether a rule among the methods weighs sites by a validation loss. ``finds_entities``,
-    ``asks_about_entities``: whether some task does. ``has_decisions``: whether the form of the answers copies.
+    ``asks_about_entities``: whether some task does. ``has_decisions``: whether the form of answers copies.
     """
     methods = study["methods"]
     is_trained = methods != ["zero_shot"]

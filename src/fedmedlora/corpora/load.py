@@ -84,9 +84,9 @@ def _checked(found: NoteSet, schema: Schema, path: Path) -> NoteSet:
     named = found.header["schema"]
     if named != schema.name:
         raise ValueError(
-            f"{path}:1: the notes are in the schema {named[:40]!r}, and they are read here in {schema.name!r}; "
-            "name the file of their schema (schema under [tasks] of a study, --schema on the command line), or "
-            "correct \"schema\" in the first line (absent, it means 'clinical')"
+            f"{path}:1: the notes are in the schema {named[:40]!r}, and they are read here in "
+            f"{schema.name!r}; name the file of their schema (schema under [tasks] of a study, --schema on "
+            "the command line), or correct \"schema\" in the first line (absent, it means 'clinical')"
         )
     for number, note in enumerate(found.notes, start=2):
         check_types(note, schema, f"{path}:{number}")

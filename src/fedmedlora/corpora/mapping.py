@@ -150,7 +150,7 @@ def shipped_mapping(name: str, schema: Schema = CLINICAL) -> Mapping:
     if schema != CLINICAL:
         raise ValueError(
             f"the mapping that is shipped for {name!r} leads to the schema {CLINICAL.name!r}, not to "
-            f"{schema.name!r}; write a mapping to your schema (docs/own-schema.md shows one) and give --mapping"
+            f"{schema.name!r}; write a mapping to yours (docs/own-schema.md shows one) and give --mapping"
         )
     file = resources.files("fedmedlora.corpora").joinpath("mappings", f"{name}.toml")
     return parse_mapping(file.read_text(encoding="utf-8"), f"mappings/{name}.toml", schema)

@@ -1,7 +1,7 @@
-"""Generation under a grammar: at each step only tokens with which the answer can still become a sentence of it.
+"""Generation under a grammar: at each step only tokens with which the answer can still be one of its form.
 
-The grammar is a form's JSON schema, the automaton behind it llguidance's (https://github.com/guidance-ai/llguidance):
-maintained, without dependencies of its own, and it computes a mask over a whole vocabulary in well under a
+The grammar is a form's JSON schema; llguidance (https://github.com/guidance-ai/llguidance) turns it into
+masks over the vocabulary. The library is maintained, has no dependencies of its own and computes a mask in well under a
 millisecond. It is an extra (``pip install "fedmedlora[json]"``) and imported only where it is used.
 """
 
@@ -103,8 +103,8 @@ def _tokenizer(encoder: Encoder) -> Any:
         return from_tokenizer(encoder.tokenizer, eos_token=encoder.end_id)
     except ValueError as error:
         raise ValueError(
-            f"the tokenizer {type(encoder.tokenizer).__name__} cannot be used for constrained decoding of JSON "
-            "(the library reads fast tokenizers only); read freely instead"
+            f"the tokenizer {type(encoder.tokenizer).__name__} cannot be used for constrained decoding of "
+            "JSON (the library reads fast tokenizers only); read freely instead"
         ) from error
 
 

@@ -1,7 +1,8 @@
 """Text to token ids: prompt prefix, prompt, target, and what the copy constraint leaves open.
 
-Every piece and every tag is tokenized by itself (the answers of forms that do not copy are tokenized whole). So the tokens of a copied word are the same in input
-and output, the same with and without tags, and a function of the text alone.
+Every piece and every tag is tokenized by itself. So the tokens of a copied word are the same in input and
+output, the same with and without tags, and a function of the text alone. The answers of forms that do not
+copy are tokenized whole.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""One file per output form; the file's name is the form's name. ``tasks/form.py`` says what such a file holds."""
+"""One file per output form; the file's name is the form's. ``tasks/form.py`` says what such a file holds."""

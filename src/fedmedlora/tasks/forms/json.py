@@ -2,10 +2,10 @@
 
     [{"type":"negation","text":"Denies"},{"type":"severity","text":"severe"}]
 
-``text`` is the mention letter for letter. Where the sentence holds that text several times, ``nth`` says which
-place is meant (``tasks/grounding.py``); without it the first. Nested and crossing spans can be said, and those
-that end within a word; discontinuous ones cannot. Nothing is copied, so an answer is as long as what there is to
-find, and an answer of a sentence without mentions is two characters.
+``text`` is the mention letter for letter. Where the sentence holds that text several times, ``nth`` says
+which place is meant (``tasks/grounding.py``); without it the first. Nested and crossing spans can be said,
+and those that end within a word; discontinuous ones cannot. Nothing is copied, so an answer is as long as what
+there is to find: of a sentence without mentions it is two characters.
 
 Reading forgives what language models do to JSON (``tasks/loose_json.py``). A text that the sentence does not
 hold is counted and dropped. The same text said again without a number means its next place.
