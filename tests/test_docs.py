@@ -12,6 +12,7 @@ from fedmedlora.cli import parser
 from fedmedlora.corpora.convert import convert
 from fedmedlora.corpora.jsonl import read_notes
 from fedmedlora.corpora.mapping import load_mapping, parse_mapping
+from fedmedlora.corpora.schema import parse_schema
 from fedmedlora.flower.site_file import SiteFile
 from fedmedlora.settings import read_table
 from fedmedlora.study import parse_study
@@ -59,11 +60,16 @@ def broken_links(page: Path, text: str) -> list[str]:
     return broken
 
 
-def check_toml(text: str) -> None:
-    """Parse a block as what it is: a mapping or a study, whole or a fragment of one."""
+def check_toml(text: str, folder: Path | None = None) -> None:
+    """Parse a block as what it is: a mapping, a schema or a study, whole or a fragment of one.
+
+    ``folder``: where the schemas lie that a mapping may name.
+    """
     table = tomllib.loads(text)
     if table.get("format") == "fedmedlora-mapping":
-        parse_mapping(text, "the page")
+        parse_mapping(text, "the page", folder=folder)
+    elif table.get("format") == "fedmedlora-schema":
+        parse_schema(text, "the page")
     elif table.keys() & {"entity", "modifier", "link", "annotates", "ignore", "ignore_links", "words"}:
         parse_mapping(text if "format" in table else MAPPING + text + ENTITIES, "the page")
     elif "train" in table:
@@ -95,9 +101,14 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_toml_parses(page):
-    for block in blocks(page.read_text(encoding="utf-8"), "toml"):
-        check_toml(block)
+def test_toml_parses(page, tmp_path):
+    found = blocks(page.read_text(encoding="utf-8"), "toml")
+    for block in found:
+        table = tomllib.loads(block)
+        if table.get("format") == "fedmedlora-schema":
+            (tmp_path / f"{table['name']}.toml").write_text(block, encoding="utf-8")
+    for block in found:
+        check_toml(block, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

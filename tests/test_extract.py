@@ -102,9 +102,6 @@ def test_another_base_model_is_refused(saved, model_folders):
 @pytest.mark.parametrize(
     ("key", "inner", "value"),
     [
-        ("schema", "name", "another"),
-        ("schema", "entities", ["tumour"]),
-        ("schema", "pairs", []),
         ("annotates", "entities", []),
         ("prompts", "ner", "another"),
         ("frame", "before", "another"),
@@ -185,3 +182,45 @@ def test_an_adapter_of_modifiers_alone_keeps_the_entities_it_is_given(load, tmp_
     assert {m.type for m in found.modifiers} <= {"negation"}
     with pytest.raises(ValueError, match="the notes have no entities"):
         run(folder, model_folders, notes=(blank("b", "Pt denies chest pain."),))
+
+
+def change(folder, **schema):
+    """Change the schema in the manifest of ``folder``; None takes a key out."""
+    path = folder / "fedmedlora.json"
+    record = json.loads(path.read_text())
+    record["schema"] |= schema
+    record["schema"] = {key: value for key, value in record["schema"].items() if value is not None}
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"entities": ["tumour"]}, "schema 'clinical': pair problem.severity names an unknown type"),
+        ({"pairs": []}, "'clinical' is another schema here than in this version of fedmedlora"),
+        ({"definitions": {}}, "'clinical' is another schema here than in this version"),
+        ({"name": "other", "pairs": ["problem"]}, "'problem' is no pair"),
+        ({"name": "other", "pairs": ["problem.negation"]}, "annotates: 'drug.dosage' is not among the pairs"),
+        ({"name": "../x"}, "must begin with a letter"),
+        ({"name": "other", "entities": ["<script>"]}, "must begin with a letter"),
+        ({"name": "other", "definitions": []}, "definitions must map labels"),
+        ({"name": "other", "definitions": {"drug": {"long": 3}}}, "definitions must map labels"),
+        ({"name": "other", "definitions": {"drug": {"exec": "x"}}}, "definitions must map labels"),
+        ({"name": "other", "definitions": {"bird": {"long": "x"}}}, "of another label of the schema"),
+        ({"name": "other", "definitions": {"drug": {"long": "a\nb"}}}, "must be one line"),
+        ({"name": "other", "definitions": {"drug": {"short": "tree"}}}, "trained with another prompts"),
+        ({"entities": ["problem"] * 2}, "named twice"),
+    ],
+)
+def test_a_schema_that_contradicts_itself_or_the_prompts_is_refused(saved, model_folders, changed, message):
+    change(saved[0], **changed)
+    with pytest.raises(ValueError, match=message):
+        run(saved[0], model_folders)
+
+
+def test_the_schema_is_the_manifests(saved, model_folders):
+    before = run(saved[0], model_folders)
+    change(saved[0], name="other")  # the same words under another name: nothing that is asked changes
+    assert run(saved[0], model_folders) == before
+    change(saved[0], name="clinical", definitions=None)  # as the first version wrote it
+    assert run(saved[0], model_folders) == before

@@ -9,10 +9,13 @@ import pytest
 from fedmedlora import measure
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note
 from fedmedlora.corpora.schema import CLINICAL
+from fedmedlora.corpora.sentences import sentences
 from fedmedlora.measure import Form, predict, scores
 from fedmedlora.model.lora import attach_lora
+from fedmedlora.tasks.form import known_forms
 from fedmedlora.tasks.kinds import ner
 from fedmedlora.tasks.markup import render
+from fedmedlora.tasks.task import load_task
 
 ALL = Annotates(frozenset(CLINICAL.entities), frozenset(CLINICAL.pair_names()))
 
@@ -51,7 +54,7 @@ def answer(monkeypatch):
                 progress(i + 1, len(examples))
             return [function(e) for e in examples]
 
-        def generate(model, encoder, examples, *, batch_size, share_prefix, progress):
+        def generate(model, encoder, examples, *, batch_size, share_prefix, under_grammar, progress):
             asked.extend(examples)
             return ["".join(function(e)) for e in examples]
 
@@ -196,7 +199,40 @@ def test_asked_is_what_a_note_annotates(answer):
 def test_free_answers_that_do_not_parse_are_counted(answer):
     answer(lambda example: ("I am sorry",) if "aspirin" in "".join(example.input) else copy(example))
     found = run(NOTES, Form(CLINICAL, tasks=("ner",), decoding="free"))
-    assert (found.num_examples, found.num_unparsed) == (4, 1)
+    assert (found.num_examples, found.num_unparsed, found.num_ungrounded) == (4, 1, 0)
+
+
+@pytest.mark.parametrize("decoding", ["constrained", "free"])
+def test_json_answers_are_read_and_what_they_invent_is_counted(answer, decoding):
+    def wrong(example):
+        text = "".join(example.input)
+        return (
+            '[{"type":"problem","text":"fever"},{"type":"problem","text":"gout"}]'
+            if "fever" in text
+            else "?",
+        )
+
+    answer(wrong)
+    form = Form(CLINICAL, tasks=("ner",), output_form="json", decoding=decoding)
+    found = run((note("a", "Denies fever."), note("b", "Well.")), form)
+    assert [e.span for e in found.end_to_end["a"].entities] == [((7, 12),)]
+    assert (found.num_examples, found.num_unparsed, found.num_ungrounded) == (2, 1, 1)
+
+
+def test_a_perfect_json_reader_scores_one(answer):
+    gold = {}
+    for one in NOTES:
+        for name in ("ner", "modifiers"):
+            asked = load_task(name).examples(
+                one, sentences(one.text), CLINICAL, prompt_set="study", form="json", with_gold=True
+            )
+            gold |= {(e.note_id, e.input, e.labels): e.target for e in asked.examples}
+    answer(lambda e: gold[e.note_id, e.input, e.labels])
+    form = Form(CLINICAL, output_form="json")
+    found = run(NOTES, form)
+    assert (found.num_unparsed, found.num_ungrounded) == (0, 0)
+    for kind, score in scores(NOTES, found, form, num_resamples=0, seed=0).items():
+        assert score["strict"]["f1"] == 1.0, kind
 
 
 def test_equal_sentences_of_different_places_keep_their_own_offsets(answer):
@@ -216,12 +252,13 @@ def test_progress_counts_up_to_the_total(answer):
     assert all(done <= total for done, total in seen)
 
 
+@pytest.mark.parametrize("output_form", known_forms())
 @pytest.mark.parametrize("decoding", ["constrained", "free"])
-def test_the_real_model_gives_well_formed_notes(load, decoding):
+def test_the_real_model_gives_well_formed_notes(load, decoding, output_form):
     """Random weights: the predictions are nonsense, and still lie inside their notes."""
     base = load("llama")
     model = attach_lora(base.model, rank=2, alpha=4.0)
-    form = Form(CLINICAL, prompt_set="short", decoding=decoding, batch_size=2)
+    form = Form(CLINICAL, prompt_set="short", output_form=output_form, decoding=decoding, batch_size=2)
     found = predict(base, model, (PAIN, NOTHING, EMPTY), form, lambda done, total: None)
     one = scores((PAIN, NOTHING, EMPTY), found, form, num_resamples=5, seed=0)
     assert one["entities"]["strict"]["fn"] + one["entities"]["strict"]["tp"] == 1

@@ -31,7 +31,7 @@ def test_defaults():
     assert (study.name, study.seed, study.methods) == ("s", 0, ("zero_shot", "fed_medlora"))
     assert study.model == Model("smollm2-135m", "auto", "none", "")
     assert study.adapter == Lora(16, 32.0, 0.0, "all-linear")
-    assert study.tasks == Tasks(("ner", "modifiers"), "entity", "study", 1024)
+    assert study.tasks == Tasks(("ner", "modifiers"), "entity", "study", "markup", "clinical", 1024)
     assert study.training.learning_rate == 1e-3
     assert study.evaluation == Evaluation(("constrained",), True, 0, True, 1000, 16)
     assert study.sites[0].train == "a.jsonl"

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora import __version__
-from fedmedlora.cli_corpora import add_corpora, refuse_overwriting
+from fedmedlora.cli_corpora import add_corpora, add_schema, chosen_schema, refuse_overwriting
+from fedmedlora.cli_run import add_run
+from fedmedlora.tasks.form import known_forms
 from fedmedlora.tasks.task import known_tasks
 
 # Heavy modules are imported where a command needs them, so that --help answers at once.
@@ -58,29 +60,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"fedmedlora {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="a federated study on five synthetic hospitals, start to report")
-    demo.add_argument("--out", type=Path, default=Path("demo-run"), help="output folder (demo-run)")
-    demo.add_argument("--resume", action="store_true", help="go on with a demo that was stopped")
-    demo.set_defaults(run=_demo)
-
-    run = commands.add_parser("run", help="run a study file")
-    run.add_argument("study", type=Path, help="TOML; docs/study-file.md lists every key")
-    run.add_argument("--out", type=Path, required=True, help="output folder, new or empty")
-    run.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
-    run.add_argument("--json", action="store_true", help="print the results as one line of JSON")
-    run.add_argument(
-        "--carrier",
-        choices=("in-process", "flower-simulation", "flower"),
-        default="in-process",
-        help="where the sites are: in this process; in Flower's simulation (Ray); behind a Flower SuperLink",
-    )
-    run.add_argument(
-        "--superlink", metavar="NAME", help="with --carrier flower: a connection of Flower's configuration"
-    )
-    run.add_argument(
-        "--wait", type=float, default=10.0, metavar="MINUTES", help="for sites to connect, over Flower (10)"
-    )
-    run.set_defaults(run=_run)
+    add_run(commands)
 
     extract = commands.add_parser(
         "extract", help="find entities and modifiers in notes with a trained adapter"
@@ -91,21 +71,25 @@ def parser() -> argparse.ArgumentParser:
     extract.add_argument("--format", choices=("jsonl", "brat", "html"), default="jsonl")
     extract.add_argument("--out", type=Path, help="file (jsonl, html) or folder (brat); default stdout")
     extract.add_argument("--batch-size", type=int, default=16)
+    extract.add_argument(
+        "--decoding",
+        choices=("constrained", "free"),
+        default="constrained",
+        help="constrained: an answer can only be of its form; free: plain generation",
+    )
     extract.set_defaults(run=_extract)
 
     evaluate = commands.add_parser("evaluate", help="compare predicted with gold annotations")
     evaluate.add_argument("gold", type=Path, help="JSONL file or BRAT folder")
     evaluate.add_argument("predicted", type=Path, help="the same; needs no text")
+    add_schema(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print one line of JSON")
     evaluate.set_defaults(run=_evaluate)
-
-    report = commands.add_parser("report", help="write report.html from a run's results.json")
-    report.add_argument("folder", type=Path, metavar="DIR")
-    report.set_defaults(run=_report)
 
     init = commands.add_parser("init", help="a first study.toml and mapping.toml from your annotated folders")
     init.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="BRAT folders, one per site")
     init.add_argument("--out", type=Path, default=Path(), help="where to write (this folder)")
+    init.add_argument("--schema", type=Path, help="your own schema, a TOML file (docs/own-schema.md)")
     init.set_defaults(run=_init)
 
     show = commands.add_parser("show", help="show what a model is trained on: prompt, target and loss mask")
@@ -113,123 +97,19 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--task", choices=known_tasks(), default="ner")
     show.add_argument("--number", type=int, default=1, help="which example, from 1")
     show.add_argument("--prompts", choices=("study", "short"), default="short")
+    show.add_argument("--form", choices=known_forms(), default="markup", help="how answers are written")
     show.add_argument("--model", default="smollm2-135m", help="whose tokens to show")
+    add_schema(show)
     show.set_defaults(run=_show)
 
     add_corpora(commands)
     return top
 
 
-def _demo(args: argparse.Namespace) -> None:
-    from fedmedlora.demo import write_demo
-
-    study = args.out / "study.toml"
-    if not study.exists() and args.out.is_dir() and {p.name for p in args.out.iterdir()} <= {"notes"}:
-        study = write_demo(args.out)  # stopped while its notes were written: they are written again, the same
-    elif not args.resume or not study.exists():
-        _refuse_filled(args.out)
-        study = write_demo(args.out)
-    _run_file(study, args.out / "run", args.resume, ["fedmedlora", "demo", "--out", args.out.name], False)
-
-
-def _run(args: argparse.Namespace) -> None:
-    command = ["fedmedlora", "run", args.study.name, "--out", args.out.name]
-    if args.carrier == "in-process":
-        if args.superlink:
-            raise ValueError("--superlink: goes with --carrier flower")
-        _run_file(args.study, args.out, args.resume, command, args.json)
-        return
-    command += ["--carrier", args.carrier]
-    results = _run_elsewhere(args, tuple(command))
-    _finish(None, results, args.out, args.json)
-
-
-def _run_elsewhere(args: argparse.Namespace, command: tuple[str, ...]) -> dict[str, Any]:
-    from fedmedlora.flower.simulation import run_simulation
-    from fedmedlora.flower.submit import run_over_flower
-
-    def tell(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    if args.carrier == "flower-simulation":
-        if args.superlink:
-            raise ValueError("--superlink: --carrier flower-simulation starts a SuperLink of its own")
-        return run_simulation(args.study, args.out, resume=args.resume, command=command, tell=tell)
-    if not args.superlink:
-        raise ValueError(
-            "--carrier flower: name the SuperLink with --superlink NAME (a [superlink.NAME] of Flower's "
-            "configuration; docs/flower.md)"
-        )
-    return run_over_flower(
-        args.study,
-        args.out,
-        superlink=args.superlink,
-        resume=args.resume,
-        wait_s=args.wait * 60,
-        command=command,
-        tell=tell,
-    )
-
-
-def _run_file(study_file: Path, out: Path, resume: bool, command: list[str], as_json: bool) -> None:
-    from fedmedlora.model.memory import keep_freed_memory
-    from fedmedlora.study import load_study
-
-    study = load_study(study_file)
-    if resume and not (out / "run.json").exists():
-        print(f"{out}: holds no run to go on with; starting one", file=sys.stderr)
-    print("loading the model and the notes ...", file=sys.stderr, flush=True)
-    from fedmedlora.experiment import run_study
-    from fedmedlora.progress import Terminal
-
-    keep_freed_memory()
-    with Terminal() as progress:
-        results = run_study(study, out, resume=resume, progress=progress, command=command)
-    _finish(study, results, out, as_json)
-
-
-def _finish(study: Any, results: dict[str, Any], out: Path, as_json: bool) -> None:
-    """Results and report to ``out``, and what is worth reading to the terminal."""
-    from rich.console import Console
-
-    from fedmedlora.report.results import write_results
-    from fedmedlora.report.tables import table_text
-
-    write_results(out / "results.json", results)
-    page = _write_report(study, results, out)
-    if as_json:
-        print(json.dumps(results, ensure_ascii=False))
-    else:
-        console = Console()
-        for table in table_text(results):
-            console.print(table)
-    print(f"report: {page}\nresults: {out / 'results.json'}\nadapters: {out / 'adapters'}", file=sys.stderr)
-
-
-def _write_report(study: Any, results: dict[str, Any], folder: Path) -> Path:
-    from fedmedlora.report.page import write_report
-    from fedmedlora.report_examples import report_examples
-    from fedmedlora.run_folder import read_json, write_json
-
-    kept = folder / "examples.json"  # of synthetic cohorts only; what `report` shows again
-    if study is not None:
-        found = report_examples(study, results, folder)
-        if found:
-            write_json(kept, found)
-    return write_report(results, folder, read_json(kept) or [])
-
-
-def _report(args: argparse.Namespace) -> None:
-    from fedmedlora.report.results import read_results
-
-    folder = args.folder.parent if args.folder.name == "results.json" else args.folder
-    page = _write_report(None, read_results(folder / "results.json"), folder)
-    print(page)
-
-
 def _extract(args: argparse.Namespace) -> None:
     from fedmedlora.corpora.load import load_notes, load_texts
     from fedmedlora.corpora.members import refuse_absent
+    from fedmedlora.corpora.schema_record import schema_of_record
     from fedmedlora.model.saved import read_manifest
     from fedmedlora.tasks.task import finders
 
@@ -245,10 +125,12 @@ def _extract(args: argparse.Namespace) -> None:
         raise ValueError(f"--batch-size {args.batch_size}: sentences read at once; at least 1")
     for path in args.inputs:
         refuse_absent(path)  # before an adapter is asked what it needs
-    if finders(read_manifest(args.adapter)["tasks"]["names"]):
+    manifest = read_manifest(args.adapter)
+    schema = schema_of_record(manifest["schema"], f"{args.adapter}: fedmedlora.json: schema")
+    if finders(manifest["tasks"]["names"]):
         notes = tuple(note for path in args.inputs for note in load_texts(path))
     else:  # it finds modifiers of entities that are given
-        notes = tuple(note for path in args.inputs for note in load_notes(path).notes)
+        notes = tuple(note for path in args.inputs for note in load_notes(path, schema).notes)
     twice = [note_id for note_id, times in Counter(note.id for note in notes).items() if times > 1]
     if twice:
         raise ValueError(f"two inputs have a note named {min(twice)!r}; extract them one after the other")
@@ -259,12 +141,17 @@ def _extract(args: argparse.Namespace) -> None:
     keep_freed_memory()
     with Terminal() as progress:
         found = extract(
-            args.adapter, notes, model_name=args.model, batch_size=args.batch_size, progress=progress
+            args.adapter,
+            notes,
+            model_name=args.model,
+            batch_size=args.batch_size,
+            decoding=args.decoding,
+            progress=progress,
         )
-    _write_extracted(found, args.format, args.out)
+    _write_extracted(found, args.format, args.out, schema.name)
 
 
-def _write_extracted(notes: Sequence[Any], form: str, out: Path | None) -> None:
+def _write_extracted(notes: Sequence[Any], form: str, out: Path | None, schema: str) -> None:
     from fedmedlora.corpora.brat_writer import write_brat
     from fedmedlora.corpora.jsonl import notes_text, write_atomically
     from fedmedlora.report.notes_page import notes_page
@@ -274,7 +161,7 @@ def _write_extracted(notes: Sequence[Any], form: str, out: Path | None) -> None:
         write_brat(notes, out)
         return
     if form == "jsonl":
-        text = notes_text(notes, {"name": "extracted", "schema": "clinical"})
+        text = notes_text(notes, {"name": "extracted", "schema": schema})
     else:
         text = notes_page([_for_page(note) for note in notes])
     if out is None:
@@ -307,7 +194,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     from fedmedlora.evaluation.summary import evaluate
 
     rng = np.random.default_rng(0)  # of the bootstrap: the same files give the same intervals
-    scores = evaluate(load_notes(args.gold).notes, load_predictions(args.predicted).notes, rng=rng)
+    schema = chosen_schema(args)
+    gold, predicted = load_notes(args.gold, schema), load_predictions(args.predicted, schema)
+    scores = evaluate(gold.notes, predicted.notes, rng=rng)
     if args.json:
         print(json.dumps(scores))
         return
@@ -326,7 +215,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _init(args: argparse.Namespace) -> None:
     from fedmedlora.init import write_first_study
 
-    found, commands = write_first_study(args.folders, args.out)
+    found, commands = write_first_study(args.folders, args.out, args.schema)
     for folder in found.folders:
         print(f"{folder.site}: {folder.num_notes} notes, {folder.num_annotated_notes} with annotations")
     print(f"{len(found.labels)} labels, {len(found.guesses)} with a guess: look through", end=" ")
@@ -338,13 +227,12 @@ def _show(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from fedmedlora.corpora.load import load_notes
-    from fedmedlora.corpora.schema import CLINICAL
     from fedmedlora.tasks.show import show
     from fedmedlora.tasks.training_set import training_set
 
-    rendered = training_set(
-        load_notes(args.notes).notes, CLINICAL, tasks=(args.task,), prompt_set=args.prompts
-    )
+    schema = chosen_schema(args)
+    notes = load_notes(args.notes, schema).notes
+    rendered = training_set(notes, schema, tasks=(args.task,), prompt_set=args.prompts, form=args.form)
     examples = rendered.examples[args.task]
     if not 1 <= args.number <= len(examples):
         of = f"1 to {len(examples)}" if examples else "none: the notes hold no example"
@@ -356,11 +244,6 @@ def _show(args: argparse.Namespace) -> None:
     encoder = load_encoder(args.model)
     # What a model sees has no line ends of a terminal's.
     Console().print(show(example, masked_tokens(encoder, encoder.encode(example))), soft_wrap=True)
-
-
-def _refuse_filled(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: is not empty; go on with it (--resume) or name another with --out")
 
 
 def _os_error(error: OSError) -> str:

@@ -31,11 +31,13 @@ def add_corpora(commands: Any) -> None:
     convert.add_argument("places", nargs="+", metavar="[NAME] SRC OUT.jsonl", help="see above")
     convert.add_argument("--reader", help="the format of your own corpus: brat, phee")
     convert.add_argument("--mapping", type=Path, help="TOML from your labels to the schema's")
+    add_schema(convert)
     convert.add_argument("--synthetic", action="store_true", help="the notes are of no real person")
     convert.set_defaults(run=_convert)
 
     stats = actions.add_parser("stats", help="count notes, entities, modifiers and links")
     stats.add_argument("notes", type=Path, metavar="PATH")
+    add_schema(stats)
     stats.add_argument("--json", action="store_true")
     stats.set_defaults(run=_stats)
 
@@ -44,6 +46,7 @@ def add_corpora(commands: Any) -> None:
     split.add_argument("--out", type=Path, required=True, help="folder; one PART.jsonl each")
     split.add_argument("--parts", default="train=0.8,test=0.2", help="NAME=SHARE,...; or 'own': the corpus's")
     split.add_argument("--seed", type=int, default=0)
+    add_schema(split)
     split.set_defaults(run=_split)
 
     make = actions.add_parser("synthesize", help="write notes of a synthetic hospital")
@@ -53,6 +56,18 @@ def add_corpora(commands: Any) -> None:
     make.add_argument("--part", choices=("train", "validation", "test"), default="train")
     make.add_argument("--seed", type=int, default=0)
     make.set_defaults(run=_synthesize)
+
+
+def add_schema(command: Any) -> None:
+    """Add ``--schema`` to ``command``; ``chosen_schema`` reads it."""
+    command.add_argument("--schema", help="the labels' schema: a TOML file (docs/own-schema.md), or clinical")
+
+
+def chosen_schema(args: argparse.Namespace) -> Any:
+    """The ``Schema`` that the command line names; the default one if it names none."""
+    from fedmedlora.corpora.schema import CLINICAL, find_schema
+
+    return find_schema(args.schema) if args.schema else CLINICAL
 
 
 def refuse_overwriting(out: Path, sources: Sequence[Path]) -> None:
@@ -95,9 +110,10 @@ def _convert(args: argparse.Namespace) -> None:
         raise ValueError(f"corpora convert takes {wanted}; given were {len(args.places)} places")
     name = args.reader or args.places[0]
     src, out = map(Path, args.places[-2:])
-    mapping = load_mapping(args.mapping) if args.mapping else None
+    schema = chosen_schema(args) if args.schema else None
+    mapping = load_mapping(args.mapping, schema) if args.mapping else None
     refuse_overwriting(out, [src])
-    found = convert(name, src, mapping=mapping)
+    found = convert(name, src, mapping=mapping, schema=schema)
     write_notes(out, found.notes, header={**found.header, "synthetic": args.synthetic})
     skipped = sum(found.header["skipped"].values())
     print(f"{out}: {len(found.notes)} notes, {skipped} annotations skipped (reasons are in its first line)")
@@ -117,7 +133,8 @@ def _stats(args: argparse.Namespace) -> None:
     from fedmedlora.corpora.load import load_notes
     from fedmedlora.corpora.stats import stats
 
-    found = stats(load_notes(args.notes))
+    schema = chosen_schema(args)
+    found = stats(load_notes(args.notes, schema), schema)
     if args.json:
         print(json.dumps(found))
         return
@@ -133,7 +150,7 @@ def _split(args: argparse.Namespace) -> None:
     from fedmedlora.corpora.load import load_notes
     from fedmedlora.corpora.split import parse_parts, split, split_by_part
 
-    found = load_notes(args.notes)
+    found = load_notes(args.notes, chosen_schema(args))
     if args.parts == "own":
         parts, told = split_by_part(found.notes)
     else:

@@ -68,6 +68,7 @@ def evaluate_cohort(
         "decoding": form.decoding,
         "num_examples": predictions.num_examples,
         "num_unparsed": predictions.num_unparsed,
+        "num_ungrounded": predictions.num_ungrounded,
         "seconds": seconds,
         "scores": scores(cohort.notes, predictions, form, num_resamples=num_resamples, seed=seed),
     }
@@ -81,6 +82,7 @@ def reading_form(terms: Terms, schema: Schema, decoding: str) -> Form:
         tasks=terms.tasks.names,
         prompt_set=terms.tasks.prompts,
         scope=terms.tasks.modifier_scope,
+        output_form=terms.tasks.form,
         decoding=decoding,
         batch_size=terms.evaluation.batch_size,
     )
@@ -94,6 +96,7 @@ def render(terms: Terms, schema: Schema, notes: Sequence[Note], *, as_asked: boo
         tasks=terms.tasks.names,
         prompt_set=terms.tasks.prompts,
         scope=terms.tasks.modifier_scope,
+        form=terms.tasks.form,
         as_asked=as_asked,
     )
 

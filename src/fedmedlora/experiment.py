@@ -16,6 +16,7 @@ from fedmedlora import __version__
 from fedmedlora.cohort import evaluate_cohort, reading_form
 from fedmedlora.corpora.jsonl import write_notes
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.extraction.grammar import refuse_without_library
 from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import local_training
 from fedmedlora.manifest import manifest, plain_name
@@ -92,6 +93,8 @@ def run_study(
         quantization=study.model.quantization,
         revision=study.model.revision,
     )
+    if study.reads_under_grammar():
+        refuse_without_library()
     terms = terms_of(study, base)
     prepared = prepare(study, terms, base.encoder)
     model = attach_lora(
@@ -282,7 +285,8 @@ def _write_predictions(
         path = folder / f"{cohort}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         notes = [replace(note, text="", group="", meta={}) for note in found.values()]
-        write_notes(path, notes, header={"name": cohort, "synthetic": is_synthetic}, with_text=False)
+        header = {"name": cohort, "schema": run.prepared.schema.name, "synthetic": is_synthetic}
+        write_notes(path, notes, header=header, with_text=False)
 
 
 def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
@@ -304,7 +308,8 @@ def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
             "method": method.name,
             "num_rounds": study.training.rounds,
         },
-        loss=study.training.loss,
+        loss=study.loss(),
+        form=study.tasks.form,
     )
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora.corpora.note import Annotates, Note, union
-from fedmedlora.corpora.schema import CLINICAL, Schema
+from fedmedlora.corpora.schema import Schema
+from fedmedlora.corpora.schema_record import schema_of_record
+from fedmedlora.extraction.grammar import refuse_without_library
 from fedmedlora.manifest import meaning
 from fedmedlora.measure import Form, predict
 from fedmedlora.model.load import BaseModel, load_base_model, quantization_here
 from fedmedlora.model.lora import attach_lora, write_adapter
 from fedmedlora.model.saved import read_manifest, read_saved_adapter, refuse_mismatch
 from fedmedlora.progress import Progress
+from fedmedlora.tasks.form import known_forms, load_form
 from fedmedlora.tasks.task import finders
 
 
@@ -23,17 +26,19 @@ def extract(
     *,
     model_name: str | None = None,
     batch_size: int = 16,
+    decoding: str = "constrained",
     progress: Progress,
-    schema: Schema = CLINICAL,
 ) -> tuple[Note, ...]:
     """``notes`` with what the adapter in ``folder`` finds in them, in place of their own annotations.
 
     An adapter that asks about given entities only keeps those of ``notes``. Asked for is what the
     adapter's sites annotated. ``model_name``: the base model, by default the one the manifest names.
-    Raises ``ValueError`` for an adapter made for another base model, schema, prompts or segmentation.
+    The schema and the form of the answers are the manifest's. ``decoding``: "constrained" or "free".
+    Raises ``ValueError`` for a manifest that contradicts itself, and for an adapter made for another base
+    model, prompts, form or segmentation.
     """
     manifest = read_manifest(folder)
-    tasks = manifest["tasks"]
+    tasks, output_form = manifest["tasks"], manifest["output_form"]
     if not tasks["names"]:
         raise ValueError(f"{folder}: fedmedlora.json: tasks: names: the adapter has no task")
     if not finders(tasks["names"]) and not any(note.entities for note in notes):
@@ -41,11 +46,21 @@ def extract(
             f"{folder}: the adapter was trained to find modifiers of given entities only, and the notes "
             "have no entities; give notes with entities (JSONL or BRAT)"
         )
-    base = _load_base(model_name, manifest, folder)
-    combinations = [_annotates(one["annotates"]) for one in manifest["trained_prompts"]]
+    if output_form not in known_forms():
+        raise ValueError(
+            f"{folder}: the adapter was trained with another output form than this version of fedmedlora has "
+            f"({', '.join(known_forms())}); use the version it was trained with"
+        )
+    if decoding == "constrained" and not load_form(output_form).COPIES:
+        refuse_without_library()
+    schema = schema_of_record(manifest["schema"], f"{folder}: fedmedlora.json: schema")
+    combinations = [_annotates(one["annotates"], schema, folder) for one in manifest["trained_prompts"]]
     asked = union(combinations)
+    base = _load_base(model_name, manifest, folder)
+    expected = meaning(base, schema, combinations, tasks, output_form)
+    expected["schema"] = manifest["schema"]  # read from there: it cannot differ, only be written otherwise
     try:
-        refuse_mismatch(manifest, base, **meaning(base, schema, combinations, tasks))
+        refuse_mismatch(manifest, base, **expected)
         model = load_into(base, manifest, folder)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
@@ -54,6 +69,8 @@ def extract(
         tasks=tuple(tasks["names"]),
         prompt_set=tasks["prompt_set"],
         scope=tasks["modifier_scope"],
+        output_form=output_form,
+        decoding=decoding,
         batch_size=batch_size,
     )
     blank = [replace(note, annotates=asked) for note in notes]
@@ -66,7 +83,15 @@ def extract(
     return tuple(kept[note.id] for note in notes)
 
 
-def _annotates(record: dict[str, list[str]]) -> Annotates:
+def _annotates(record: dict[str, list[str]], schema: Schema, folder: Path) -> Annotates:
+    """What some notes annotate, out of a manifest that may come from anywhere."""
+    for kind, known in (("entities", schema.entities), ("pairs", schema.pair_names())):
+        unknown = sorted(set(record[kind]) - set(known))
+        if unknown:
+            raise ValueError(
+                f"{folder}: fedmedlora.json: trained_prompts: annotates: {unknown[0][:40]!r} is not among "
+                f"the {kind} of its schema {schema.name!r}"
+            )
     return Annotates(frozenset(record["entities"]), frozenset(record["pairs"]))
 
 

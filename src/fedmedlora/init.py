@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 from pathlib import Path
 
 from fedmedlora.corpora.inspect import Inspection, inspect, mapping_toml
 from fedmedlora.corpora.jsonl import write_together
+from fedmedlora.corpora.schema import CLINICAL, load_schema
 
 _STUDY = """\
 # A first study over {num} sites. docs/study-file.md explains every key.
@@ -23,7 +26,7 @@ alpha = 32.0
 
 [tasks]
 prompts = "short"       # "study": longer prompts that define every type
-
+{schema}
 [training]
 rounds = 3
 steps_per_round = 5     # 0: whole passes over each site's notes
@@ -42,26 +45,33 @@ test = "sites/{site}/test.jsonl"
 """
 
 
-def write_first_study(folders: list[Path], out: Path) -> tuple[Inspection, tuple[str, ...]]:
+def write_first_study(
+    folders: list[Path], out: Path, schema_file: Path | None = None
+) -> tuple[Inspection, tuple[str, ...]]:
     """Write ``mapping.toml`` and ``study.toml`` into ``out``; returns what was found and the next commands.
 
-    Raises ``ValueError`` when one of them is there already, and for what the readers refuse.
+    ``schema_file``: the user's own schema; both files name it. Raises ``ValueError`` when one of them is
+    there already, and for what the readers refuse.
     """
     for name in ("mapping.toml", "study.toml"):
         if (out / name).exists():
             raise ValueError(f"{out / name}: is there already; remove it, or name another folder with --out")
-    found = inspect(folders)
+    named = Path(os.path.relpath(schema_file, out)).as_posix() if schema_file else ""
+    found = inspect(folders, load_schema(schema_file) if schema_file else CLINICAL)
     sites = [folder.site for folder in found.folders]
-    study = _STUDY.format(num=len(sites)) + "".join(_SITE.format(site=site) for site in sites)
-    write_together({out / "mapping.toml": mapping_toml(found).encode(), out / "study.toml": study.encode()})
+    line = f"schema = {json.dumps(named, ensure_ascii=False)}\n" if named else ""
+    study = _STUDY.format(num=len(sites), schema=line) + "".join(_SITE.format(site=site) for site in sites)
+    mapping = mapping_toml(found, schema_file=named)
+    write_together({out / "mapping.toml": mapping.encode(), out / "study.toml": study.encode()})
     commands = []
     for folder in found.folders:
         # Under a folder of their own, so that nothing is written into a user's own folder of that name.
         notes = out / "sites" / f"{folder.site}.jsonl"
         parts = ("--out", out / "sites" / folder.site, "--parts", "train=0.8,test=0.2")
-        mapping = ("--reader", "brat", "--mapping", out / "mapping.toml")
-        commands.append(_command("corpora", "convert", *mapping, folder.path, notes))
-        commands.append(_command("corpora", "split", notes, *parts))
+        how = ("--reader", "brat", "--mapping", out / "mapping.toml")
+        schema = ("--schema", schema_file) if schema_file else ()
+        commands.append(_command("corpora", "convert", *how, folder.path, notes))
+        commands.append(_command("corpora", "split", notes, *parts, *schema))
     commands.append(_command("run", out / "study.toml", "--out", out / "run"))
     return found, tuple(commands)
 

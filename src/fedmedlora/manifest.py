@@ -10,6 +10,7 @@ from fedmedlora import __version__
 from fedmedlora.corpora.jsonl import annotates_json
 from fedmedlora.corpora.note import Annotates, union
 from fedmedlora.corpora.schema import Schema
+from fedmedlora.corpora.schema_record import schema_record
 from fedmedlora.corpora.sentences import SEGMENTATION_VERSION
 from fedmedlora.model.load import BaseModel
 from fedmedlora.tasks.prompts import instruction
@@ -29,6 +30,7 @@ def manifest(
     tasks: dict[str, Any],
     adapter: dict[str, Any],
     loss: str,
+    form: str = "markup",
 ) -> dict[str, Any]:
     """The manifest of an adapter trained on notes that annotate ``trained_on``, each combination once."""
     combinations = sorted(set(trained_on), key=lambda one: (sorted(one.entities), sorted(one.pairs)))
@@ -48,12 +50,16 @@ def manifest(
         "loss": loss,
         # After the decision loss alone, nothing but our decoder can read the adapter.
         "readable_by_generate": loss != "decision",
-        **meaning(base, schema, combinations, tasks),
+        **meaning(base, schema, combinations, tasks, form),
     }
 
 
 def meaning(
-    base: BaseModel, schema: Schema, combinations: Iterable[Annotates], tasks: dict[str, Any]
+    base: BaseModel,
+    schema: Schema,
+    combinations: Iterable[Annotates],
+    tasks: dict[str, Any],
+    form: str = "markup",
 ) -> dict[str, Any]:
     """The part of a manifest that must be the same where the adapter is read, or its answers mean nothing.
 
@@ -65,28 +71,23 @@ def meaning(
     together = union(combinations)
     return {
         "annotates": annotates_json(together),
-        "schema": {
-            "name": schema.name,
-            "entities": list(schema.entities),
-            "modifiers": list(schema.modifiers),
-            "pairs": list(schema.pair_names()),
-        },
-        "prompts": prompts(schema, together, tasks),
+        "schema": schema_record(schema),
+        "prompts": prompts(schema, together, tasks, form),
         "trained_prompts": [
-            {"annotates": annotates_json(one), **prompts(schema, one, tasks)} for one in combinations
+            {"annotates": annotates_json(one), **prompts(schema, one, tasks, form)} for one in combinations
         ],
-        "output_form": "markup",
+        "output_form": form,
         "segmentation_version": SEGMENTATION_VERSION,
         "frame": dict(zip(("before", "after"), base.encoder.frame, strict=True)),
         "tokenizer_hash": base.encoder.tokenizer_hash(),
     }
 
 
-def prompts(schema: Schema, asked: Annotates, tasks: dict[str, Any]) -> dict[str, str]:
-    """The instruction of each task for notes that annotate ``asked``."""
-    form = {"prompt_set": tasks["prompt_set"], "scope": tasks["modifier_scope"]}
+def prompts(schema: Schema, asked: Annotates, tasks: dict[str, Any], form: str) -> dict[str, str]:
+    """The instruction of each task for notes that annotate ``asked``, for answers written in ``form``."""
+    how = {"prompt_set": tasks["prompt_set"], "scope": tasks["modifier_scope"], "form": form}
     return {
-        name: instruction(name, schema, asked, **form)
+        name: instruction(name, schema, asked, **how)
         for name in tasks["names"]
         if load_task(name).labels(schema, asked)
     }

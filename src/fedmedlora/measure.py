@@ -22,7 +22,8 @@ from fedmedlora.extraction.generate import generate_texts
 from fedmedlora.model.load import BaseModel
 from fedmedlora.tasks.assemble import merge
 from fedmedlora.tasks.example import Example
-from fedmedlora.tasks.markup import Mention, parse, place
+from fedmedlora.tasks.form import Reading, load_form
+from fedmedlora.tasks.markup import place
 from fedmedlora.tasks.task import Answer, askers, finders, load_task
 
 Report = Callable[[int, int], None]
@@ -36,6 +37,7 @@ class Form:
     tasks: tuple[str, ...] = ("ner", "modifiers")
     prompt_set: str = "study"
     scope: str = "entity"
+    output_form: str = "markup"
     decoding: str = "constrained"
     batch_size: int = 16
 
@@ -44,13 +46,15 @@ class Form:
 class Predictions:
     """Notes as predicted end to end, and with modifiers for the gold entities (None: not asked).
 
-    ``num_unparsed``: free answers that were not the sentence with well-formed tags.
+    ``num_unparsed``: answers with a part that could not be read. ``num_ungrounded``: mentions that answers
+    name and that their sentence does not hold.
     """
 
     end_to_end: dict[str, Note] | None
     given_gold: dict[str, Note] | None
     num_examples: int
     num_unparsed: int
+    num_ungrounded: int = 0
 
 
 class Reader:
@@ -62,14 +66,17 @@ class Reader:
     def __init__(self, base: BaseModel, model: Any, form: Form, report: Report) -> None:
         """``model``: PEFT's model over ``base``, with the adapter in it."""
         self._base, self._model, self._form, self._report = base, model, form, report
-        self._known: dict[tuple[str, tuple[str, ...], tuple[str, ...]], tuple[tuple[Mention, ...], bool]] = {}
-        self.num_examples = self.num_unparsed = 0  # what was really read: a known answer counts once
+        self._known: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Reading] = {}
+        # What was really read: a known answer counts once.
+        self.num_examples = self.num_unparsed = self.num_ungrounded = 0
 
-    def read(self, examples: Sequence[Example]) -> list[tuple[tuple[Mention, ...], bool]]:
-        """Mentions of each example, and whether the answer was complete."""
+    def read(self, examples: Sequence[Example]) -> list[Reading]:
+        """What the answer to each example says."""
+        how = load_form(self._form.output_form)
+        constrained = self._form.decoding == "constrained"
         first_of = {self._key(e): e for e in examples if self._key(e) not in self._known}
         fresh = list(first_of.values())
-        if self._form.decoding == "constrained":
+        if constrained and how.COPIES:
             outputs = decode(
                 self._model,
                 self._base.encoder,
@@ -77,7 +84,7 @@ class Reader:
                 batch_size=self._form.batch_size,
                 progress=self._on_progress,
             )
-            found = [(place(e.pieces, o)[0], True) for e, o in zip(fresh, outputs, strict=True)]
+            found = [Reading(place(e.pieces, o)[0], True, 0) for e, o in zip(fresh, outputs, strict=True)]
         else:
             texts = generate_texts(
                 self._model,
@@ -85,14 +92,15 @@ class Reader:
                 fresh,
                 batch_size=self._form.batch_size,
                 share_prefix=True,
+                under_grammar=constrained,
                 progress=self._on_progress,
             )
-            parsed = [parse(e.pieces, t, e.labels) for e, t in zip(fresh, texts, strict=True)]
-            found = [(p.mentions, p.complete) for p in parsed]
+            found = [how.read(e, t) for e, t in zip(fresh, texts, strict=True)]
         # Offsets are the note's own; the same sentence elsewhere has others, so the key holds them.
         self._known |= dict(zip(first_of, found, strict=True))
         self.num_examples += len(found)
-        self.num_unparsed += sum(1 for _, complete in found if not complete)
+        self.num_unparsed += sum(not one.complete for one in found)
+        self.num_ungrounded += sum(one.num_ungrounded for one in found)
         return [self._known[self._key(e)] for e in examples]
 
     def _on_progress(self, done: int, total: int) -> None:
@@ -121,7 +129,9 @@ def predict(base: BaseModel, model: Any, notes: Sequence[Note], form: Form, repo
         given_gold = _ask(reader, ask, gold, form, keep_entities=True)
         if end_to_end is not None:
             end_to_end = _ask(reader, ask, end_to_end, form)
-    return Predictions(end_to_end, given_gold, reader.num_examples, reader.num_unparsed)
+    return Predictions(
+        end_to_end, given_gold, reader.num_examples, reader.num_unparsed, reader.num_ungrounded
+    )
 
 
 def scores(
@@ -169,11 +179,12 @@ def _ask(
                 form.schema,
                 prompt_set=form.prompt_set,
                 scope=form.scope,
+                form=form.output_form,
                 with_gold=False,
             ).examples
         answers: dict[str, list[Answer]] = {note_id: [] for note_id in notes}
-        for example, (mentions, _) in zip(examples, reader.read(examples), strict=True):
-            answers[example.note_id].append((example, mentions))
+        for example, reading in zip(examples, reader.read(examples), strict=True):
+            answers[example.note_id].append((example, reading.mentions))
         for note in notes.values():
             parts[note.id].append(task.annotate(note, answers[note.id]))
     return {note_id: merge(of_note) for note_id, of_note in parts.items()}

@@ -13,7 +13,8 @@ from fedmedlora.cohort import Cohort, cohort_record, prepare_cohort, testing_rec
 from fedmedlora.corpora.jsonl import NoteSet
 from fedmedlora.corpora.load import load_notes
 from fedmedlora.corpora.note import Note
-from fedmedlora.corpora.schema import CLINICAL, Schema
+from fedmedlora.corpora.schema import Schema
+from fedmedlora.corpora.schema_record import schema_record
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.local_site import LocalSite, loss_examples, prepare_site
 from fedmedlora.model.load import BaseModel
@@ -44,7 +45,7 @@ class Prepared:
 
 def terms_of(study: Study, base: BaseModel) -> Terms:
     """What ``study`` asks of every site that holds ``base``."""
-    encoder = base.encoder
+    encoder, schema = base.encoder, study.schema()
     by_sites = study.validation.by == "sites"
     return Terms(
         seed=study.seed,
@@ -53,7 +54,9 @@ def terms_of(study: Study, base: BaseModel) -> Terms:
         frame=tuple(encoder.frame),
         held_out_sentences=study.validation.held_out_sentences if by_sites else 0,
         adapter=study.adapter,
-        tasks=study.tasks,
+        # The schema itself travels, not where it lies.
+        tasks=replace(study.tasks, schema=schema.name),
+        schema_record=schema_record(schema),
         training=study.training,
         evaluation=study.evaluation,
     )
@@ -75,7 +78,7 @@ def hash_notes(path: Path) -> str:
     return digest.hexdigest()
 
 
-def prepare(study: Study, terms: Terms, encoder: Encoder, schema: Schema = CLINICAL) -> Prepared:
+def prepare(study: Study, terms: Terms, encoder: Encoder) -> Prepared:
     """Read the study's notes and turn them into examples; those of the sites only where they are here.
 
     Raises ``ValueError`` for a site without training examples, for validation notes that are also
@@ -83,6 +86,7 @@ def prepare(study: Study, terms: Terms, encoder: Encoder, schema: Schema = CLINI
     training and in its test notes, and for whatever the readers refuse.
     """
     here = study.sites_are_here
+    schema = terms.schema()
     train = {site.name: read_notes(study.resolve(site.train), schema) for site in study.sites if here}
     site_tests = {
         site.name: read_notes(study.resolve(site.test), schema) for site in study.sites if here and site.test

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from fedmedlora.aggregation.rule import Rule, known_rules, load_rule
+from fedmedlora.corpora.schema import Schema, find_schema, schema_names
 from fedmedlora.settings import Range, nearest, read_table, reference, setting
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_tables import Cohort, Evaluation, Lora, Model, Site, Tasks, Training, Validation
+from fedmedlora.tasks.form import load_form
 from fedmedlora.tasks.task import askers, finders
 
 OTHER_METHODS = ("zero_shot", "single_site", "centralized")  # the rules are methods too, by file name
@@ -62,6 +64,11 @@ class Study:
             raise ValueError("[[sites]]: none; a study needs at least one site with training notes")
         self._check_names()
         self._check_sites()
+        if self.training.loss == "decision" and not load_form(self.tasks.form).COPIES:
+            raise ValueError(
+                f'[training] loss: "decision" trains what the copy constraint leaves open, and form '
+                f'"{self.tasks.form}" copies nothing; set loss = "lm"'
+            )
         for rule, settings in self.rules.items():
             if not isinstance(settings, dict):
                 raise ValueError(f"[rules] {rule[:80]}: write a rule's settings as [rules.NAME]")
@@ -107,6 +114,7 @@ class Study:
         """
         found = self.to_dict()
         found["model"]["name"] = _last_name(found["model"]["name"])
+        found["tasks"]["schema"] = _last_name(found["tasks"]["schema"])
         found["validation"]["notes"] = [_last_name(path) for path in found["validation"]["notes"]]
         for table in (*found["sites"], *found["cohorts"]):
             table |= {key: _last_name(table[key]) for key in ("train", "test") if key in table}
@@ -116,13 +124,29 @@ class Study:
         """A path of the study file as one that can be opened."""
         return self.folder / path
 
+    def loss(self) -> str:
+        """``training.loss`` as far as the form has it: without decisions, the language model's alone."""
+        return self.training.loss if load_form(self.tasks.form).COPIES else "lm"
+
+    def reads_under_grammar(self) -> bool:
+        """Whether some answer of the study is generated under a grammar."""
+        if load_form(self.tasks.form).COPIES:
+            return False
+        is_trained = self.methods != ("zero_shot",)
+        is_watched = is_trained and self.evaluation.every_round and bool(self.validation.notes)
+        return is_watched or "zero_shot" in self.methods or "constrained" in self.evaluation.decoding
+
+    def schema(self) -> Schema:
+        """The schema that ``tasks.schema`` names, read from its file. Raises ``ValueError``."""
+        return find_schema(self.tasks.schema, self.folder)
+
     def model_name(self) -> str:
         """``model.name`` as a loader takes it: the folder's path where there is one, else as written."""
         folder = self.resolve(self.model.name)
         return str(folder.resolve()) if folder.is_dir() else self.model.name
 
     def files(self) -> tuple[tuple[str, str], ...]:
-        """(place in the study file, path as written) of every file of notes that it names; no place twice."""
+        """(place in the study file, path as written) of every file that it names; no place twice."""
         found = [
             (f"[validation] notes number {number}", path)
             for number, path in enumerate(self.validation.notes, start=1)
@@ -132,6 +156,8 @@ class Study:
             if site.test:
                 found.append((f"[[sites]] {site.name} test", site.test))
         found += [(f"[[cohorts]] {cohort.name} test", cohort.test) for cohort in self.cohorts]
+        if self.tasks.schema not in schema_names():
+            found.append(("[tasks] schema", self.tasks.schema))
         return tuple(found)
 
     def study_hash(self) -> str:
@@ -184,7 +210,8 @@ def _last_name(path: str) -> str:
 def load_study(path: str | Path, *, sites_are_here: bool = True) -> Study:
     """The study in the file ``path``; warns (``StudyWarning``) of settings that have no effect.
 
-    Raises ValueError for anything that ``parse_study`` refuses and for a named file that is not there.
+    Raises ValueError for anything that ``parse_study`` refuses, for a named file that is not there, and for
+    a schema that cannot be read.
     """
     path = Path(path)
     try:
@@ -196,6 +223,10 @@ def load_study(path: str | Path, *, sites_are_here: bool = True) -> Study:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     study, notices = parse_study(text, source=path.name, folder=path.parent, sites_are_here=sites_are_here)
+    try:
+        study.schema()
+    except ValueError as error:
+        raise ValueError(f"{path.name}: [tasks] schema: {error}") from error
     for place, name in study.files():
         if not study.resolve(name).exists():
             raise ValueError(
@@ -229,6 +260,7 @@ def parse_study(
         finds_entities=bool(finders(study.tasks.names)),
         asks_about_entities=bool(askers(study.tasks.names)),
         sites_are_here=sites_are_here,
+        has_decisions=load_form(study.tasks.form).COPIES,
     )
     return study, notices
 

@@ -13,14 +13,15 @@ def without_effect(
     needs_validation: bool,
     finds_entities: bool,
     asks_about_entities: bool,
+    has_decisions: bool,
     sites_are_here: bool = True,
 ) -> tuple[str, ...]:
     """One sentence for each setting that the file holds and the study ignores.
 
     ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``needs_validation``:
     whether a rule among the methods weighs sites by a validation loss. ``finds_entities``,
-    ``asks_about_entities``: whether some task does. ``sites_are_here``: else their own files name their test
-    notes.
+    ``asks_about_entities``: whether some task does. ``has_decisions``: whether the form of answers copies.
+    ``sites_are_here``: else their own files name their test notes.
     """
     methods = study["methods"]
     is_trained = methods != ["zero_shot"]
@@ -34,6 +35,12 @@ def without_effect(
         ("training", None, not is_trained, "methods hold zero_shot alone: nothing is trained"),
         ("adapter", None, not is_trained, "methods hold zero_shot alone: nothing is trained"),
         ("training", ["passes_per_round"], training["steps_per_round"] > 0, "steps_per_round is given"),
+        (
+            "training",
+            ["loss", "decision_weight"],
+            not has_decisions and training["loss"] == "lm+decision",
+            f'form {study["tasks"]["form"]} leaves no decisions; the loss is "lm"',
+        ),
         ("training", ["decision_weight"], training["loss"] != "lm+decision", f"loss is {training['loss']}"),
         (
             "training",

@@ -62,6 +62,13 @@ class Tasks:
     prompts: Literal["study", "short"] = setting(
         "study: about 250 and 700 tokens with every type defined; short: about 100", "study"
     )
+    form: Literal["markup", "json"] = setting(
+        "how answers are written: markup, the sentence with tags in it; json, a list of what was found in it",
+        "markup",
+    )
+    schema: str = setting(
+        'what may be found: "clinical", or a schema of your own, a TOML file (docs/own-schema.md)', "clinical"
+    )
     max_tokens: int = setting(
         "longest example, prompt included, in tokens; longer ones are counted and left out",
         1024,
@@ -162,7 +169,7 @@ class Evaluation:
     """``[evaluation]``: what is measured at the end, and along the way."""
 
     decoding: tuple[Literal["constrained", "free"], ...] = setting(
-        "how trained adapters are read: constrained (output is the input with tags), free (generate)",
+        "how trained adapters are read: constrained (an answer can only be of the form), free (generate)",
         ("constrained",),
     )
     zero_shot_free: bool = setting("read the untrained model freely as well as constrained", True)

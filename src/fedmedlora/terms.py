@@ -10,8 +10,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fedmedlora.corpora.schema import Schema
+from fedmedlora.corpora.schema_record import schema_of_record
 from fedmedlora.settings import Range, read_table, setting
 from fedmedlora.study_tables import Evaluation, Lora, Tasks, Training
+from fedmedlora.tasks.form import load_form
 
 MAX_CHARACTERS = 1_000_000  # of terms as text; real ones have a few thousand
 
@@ -29,10 +32,23 @@ class Terms:
         0,
         within=Range(low=0),
     )
+    schema_record: dict[str, Any] = field(default_factory=dict)  # see ``corpora/schema_record.py``
     adapter: Lora = field(default_factory=Lora)
     tasks: Tasks = field(default_factory=Tasks)
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
+
+    def schema(self) -> Schema:
+        """What is asked for: entity types, modifiers, pairs, definitions. Raises ``ValueError``."""
+        record = self.schema_record
+        lists = [record.get(key) for key in ("entities", "modifiers", "pairs")]
+        if not isinstance(record.get("name"), str) or not all(map(_is_texts, lists)):
+            raise ValueError("terms: schema: name, entities, modifiers and pairs must be texts")
+        return schema_of_record(record, "terms: schema")
+
+    def loss(self) -> str:
+        """``training.loss`` as far as the form has it: without decisions, the language model's alone."""
+        return self.training.loss if load_form(self.tasks.form).COPIES else "lm"
 
     def to_json(self) -> str:
         """One line of JSON, the same for the same terms."""
@@ -50,3 +66,7 @@ class Terms:
         if not isinstance(table, dict):
             raise ValueError("terms: not a table of settings")
         return read_table(Terms, table, "terms:")
+
+
+def _is_texts(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(one, str) for one in found)

@@ -89,6 +89,17 @@ def test_nested(entities, expected):
     assert body_of(page) == expected
 
 
+def test_crossing():
+    """The one that begins later is drawn in two parts, its name on the last."""
+    page = notes_page([("n", "abcdefgh", [("test", 0, 4), ("problem", 2, 8)], [])])
+    Tags(page)
+    assert body_of(page) == (
+        '<mark class="test">ab<mark class="problem">cd</mark><small>test</small></mark>'
+        '<mark class="problem">efgh<small>problem</small></mark>'
+    )
+    assert text_of(page) == "abcdefgh"
+
+
 def test_links_are_a_table():
     page = notes_page([("n", "No fever.", [("problem", 3, 8)], [("fever", "negation", "No")])])
     assert "<tr><td>fever</td><td>negation</td><td>No</td></tr>" in page

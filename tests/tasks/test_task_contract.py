@@ -15,7 +15,8 @@ from fedmedlora.corpora.schema import CLINICAL
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.corpora.synthetic import HOSPITALS, synthesize
 from fedmedlora.tasks.assemble import merge
-from fedmedlora.tasks.markup import Mention, place
+from fedmedlora.tasks.form import known_forms, load_form
+from fedmedlora.tasks.markup import Mention
 from fedmedlora.tasks.prompts import instruction, prompt_sets
 from fedmedlora.tasks.task import askers, finders, known_tasks, load_task
 
@@ -23,6 +24,7 @@ NOTHING = Annotates(frozenset(), frozenset())
 EVERYTHING = Annotates(frozenset(CLINICAL.entities), frozenset(CLINICAL.pair_names()))
 SYNTHETIC = [note for name in HOSPITALS for note in synthesize(name, 2, 4, "train")]
 TASKS = known_tasks()
+FORMS = known_forms()
 
 
 def disturbed(note: Note, seed: int) -> Note:
@@ -44,9 +46,9 @@ def disturbed(note: Note, seed: int) -> Note:
     return replace(note, entities=entities, modifiers=tuple(moved(m) for m in note.modifiers))
 
 
-def ask(task, note: Note, *, with_gold: bool, prompt_set: str = "short"):
+def ask(task, note: Note, *, with_gold: bool, prompt_set: str = "short", form: str = "markup"):
     segments = sentences(note.text)
-    return task.examples(note, segments, CLINICAL, prompt_set=prompt_set, with_gold=with_gold)
+    return task.examples(note, segments, CLINICAL, prompt_set=prompt_set, form=form, with_gold=with_gold)
 
 
 def start_of(task, note: Note) -> Note:
@@ -71,13 +73,14 @@ def gold_notes():
     )
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", TASKS)
 @settings(max_examples=30, deadline=None)
 @given(note=gold_notes())
-def test_what_is_expressed_comes_back_and_the_rest_is_returned(name, note):
-    task = load_task(name)
-    rendered = ask(task, note, with_gold=True)
-    answers = [(e, place(e.pieces, e.target)[0]) for e in rendered.examples]
+def test_what_is_expressed_comes_back_and_the_rest_is_returned(name, form, note):
+    task, how = load_task(name), load_form(form)
+    rendered = ask(task, note, with_gold=True, form=form)
+    answers = [(e, how.read(e, "".join(e.target)).mentions) for e in rendered.examples]
     back = task.annotate(start_of(task, note), answers)
     lost = {(u.kind, u.id) for u in rendered.unplaced}
     if not task.NEEDS_ENTITIES:
@@ -89,30 +92,33 @@ def test_what_is_expressed_comes_back_and_the_rest_is_returned(name, note):
     assert link_items(back) == link_items(replace(note, links=kept_links))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", TASKS)
 @settings(max_examples=20, deadline=None)
 @given(note=gold_notes())
-def test_a_question_does_not_know_its_answer(name, note):
+def test_a_question_does_not_know_its_answer(name, form, note):
     task = load_task(name)
-    told = ask(task, note, with_gold=True).examples
-    asked = ask(task, start_of(task, note), with_gold=False).examples
+    told = ask(task, note, with_gold=True, form=form).examples
+    asked = ask(task, start_of(task, note), with_gold=False, form=form).examples
     assert [replace(e, target=()) for e in told] == list(asked)
     assert all(e.target for e in told if e.pieces)
     assert {e.task for e in asked} <= {name}
+    assert {e.form for e in asked} <= {form}
     assert {e.note_id for e in asked} <= {note.id}
     assert len({e.id for e in asked}) == len(asked)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", TASKS)
-def test_nothing_is_asked_where_nothing_is_annotated(name):
+def test_nothing_is_asked_where_nothing_is_annotated(name, form):
     task = load_task(name)
     note = SYNTHETIC[0]
     assert task.labels(CLINICAL, NOTHING) == ()
-    assert ask(task, replace(note, annotates=NOTHING), with_gold=True).examples == ()
+    assert ask(task, replace(note, annotates=NOTHING), with_gold=True, form=form).examples == ()
     empty = replace(note, text="", entities=(), modifiers=(), links=())
-    assert ask(task, empty, with_gold=True).examples == ()
+    assert ask(task, empty, with_gold=True, form=form).examples == ()
     with pytest.raises(ValueError, match="nothing of schema 'clinical' that it asks for"):
-        instruction(name, CLINICAL, NOTHING)
+        instruction(name, CLINICAL, NOTHING, form=form)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -141,9 +147,10 @@ def test_any_answer_can_be_annotated(name, note, seed):
 
 
 @pytest.mark.parametrize("prompt_set", prompt_sets())
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", TASKS)
-def test_every_set_of_prompts_has_a_text_for_it(name, prompt_set):
-    assert instruction(name, CLINICAL, EVERYTHING, prompt_set=prompt_set)
+def test_every_set_of_prompts_has_a_text_for_it_in_every_form(name, form, prompt_set):
+    assert instruction(name, CLINICAL, EVERYTHING, prompt_set=prompt_set, form=form)
 
 
 def test_found_by_file_and_by_nothing_else():

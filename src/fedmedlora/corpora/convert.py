@@ -13,25 +13,29 @@ from fedmedlora.corpora.mapping import Mapping, identity_mapping, mapping_names,
 from fedmedlora.corpora.members import refuse_absent
 from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.raw import RawNote
+from fedmedlora.corpora.schema import CLINICAL, Schema
 from fedmedlora.corpora.to_note import to_note
 
 _PERCENT = re.compile(r"%[0-9A-F]{2}")
 
 
-def convert(name: str, src: Path | str, *, mapping: Mapping | None = None) -> NoteSet:
+def convert(
+    name: str, src: Path | str, *, mapping: Mapping | None = None, schema: Schema | None = None
+) -> NoteSet:
     """Notes of the corpus or reader ``name`` at ``src``, with what was skipped in the header.
 
     ``name``: a corpus that a mapping is shipped for (``src`` is its folder, its ``raw/`` or its archive),
     or a reader (``src`` holds the files; ``mapping`` absent means labels are the schema's already).
+    ``schema``: what the labels are in where no mapping says it (``CLINICAL``).
     Every note is kept: duplicates, and notes without an entity. Ids are file names without extension;
     where two folders hold the same name, those notes keep their folder. Raises ``ValueError``.
     """
     src = Path(src)
     if mapping is None:
         if name in mapping_names():
-            mapping = shipped_mapping(name)
+            mapping = shipped_mapping(name, schema or CLINICAL)
         elif name in reader_names():
-            mapping = identity_mapping(name)
+            mapping = identity_mapping(name, schema or CLINICAL)
         else:
             raise ValueError(
                 f"unknown corpus or reader {name!r}; corpora: {', '.join(mapping_names())}; "

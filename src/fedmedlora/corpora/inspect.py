@@ -120,10 +120,11 @@ def guess_type(label: str, schema: Schema = CLINICAL) -> str:
     return ""
 
 
-def mapping_toml(inspection: Inspection, name: str = "mine") -> str:
+def mapping_toml(inspection: Inspection, name: str = "mine", *, schema_file: str = "") -> str:
     """The text of a ``mapping.toml`` that ``mapping.load_mapping`` reads, guesses and gaps marked.
 
     Labels without a guess stand in ``ignore``, with their counts, for the user to move into a rule.
+    ``schema_file``: path of the schema, from where the mapping will lie; "": the default one.
     Where no label looks like an entity the text says so; it has to be filled in before it loads.
     """
     schema, guesses, labels = inspection.schema, inspection.guesses, inspection.labels
@@ -139,6 +140,7 @@ def mapping_toml(inspection: Inspection, name: str = "mine") -> str:
         f"version = {VERSION}",
         f"name = {_quoted(name)}",
         'reader = "brat"',
+        *([f"schema = {_quoted(schema_file)}"] if schema_file else []),
         "",
         "# Labels without a guess. To use one, move it into a rule below:",
         "# [[entity]] (or [[modifier]]), label = [...], type = one of the names above.",

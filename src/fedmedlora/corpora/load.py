@@ -23,7 +23,8 @@ def load_notes(path: Path | str, schema: Schema = CLINICAL) -> NoteSet:
 
     BRAT labels must be the schema's, and any relation between an entity and a modifier is a link,
     whichever way it points. A ``.txt`` without ``.ann`` is a note with no annotation. Raises
-    ``ValueError`` naming file, line and value, also for a type or a pair that the schema does not have.
+    ``ValueError`` naming file, line and value, also for a type or a pair that the schema does not have, and
+    for a JSONL file whose header names another schema.
     """
     path = Path(path)
     refuse_absent(path)
@@ -80,6 +81,13 @@ def load_texts(path: Path | str) -> tuple[Note, ...]:
 
 
 def _checked(found: NoteSet, schema: Schema, path: Path) -> NoteSet:
+    named = found.header["schema"]
+    if named != schema.name:
+        raise ValueError(
+            f"{path}:1: the notes are in the schema {named[:40]!r}, and they are read here in "
+            f"{schema.name!r}; name the file of their schema (schema under [tasks] of a study, --schema on "
+            "the command line), or correct \"schema\" in the first line (absent, it means 'clinical')"
+        )
     for number, note in enumerate(found.notes, start=2):
         check_types(note, schema, f"{path}:{number}")
     return found

@@ -4,6 +4,7 @@
     version = 1
     name = "mine"
     reader = "brat"                    # a file in formats/
+    schema = "mine.toml"               # optional: your own schema, a file beside this one
     inside = ["raw/x.zip", "x.zip"]    # optional: where the files lie under SRC; the first that exists
     parts = ["train", "test"]          # optional: folder names that become a note's meta["part"]
     ignore = ["Age"]                   # labels of spans without a mapping (counted as skipped)
@@ -51,7 +52,7 @@ from typing import Any
 
 from fedmedlora.corpora.formats import reader_names
 from fedmedlora.corpora.note import Annotates
-from fedmedlora.corpora.schema import CLINICAL, Schema
+from fedmedlora.corpora.schema import CLINICAL, Schema, find_schema, shipped_schema
 
 FORMAT = "fedmedlora-mapping"
 VERSION = 1
@@ -59,7 +60,7 @@ ANY = "*"
 
 _KEYS = {
     "": (
-        *("format", "version", "name", "reader", "inside", "parts", "ignore", "ignore_links"),
+        *("format", "version", "name", "reader", "schema", "inside", "parts", "ignore", "ignore_links"),
         *("words", "entity", "modifier", "link", "annotates"),
     ),
     "entity": ("label", "type", "words"),
@@ -140,25 +141,34 @@ def mapping_names() -> tuple[str, ...]:
 
 
 def shipped_mapping(name: str, schema: Schema = CLINICAL) -> Mapping:
-    """The mapping shipped for corpus ``name``. Raises ``ValueError`` listing the known names."""
+    """The mapping shipped for corpus ``name``. Raises ``ValueError`` for other names and other schemas."""
     if name not in mapping_names():
         raise ValueError(
             f"no mapping is shipped for {name!r}; there is one for: {', '.join(mapping_names())}. "
             "For your own corpus give --reader and --mapping"
         )
+    if schema != CLINICAL:
+        raise ValueError(
+            f"the mapping that is shipped for {name!r} leads to the schema {CLINICAL.name!r}, not to "
+            f"{schema.name!r}; write a mapping to yours (docs/own-schema.md shows one) and give --mapping"
+        )
     file = resources.files("fedmedlora.corpora").joinpath("mappings", f"{name}.toml")
     return parse_mapping(file.read_text(encoding="utf-8"), f"mappings/{name}.toml", schema)
 
 
-def load_mapping(path: Path | str, schema: Schema = CLINICAL) -> Mapping:
-    """Read a mapping file. Raises ``ValueError`` naming the file and the key that is wrong."""
+def load_mapping(path: Path | str, schema: Schema | None = None) -> Mapping:
+    """Read a mapping file. Raises ``ValueError`` naming the file and the key that is wrong.
+
+    ``schema``: what it leads to; by default the schema that it names, and ``CLINICAL`` if it names none.
+    """
+    path = Path(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: byte {error.start} is not UTF-8") from None
     except FileNotFoundError:
         raise ValueError(f"{path}: there is no such file; a mapping is a TOML file") from None
-    return parse_mapping(text, str(path), schema)
+    return parse_mapping(text, str(path), schema, path.parent)
 
 
 def identity_mapping(reader: str = "brat", schema: Schema = CLINICAL) -> Mapping:
@@ -180,8 +190,12 @@ def identity_mapping(reader: str = "brat", schema: Schema = CLINICAL) -> Mapping
     )
 
 
-def parse_mapping(text: str, where: str, schema: Schema = CLINICAL) -> Mapping:
-    """A mapping out of TOML text; ``where`` names it in messages. Raises ``ValueError``."""
+def parse_mapping(text: str, where: str, schema: Schema | None = None, folder: Path | None = None) -> Mapping:
+    """A mapping out of TOML text; ``where`` names it in messages. Raises ``ValueError``.
+
+    ``schema``: see ``load_mapping``. ``folder``: where a schema that it names lies; None: it may name one
+    of the package only.
+    """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -189,6 +203,7 @@ def parse_mapping(text: str, where: str, schema: Schema = CLINICAL) -> Mapping:
     _check(table, "", where)
     if table.get("format") != FORMAT or table.get("version") != VERSION:
         raise ValueError(f'{where}: must begin with format = "{FORMAT}" and version = {VERSION}')
+    schema = _schema(table, schema, folder, where)
     reader = _text(table, "reader", where)
     if reader not in reader_names():
         raise ValueError(f"{where}: unknown reader {reader!r}; known readers: {', '.join(reader_names())}")
@@ -224,6 +239,18 @@ def parse_mapping(text: str, where: str, schema: Schema = CLINICAL) -> Mapping:
         annotates=_annotates(table, types, direct, links, schema, where),
         schema=schema,
     )
+
+
+def _schema(table: dict[str, Any], given: Schema | None, folder: Path | None, where: str) -> Schema:
+    if "schema" not in table:
+        return given or CLINICAL
+    named = _text(table, "schema", where)
+    found = shipped_schema(named) if folder is None else find_schema(named, folder)
+    if given is not None and given != found:
+        raise ValueError(
+            f"{where}: schema: leads to {found.name!r}, and asked for is {given.name!r}; leave --schema out"
+        )
+    return found
 
 
 def _check(table: dict[str, Any], kind: str, where: str) -> None:

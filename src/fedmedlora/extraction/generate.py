@@ -1,7 +1,7 @@
-"""Free decoding: transformers' own greedy ``generate``, bound by nothing.
+"""transformers' own greedy ``generate`` in batches: bound by nothing, or by a grammar.
 
-For the zero-shot baseline, for the check that an adapter copies and stops by itself, and as what the
-constrained decoder is measured against.
+Free, for the zero-shot baseline, for the check that an adapter copies and stops by itself, and as what the
+constrained decoder is measured against. Under a grammar, for forms that have one (``extraction/grammar.py``).
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
+from fedmedlora.extraction.grammar import Processor, rows_for
 from fedmedlora.model.cache import Prefix, record_prefix
 from fedmedlora.model.tokens import Encoder
 from fedmedlora.tasks.example import Example
-
-# Tokens beyond the copied input that an answer may take, so that tags fit: some, and a share of the input.
-ALLOWANCE_TOKENS = 32
-ALLOWANCE_SHARE = 0.5
+from fedmedlora.tasks.form import load_form
 
 
 @torch.inference_mode()
@@ -30,15 +28,17 @@ def generate_texts(
     batch_size: int = 16,
     max_new_tokens: Sequence[int] | None = None,
     share_prefix: bool = False,
+    under_grammar: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
     """Greedy text of each example, in the order of ``examples``, up to the end token or the limit.
 
     Batches hold examples of one instruction, sorted by length, padded on the left. ``max_new_tokens``:
     a limit for each example (a batch runs to the largest of its limits, and each text is cut at its own);
-    by default the length of the copied input and an allowance for tags. ``share_prefix``: run the
-    instruction once for all batches and hand its keys and values to ``generate``. Raises ``ValueError`` for
-    a batch size below 1 or another number of limits than examples.
+    by default what the form of the example allows. ``share_prefix``: run the instruction once for all
+    batches and hand its keys and values to ``generate``. ``under_grammar``: each answer is a sentence of its
+    form's grammar, or the beginning of one where the limit cut it off. Raises ``ValueError`` for a batch
+    size below 1, another number of limits than examples, and what ``rows_for`` refuses.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size {batch_size}: at least 1 example is decoded at a time")
@@ -60,9 +60,11 @@ def generate_texts(
             batch = ordered[i : i + batch_size]
             # A limit of 0 asks for nothing, which ``generate`` would refuse.
             if (largest := max(limits[n] for n in batch)) > 0:
-                answers = _generate(model, encoder, prefix_ids, prefix, [prompts[n] for n in batch], largest)
-                for n, ids in zip(batch, answers, strict=True):
-                    texts[n] = encoder.decode(_answer(ids, encoder.end_id, limits[n]))
+                rows = rows_for(encoder, [examples[n] for n in batch]) if under_grammar else None
+                ids = [prompts[n] for n in batch]
+                answers = _generate(model, encoder, prefix_ids, prefix, ids, largest, rows)
+                for n, answer in zip(batch, answers, strict=True):
+                    texts[n] = encoder.decode(_answer(answer, encoder.end_id, limits[n]))
             num_done += len(batch)
             if progress:
                 progress(num_done, len(examples))
@@ -70,9 +72,8 @@ def generate_texts(
 
 
 def default_limit(encoder: Encoder, example: Example) -> int:
-    """Tokens that an answer may take: the copied input, and an allowance for tags and the end token."""
-    copied = sum(len(encoder.piece(piece.form)) for piece in example.pieces)
-    return copied + ALLOWANCE_TOKENS + int(ALLOWANCE_SHARE * copied)
+    """Tokens that an answer may take, by the form's own rule."""
+    return load_form(example.form).limit(sum(len(encoder.piece(piece.form)) for piece in example.pieces))
 
 
 def _generate(
@@ -82,6 +83,7 @@ def _generate(
     prefix: Prefix | None,
     prompts: Sequence[tuple[int, ...]],
     max_new_tokens: int,
+    rows: Processor | None,
 ) -> list[list[int]]:
     """New token ids of each row, the end token and padding behind it included."""
     device = next(model.parameters()).device
@@ -112,6 +114,7 @@ def _generate(
             eos_token_id=encoder.end_id,
             pad_token_id=encoder.pad_id,
         ),
+        logits_processor=LogitsProcessorList([rows] if rows else []),
         **given,
     )
     answers: list[list[int]] = out[:, len(ids[0]) :].tolist()

@@ -12,7 +12,6 @@ from typing import Any
 from filelock import FileLock
 
 from fedmedlora.corpora.jsonl import annotates_json
-from fedmedlora.corpora.schema import CLINICAL
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.flower.messages import Letter, Refused
 from fedmedlora.flower.site_file import NO_TURNS, SiteFile
@@ -114,10 +113,11 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
         revision=file.model.revision,
     )
     _refuse_other_model(base, terms)
-    train = read_notes(file.path(file.train), CLINICAL)
-    test = read_notes(file.path(file.test), CLINICAL) if file.test and file.allows.scores else None
+    schema = terms.schema()
+    train = read_notes(file.path(file.train), schema)
+    test = read_notes(file.path(file.test), schema) if file.test and file.allows.scores else None
     refuse_overlap([], {file.name: train}, {} if test is None else {file.name: test})
-    site = prepare_site(terms, base.encoder, CLINICAL, file.name, train, test, source=file.train)
+    site = prepare_site(terms, base.encoder, schema, file.name, train, test, source=file.train)
     steps = steps_per_round(
         len(site.examples),
         examples_per_step=terms.training.examples_per_step,
@@ -140,7 +140,7 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
     hashes = hash_notes(file.path(file.train)) + (hash_notes(file.path(file.test)) if file.test else "")
     data_hash = hashlib.sha256(hashes.encode()).hexdigest()
     return SiteWork(
-        file, terms, InProcess(base, model, CLINICAL, terms, (site,), data_hashes={file.name: data_hash})
+        file, terms, InProcess(base, model, schema, terms, (site,), data_hashes={file.name: data_hash})
     )
 
 

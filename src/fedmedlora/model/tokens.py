@@ -1,7 +1,8 @@
 """Text to token ids: prompt prefix, prompt, target, and what the copy constraint leaves open.
 
-Every piece and every tag is tokenized by itself. So the tokens of a copied word are the same in input
-and output, the same with and without tags, and a function of the text alone.
+Every piece and every tag is tokenized by itself. So the tokens of a copied word are the same in input and
+output, the same with and without tags, and a function of the text alone. The answers of forms that do not
+copy are tokenized whole.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from fedmedlora.tasks.copying import START, State, advance, options
 from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.form import load_form
 
 # Stands for the input while the chat template is rendered; no template and no prompt contains it.
 _SLOT = "\ue000\ue001"
@@ -87,11 +89,7 @@ class Encoder:
         """Token ids of one piece or tag, in the middle of a text."""
         found = self._cache.get(text)
         if found is None:
-            anchor = self._plain(self._anchor) if self._anchor else ()
-            joined = self._plain(self._anchor + text)
-            # Tokenizers that mark word starts put a mark before every text; behind an anchor they do not.
-            found = joined[len(anchor) :] if joined[: len(anchor)] == anchor else self._plain(text)
-            self._cache[text] = found
+            found = self._cache[text] = self._behind_anchor(text)
         return found
 
     def decode(self, ids: Any) -> str:
@@ -114,15 +112,20 @@ class Encoder:
         return tuple(i for text in example.input for i in self.piece(text)) + self._suffix
 
     def encode(self, example: Example) -> TokenExample:
-        """The example as token ids, with the open choices of its target."""
+        """The example as token ids; with the open choices of its target where its form copies."""
         target: list[int] = []
         choices: list[tuple[int, ...]] = []
+        copies = load_form(example.form).COPIES
         state = START
         for output_piece in example.target:
-            ids = self.piece(output_piece)
+            if not copies:  # text as a model writes it, and no two are alike: nothing to remember
+                ids = self._behind_anchor(output_piece)
+                choices.extend([()] * len(ids))
+            else:
+                ids = self.piece(output_piece)
+                choices.extend(self.open_choices(state, example, output_piece))
+                state = advance(state, output_piece)
             target.extend(ids)
-            choices.extend(self.open_choices(state, example, output_piece))
-            state = advance(state, output_piece)
         return TokenExample(
             example=example,
             prefix=self.prefix(example.instruction),
@@ -146,6 +149,12 @@ class Encoder:
             found.append((token, *rivals) if rivals else ())
             alive = [s for s in alive if len(s) > depth and s[depth] == token]
         return found
+
+    def _behind_anchor(self, text: str) -> tuple[int, ...]:
+        anchor = self._plain(self._anchor) if self._anchor else ()
+        joined = self._plain(self._anchor + text)
+        # Tokenizers that mark word starts put a mark before every text; behind an anchor they do not.
+        return joined[len(anchor) :] if joined[: len(anchor)] == anchor else self._plain(text)
 
     def _plain(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids) if text else ()

@@ -48,18 +48,23 @@ def notes_page(
 
 
 def _marked(text: str, entities: Sequence[LabelledSpan]) -> Markup:
-    """The text with entities underlined; they nest and never cross, as the decoder places them."""
+    """The text with entities underlined, nested ones inside each other.
+
+    Where two cross, the outer ends first and the inner is drawn in two parts, its name on the last.
+    """
     opens: dict[int, list[LabelledSpan]] = {}
-    closes: dict[int, list[LabelledSpan]] = {}
     for entity in sorted(set(entities), key=lambda e: (e[1], -e[2], e[0])):
         opens.setdefault(entity[1], []).append(entity)
-        closes.setdefault(entity[2], []).insert(0, entity)
-    places = sorted({0, len(text), *opens, *closes})
+    places = sorted({0, len(text), *opens, *(end for _, _, end in entities)})
     html = ""
+    opened: list[LabelledSpan] = []  # outermost first
     for start, end in zip(places, [*places[1:], len(text)], strict=True):
-        for kind, _, _ in closes.get(start, ()):
-            html += f"<small>{escape(kind)}</small></mark>"
-        for kind, _, _ in opens.get(start, ()):
+        first = next((i for i, entity in enumerate(opened) if entity[2] == start), len(opened))
+        kept = [entity for entity in opened[first:] if entity[2] > start]
+        for entity in reversed(opened[first:]):
+            html += f"<small>{escape(entity[0])}</small></mark>" if entity[2] == start else "</mark>"
+        opened[first:] = [*kept, *opens.get(start, ())]
+        for kind, _, _ in opened[first:]:
             html += f'<mark class="{escape(kind)}">'
         html += escape(text[start:end], layout=True)
     return Markup(html)

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedmedlora.report.blocks import data_table, fold, items, name, pairs, paragraph, section
 from fedmedlora.report.markup import Child, Markup, tag
-from fedmedlora.report.numbers import count_text, seconds_text
+from fedmedlora.report.numbers import NOT_MEASURED, count_text, seconds_text
 from fedmedlora.report.rows import score_rows
 
 
@@ -31,6 +31,7 @@ def omitted_section(results: Mapping[str, Any]) -> Markup:
     for row in score_rows(results):
         for cohort_name, evaluation in row.evaluations.items():
             num, of = evaluation["num_unparsed"], evaluation["num_examples"]
+            ungrounded = evaluation["num_ungrounded"]
             share = f"{100 * num / of:.1f}%" if of else "n/a"
             unread.append(
                 [
@@ -40,18 +41,19 @@ def omitted_section(results: Mapping[str, Any]) -> Markup:
                     count_text(of),
                     count_text(num),
                     share,
+                    NOT_MEASURED if ungrounded is None else count_text(ungrounded),
                     seconds_text(evaluation["seconds"]),
                 ]
             )
-    columns = ["Method", "Cohort", "Decoding", "Examples", "Unparsed", "Share", "Time"]
+    columns = ["Method", "Cohort", "Decoding", "Examples", "Unparsed", "Share", "Ungrounded", "Time"]
     total = sum(e["num_unparsed"] for m in results["methods"] for e in m["evaluations"])
     return section(
         "omitted",
         "What was left out",
         paragraph(
-            "Inline markup cannot say crossing or discontinuous spans. They are not trained on, but they "
-            "count as gold: a method cannot get them right. Examples that are too long for the model are "
-            "left out, and counted here."
+            "No answer can say discontinuous spans, and inline markup no crossing ones. They are not trained "
+            "on, but they count as gold: a method cannot get them right. Examples that are too long for the "
+            "model are left out, and counted here."
         ),
         data_table(
             "omitted-data",
@@ -64,7 +66,8 @@ def omitted_section(results: Mapping[str, Any]) -> Markup:
             f"Answers that could not be read: {count_text(total)}",
             data_table(
                 "unparsed-data",
-                "Answers of each method, and those with a part that could not be read.",
+                "Answers of each method, those with a part that could not be read, and mentions that answers "
+                "name and that their sentence does not hold.",
                 columns,
                 unread,
                 num_words=3,

@@ -170,11 +170,16 @@ EVALUATION = Table(
         "cohort": Value("text", "name of a cohort"),
         "decoding": Value(
             "text",
-            "constrained: the output is the input with tags; free: generate",
+            "constrained: an answer can only be of the study's form; free: generate",
             choices=("constrained", "free"),
         ),
         "num_examples": Value("count", "prompts that were answered"),
         "num_unparsed": Value("count", "answers with a part that could not be read"),
+        "num_ungrounded": Value(
+            "count",
+            "mentions that answers name and that their sentence does not hold; dropped",
+            null="not counted (older runs)",
+        ),
         "seconds": Value("seconds", "time of the extraction", "s"),
         "scores": Table(
             dict.fromkeys(SCORE_KINDS, SCORE),
@@ -207,7 +212,7 @@ COHORT = Table(
         "not_expressible": Named(
             "reason",
             Value("count", "annotations"),
-            "annotations of the training notes that the markup cannot say: not trained on",
+            "annotations of the training notes that no target can say: not trained on",
         ),
         "test_not_expressible": Named(
             "reason",
@@ -226,7 +231,7 @@ _VALIDATION = Table(
         "num_f1_notes": Value("count", "notes that F1 is measured on", "notes"),
         "num_f1_sentences": Value("count", "sentences of those", "sentences"),
         "not_expressible": Named(
-            "reason", Value("count", "annotations"), "annotations that the markup cannot say"
+            "reason", Value("count", "annotations"), "annotations that no target can say"
         ),
         "too_long": Value("count", "examples longer than the model's budget, left out", "examples"),
     },

@@ -1,4 +1,4 @@
-"""An ``Example``: one instruction, one input, and the target as output pieces.
+"""An ``Example``: one instruction, one input, and the target as strings of an output form.
 
 Everything here is text. Token ids appear in ``model/`` only.
 """
@@ -40,9 +40,11 @@ class Example:
     ``instruction`` is the part of the prompt that many examples share, word for word.
     ``input``: strings that, joined, are the example's own part of the prompt; each is tokenized by
     itself so that the copied text has the same tokens in input and output.
-    ``pieces``: what the output copies, in order. ``labels``: tags that may be opened (asked for).
-    ``target``: output pieces in order, each either the form of the next piece or a tag
-    (``"<problem>"``, ``"</problem>"``); empty when the gold is unknown (at extraction).
+    ``pieces``: the sentence with its marks, which tells where in the note a mention is.
+    ``labels``: what is asked for. ``form``: how the answer is written, a name of ``tasks/form.py``.
+    ``target``: strings that, joined, are the answer; empty when the gold is unknown (at extraction). In form
+    "markup", which copies the pieces, each is either the form of the next piece or a tag (``"<problem>"``,
+    ``"</problem>"``).
     """
 
     id: str  # unique within its note set: "note/segment" or "note/segment/entity"
@@ -54,3 +56,4 @@ class Example:
     labels: tuple[str, ...]
     target: tuple[str, ...]
     entity_id: str = ""  # the entity whose modifiers are asked for (scope "entity")
+    form: str = "markup"

@@ -1,4 +1,7 @@
-"""The shared part of a prompt: templates under ``prompts/<set>/<task>.txt``, filled for one source.
+"""The shared part of a prompt: templates under ``prompts/<set>/``, filled for one source.
+
+``<task>.txt`` asks for inline markup, ``<form>/<task>.txt`` for another output form. What a label means comes
+from the schema.
 
 A prompt names exactly the types that the source annotates, in canonical order. It is the same text
 for every example of such a source (training computes this prefix once), so in scope "entity" it does
@@ -19,19 +22,28 @@ from typing import Any
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.tasks.copying import close_tag, open_tag
+from fedmedlora.tasks.form import DEFAULT, known_forms
 from fedmedlora.tasks.task import load_task
 
 SCOPES = ("entity", "sentence")
 
 
 def instruction(
-    task: str, schema: Schema, annotates: Annotates, *, prompt_set: str = "study", scope: str = "entity"
+    task: str,
+    schema: Schema,
+    annotates: Annotates,
+    *,
+    prompt_set: str = "study",
+    scope: str = "entity",
+    form: str = DEFAULT,
 ) -> str:
     """The instruction of ``task``, by name, for notes that annotate ``annotates``.
 
-    ``scope`` ("entity" or "sentence") says for "modifiers" which entities the input marks. Raises
-    ``ValueError`` for an unknown task, set or scope, and when there is nothing to ask for.
+    ``scope`` ("entity" or "sentence") says for "modifiers" which entities the input marks. ``form``: how the
+    answer is to be written. Raises ``ValueError`` for an unknown task, set, scope or form, and when there is
+    nothing to ask for.
     """
+    _known("form", form, known_forms())
     _known("scope", scope, SCOPES)
     _known("prompt set", prompt_set, prompt_sets())
     labels = load_task(task).labels(schema, annotates)
@@ -42,15 +54,17 @@ def instruction(
         )
     asked = [(e, modifier_labels(schema, annotates, e)) for e in schema.entities]
     fields = {
-        "long_scope": _definitions()["scope"][scope]["long"],
-        "short_scope": _definitions()["scope"][scope]["short"],
-        "long_definitions": "\n".join(f"- {_defined(label, 'long', '{}: {}')}" for label in labels),
-        "short_definitions": ", ".join(_defined(label, "short", "{} ({})") for label in labels),
+        "long_scope": _scopes()[form][scope]["long"],
+        "short_scope": _scopes()[form][scope]["short"],
+        "long_definitions": "\n".join(f"- {_defined(schema, label, 'long', '{}: {}')}" for label in labels),
+        "short_definitions": ", ".join(_defined(schema, label, "short", "{} ({})") for label in labels),
         "pairs": "\n".join(f"- {e}: {', '.join(ms)}" for e, ms in asked if ms),
         "tags": ", ".join(open_tag(label) + close_tag(label) for label in labels),
         "first_tags": open_tag(labels[0]) + close_tag(labels[0]),
+        "types": ", ".join(labels),
+        "first_type": labels[0],
     }
-    return _template(prompt_set, task).format_map(fields)
+    return _template(prompt_set, task, form).format_map(fields)
 
 
 def entity_labels(schema: Schema, annotates: Annotates) -> tuple[str, ...]:
@@ -76,8 +90,8 @@ def prompt_sets() -> tuple[str, ...]:
     return tuple(sorted(f.name for f in _folder().iterdir() if f.is_dir() and not f.name.startswith("_")))
 
 
-def _defined(label: str, length: str, form: str) -> str:
-    meaning = _definitions()["labels"].get(label, {}).get(length, "")
+def _defined(schema: Schema, label: str, length: str, form: str) -> str:
+    meaning = getattr(schema.definition(label), length)
     return form.format(label, meaning) if meaning else label
 
 
@@ -87,14 +101,15 @@ def _known(kind: str, name: str, names: tuple[str, ...]) -> None:
 
 
 @cache
-def _template(prompt_set: str, task: str) -> str:
-    path = _folder() / prompt_set / f"{task}.txt"
+def _template(prompt_set: str, task: str, form: str) -> str:
+    folder = _folder() / prompt_set
+    path = (folder if form == DEFAULT else folder / form) / f"{task}.txt"
     return path.read_text(encoding="utf-8")
 
 
 @cache
-def _definitions() -> dict[str, Any]:
-    return tomllib.loads((_folder() / "definitions.toml").read_text(encoding="utf-8"))
+def _scopes() -> dict[str, Any]:
+    return tomllib.loads((_folder() / "scopes.toml").read_text(encoding="utf-8"))
 
 
 def _folder() -> Traversable:

@@ -25,7 +25,7 @@ NOT_OPENED = "closing tag without an opening one"
 NOT_ASKED = "tag was not asked for"
 EMPTY = "empty element"
 
-_ANY_TAG = re.compile("</?[A-Za-z][A-Za-z0-9_]{0,40}>")
+_ANY_TAG = re.compile("</?[A-Za-z][A-Za-z0-9_-]{0,40}>")
 
 WINDOW = 6  # words that may be skipped, in text and sentence together, to get back in step
 

@@ -7,8 +7,8 @@ of that folder only, so no name can import anything else.
 
 Laws, for every task:
 
-1. Rendering a note with its gold and annotating it with what the targets say gives back every
-   annotation that the form can express. All others are returned as ``Unplaced``, and still count as gold.
+1. In every form, rendering a note with its gold and annotating it with what the targets say gives back
+   every annotation that the form can express. All others are returned as ``Unplaced``; they count as gold.
 2. What is asked, the pieces and the input are the same with gold and without: a function of the text, of
    what the note annotates and, where ``NEEDS_ENTITIES``, of the note's entities.
 3. A note that annotates nothing of what the task asks for gives no example.
@@ -74,9 +74,13 @@ class Task(Protocol):
         *,
         prompt_set: str = "study",
         scope: str = "entity",
+        form: str = "markup",
         with_gold: bool,
     ) -> Rendered:
-        """The task's questions about ``note``, one or more per segment; with their targets ``with_gold``."""
+        """The task's questions about ``note``, one or more per segment; with their targets ``with_gold``.
+
+        ``form``: how answers are written (``tasks/form.py``).
+        """
 
     def annotate(self, note: Note, answers: Sequence[Answer]) -> Note:
         """``note`` with what was found in the examples that ``examples`` made of it."""

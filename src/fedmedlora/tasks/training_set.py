@@ -33,6 +33,7 @@ def training_set(
     tasks: Sequence[str] = ("ner", "modifiers"),
     prompt_set: str = "study",
     scope: str = "entity",
+    form: str = "markup",
     as_asked: bool = False,
 ) -> TrainingSet:
     """All examples of ``notes`` with their targets, under ``tasks`` by name.
@@ -48,7 +49,9 @@ def training_set(
         for name in asked:
             task = load_task(name)
             segments = sentences(note.text) if as_asked and not task.NEEDS_ENTITIES else joined
-            part = task.examples(note, segments, schema, prompt_set=prompt_set, scope=scope, with_gold=True)
+            part = task.examples(
+                note, segments, schema, prompt_set=prompt_set, scope=scope, form=form, with_gold=True
+            )
             found[name] += part.examples
             unplaced.update(f"{u.kind}: {u.reason}" for u in part.unplaced)
     return TrainingSet({name: tuple(of) for name, of in found.items()}, dict(sorted(unplaced.items())))

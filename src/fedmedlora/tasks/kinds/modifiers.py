@@ -1,8 +1,7 @@
-"""Task "modifiers": entities are marked in the input; the output copies the input, marks and all, with
-their modifiers tagged.
+"""Task "modifiers": entities are marked in the input; the output says what modifies them.
 
-A mark is ``{problem: chest pain}``: braces, so that it can never be taken for a tag. The marks are copied
-because copying is what a language model does by itself; asked to leave them out, a small model copied
+A mark is ``{problem: chest pain}``: braces, so that it can never be taken for a tag. Inline markup copies the
+marks because copying is what a language model does by itself; asked to leave them out, a small model copied
 them all the same, and free generation went wrong in half of the sentences.
 
 Scope "entity" (the default) marks one entity per example, so a tagged modifier is a link to it; an
@@ -19,7 +18,7 @@ from fedmedlora.corpora.note import Annotates, Entity, Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.tasks.assemble import assemble_note
 from fedmedlora.tasks.example import Example, Piece
-from fedmedlora.tasks.markup import render
+from fedmedlora.tasks.form import DEFAULT, Form, load_form
 from fedmedlora.tasks.pieces import has_leading_space, pieces
 from fedmedlora.tasks.prompts import SCOPES, all_modifier_labels, instruction, modifier_labels
 from fedmedlora.tasks.segments import Segment, by_holding_segment
@@ -51,6 +50,7 @@ def examples(
     *,
     prompt_set: str = "study",
     scope: str = "entity",
+    form: str = DEFAULT,
     with_gold: bool,
 ) -> Rendered:
     """Examples for the note's entities (gold or found) whose type has annotated modifiers.
@@ -64,6 +64,7 @@ def examples(
     if scope not in SCOPES:
         raise ValueError(f"unknown scope {scope!r}; known: {', '.join(SCOPES)}")
     entities = note.entities
+    how = load_form(form)
     asked = labels(schema, note.annotates)
     labels_of = {e.id: modifier_labels(schema, note.annotates, e.type) for e in entities}
     linked = _linked(note) if with_gold else {}
@@ -79,7 +80,9 @@ def examples(
     for index, (segment, able) in enumerate(zip(segments, held, strict=True)):
         if not able:
             continue
-        words = instruction("modifiers", schema, note.annotates, prompt_set=prompt_set, scope=scope)
+        words = instruction(
+            "modifiers", schema, note.annotates, prompt_set=prompt_set, scope=scope, form=form
+        )
         cut = pieces(note.text, *segment)
         for group in [[entity] for entity in able] if scope == "entity" else [able]:
             union = {label for entity in group for label in labels_of[entity.id]}
@@ -89,7 +92,7 @@ def examples(
             target: tuple[str, ...] = ()
             if with_gold:
                 links = [(e, m) for e in group for m in linked.get(e.id, ())]
-                target, unmet = _target(copied, links, labels_of, allowed)
+                target, unmet = _target(how, copied, links, labels_of, allowed)
                 missed += unmet
             found.append(
                 Example(
@@ -97,10 +100,11 @@ def examples(
                     note_id=note.id,
                     task="modifiers",
                     instruction=words,
-                    input=tuple(piece.form for piece in copied),
+                    input=how.written(copied),
                     pieces=copied,
                     labels=allowed,
                     target=target,
+                    form=form,
                     entity_id=alone,
                 )
             )
@@ -148,6 +152,7 @@ def _linked(note: Note) -> dict[str, list[Entity]]:
 
 
 def _target(
+    how: Form,
     cut: Sequence[Piece],
     links: Sequence[tuple[Entity, Entity]],
     labels_of: dict[str, tuple[str, ...]],
@@ -165,7 +170,7 @@ def _target(
         else:
             inside[modifier.id] = modifier
             wanted.append((entity, modifier))
-    output, missing = render(cut, list(inside.values()), labels)
+    output, missing = how.render(cut, list(inside.values()), labels)
     reasons = {modifier.id: reason for modifier, reason in missing}
     missed += [(e.id, m.id, reasons[m.id]) for e, m in wanted if m.id in reasons]
     return output, missed

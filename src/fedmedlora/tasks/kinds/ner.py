@@ -1,4 +1,4 @@
-"""Task "ner": copy a sentence and tag the entities in it. One ``Example`` per segment of a note."""
+"""Task "ner": find the entities in a sentence. One ``Example`` per segment of a note."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.tasks.assemble import assemble_entities
 from fedmedlora.tasks.example import Example
-from fedmedlora.tasks.markup import render
+from fedmedlora.tasks.form import DEFAULT, load_form
 from fedmedlora.tasks.pieces import pieces
 from fedmedlora.tasks.prompts import entity_labels, instruction
 from fedmedlora.tasks.segments import Segment, by_holding_segment
@@ -30,6 +30,7 @@ def examples(
     *,
     prompt_set: str = "study",
     scope: str = "entity",
+    form: str = DEFAULT,
     with_gold: bool,
 ) -> Rendered:
     """One example per segment, with ids ``"note/segment"`` (from 0).
@@ -41,7 +42,8 @@ def examples(
     gold = note.entities if with_gold else ()
     if not asked:
         return Rendered((), tuple(Unplaced(note.id, "entity", e.id, "not asked for") for e in gold))
-    words = instruction("ner", schema, note.annotates, prompt_set=prompt_set)
+    words = instruction("ner", schema, note.annotates, prompt_set=prompt_set, form=form)
+    how = load_form(form)
     by_segment, outside = by_holding_segment(gold, segments)
     unplaced = [Unplaced(note.id, "entity", entity.id, "crosses sentences") for entity in outside]
     found = []
@@ -49,7 +51,7 @@ def examples(
         cut = pieces(note.text, start, end)
         target: tuple[str, ...] = ()
         if with_gold:
-            target, missing = render(cut, by_segment[index], asked)
+            target, missing = how.render(cut, by_segment[index], asked)
             unplaced += [Unplaced(note.id, "entity", entity.id, reason) for entity, reason in missing]
         found.append(
             Example(
@@ -57,10 +59,11 @@ def examples(
                 note_id=note.id,
                 task="ner",
                 instruction=words,
-                input=tuple(piece.form for piece in cut),
+                input=how.written(cut),
                 pieces=cut,
                 labels=asked,
                 target=target,
+                form=form,
             )
         )
     return Rendered(tuple(found), tuple(unplaced))

@@ -1,0 +1,154 @@
+"""``fedmedlora run``, ``demo`` and ``report``: a study from its file to its report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+# Heavy modules are imported where a command needs them, so that --help answers at once.
+
+
+def add_run(commands: Any) -> None:
+    """Add ``demo``, ``run`` and ``report`` to the subparsers ``commands``."""
+    demo = commands.add_parser("demo", help="a federated study on five synthetic hospitals, start to report")
+    demo.add_argument("--out", type=Path, default=Path("demo-run"), help="output folder (demo-run)")
+    demo.add_argument("--resume", action="store_true", help="go on with a demo that was stopped")
+    demo.set_defaults(run=_demo)
+
+    run = commands.add_parser("run", help="run a study file")
+    run.add_argument("study", type=Path, help="TOML; docs/study-file.md lists every key")
+    run.add_argument("--out", type=Path, required=True, help="output folder, new or empty")
+    run.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    run.add_argument("--json", action="store_true", help="print the results as one line of JSON")
+    run.add_argument(
+        "--carrier",
+        choices=("in-process", "flower-simulation", "flower"),
+        default="in-process",
+        help="where the sites are: in this process; in Flower's simulation (Ray); behind a Flower SuperLink",
+    )
+    run.add_argument(
+        "--superlink", metavar="NAME", help="with --carrier flower: a connection of Flower's configuration"
+    )
+    run.add_argument(
+        "--wait", type=float, default=10.0, metavar="MINUTES", help="for sites to connect, over Flower (10)"
+    )
+    run.set_defaults(run=_run)
+
+    report = commands.add_parser("report", help="write report.html from a run's results.json")
+    report.add_argument("folder", type=Path, metavar="DIR")
+    report.set_defaults(run=_report)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from fedmedlora.demo import write_demo
+
+    study = args.out / "study.toml"
+    if not study.exists() and args.out.is_dir() and {p.name for p in args.out.iterdir()} <= {"notes"}:
+        study = write_demo(args.out)  # stopped while its notes were written: they are written again, the same
+    elif not args.resume or not study.exists():
+        _refuse_filled(args.out)
+        study = write_demo(args.out)
+    _run_file(study, args.out / "run", args.resume, ["fedmedlora", "demo", "--out", args.out.name], False)
+
+
+def _run(args: argparse.Namespace) -> None:
+    command = ["fedmedlora", "run", args.study.name, "--out", args.out.name]
+    if args.carrier == "in-process":
+        if args.superlink:
+            raise ValueError("--superlink: goes with --carrier flower")
+        _run_file(args.study, args.out, args.resume, command, args.json)
+        return
+    command += ["--carrier", args.carrier]
+    results = _run_elsewhere(args, tuple(command))
+    _finish(None, results, args.out, args.json)
+
+
+def _run_elsewhere(args: argparse.Namespace, command: tuple[str, ...]) -> dict[str, Any]:
+    from fedmedlora.flower.simulation import run_simulation
+    from fedmedlora.flower.submit import run_over_flower
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    if args.carrier == "flower-simulation":
+        if args.superlink:
+            raise ValueError("--superlink: --carrier flower-simulation starts a SuperLink of its own")
+        return run_simulation(args.study, args.out, resume=args.resume, command=command, tell=tell)
+    if not args.superlink:
+        raise ValueError(
+            "--carrier flower: name the SuperLink with --superlink NAME (a [superlink.NAME] of Flower's "
+            "configuration; docs/flower.md)"
+        )
+    return run_over_flower(
+        args.study,
+        args.out,
+        superlink=args.superlink,
+        resume=args.resume,
+        wait_s=args.wait * 60,
+        command=command,
+        tell=tell,
+    )
+
+
+def _run_file(study_file: Path, out: Path, resume: bool, command: list[str], as_json: bool) -> None:
+    from fedmedlora.model.memory import keep_freed_memory
+    from fedmedlora.study import load_study
+
+    study = load_study(study_file)
+    if resume and not (out / "run.json").exists():
+        print(f"{out}: holds no run to go on with; starting one", file=sys.stderr)
+    print("loading the model and the notes ...", file=sys.stderr, flush=True)
+    from fedmedlora.experiment import run_study
+    from fedmedlora.progress import Terminal
+
+    keep_freed_memory()
+    with Terminal() as progress:
+        results = run_study(study, out, resume=resume, progress=progress, command=command)
+    _finish(study, results, out, as_json)
+
+
+def _finish(study: Any, results: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Results and report to ``out``, and what is worth reading to the terminal."""
+    from rich.console import Console
+
+    from fedmedlora.report.results import write_results
+    from fedmedlora.report.tables import table_text
+
+    write_results(out / "results.json", results)
+    page = _write_report(study, results, out)
+    if as_json:
+        print(json.dumps(results, ensure_ascii=False))
+    else:
+        console = Console()
+        for table in table_text(results):
+            console.print(table)
+    print(f"report: {page}\nresults: {out / 'results.json'}\nadapters: {out / 'adapters'}", file=sys.stderr)
+
+
+def _write_report(study: Any, results: dict[str, Any], folder: Path) -> Path:
+    from fedmedlora.report.page import write_report
+    from fedmedlora.report_examples import report_examples
+    from fedmedlora.run_folder import read_json, write_json
+
+    kept = folder / "examples.json"  # of synthetic cohorts only; what `report` shows again
+    if study is not None:
+        found = report_examples(study, results, folder)
+        if found:
+            write_json(kept, found)
+    return write_report(results, folder, read_json(kept) or [])
+
+
+def _report(args: argparse.Namespace) -> None:
+    from fedmedlora.report.results import read_results
+
+    folder = args.folder.parent if args.folder.name == "results.json" else args.folder
+    page = _write_report(None, read_results(folder / "results.json"), folder)
+    print(page)
+
+
+def _refuse_filled(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: is not empty; go on with it (--resume) or name another with --out")
