@@ -1,4 +1,4 @@
-"""Generation under a form's grammar: every answer is one of the form, and nothing that a model can say is lost."""
+"""Generation under a form's grammar: every answer is one of the form, and every target can be said."""
 
 from __future__ import annotations
 

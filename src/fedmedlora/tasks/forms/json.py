@@ -4,8 +4,8 @@
 
 ``text`` is the mention letter for letter. Where the sentence holds that text several times, ``nth`` says
 which place is meant (``tasks/grounding.py``); without it the first. Nested and crossing spans can be said,
-and those that end within a word; discontinuous ones cannot. Nothing is copied, so an answer is as long as what
-there is to find: of a sentence without mentions it is two characters.
+and those that end within a word; discontinuous ones cannot. Nothing is copied, so an answer is as long as
+what there is to find: of a sentence without mentions it is two characters.
 
 Reading forgives what language models do to JSON (``tasks/loose_json.py``). A text that the sentence does not
 hold is counted and dropped. The same text said again without a number means its next place.
