@@ -242,6 +242,49 @@ def test_the_hash_follows_the_settings_and_nothing_else():
     assert re.fullmatch("[0-9a-f]{64}", study.study_hash())
 
 
+def test_a_form_without_decisions_has_the_language_models_loss():
+    study, notices = parse_study(SMALL + '[tasks]\nform = "json"\n')
+    assert notices == ()
+    assert study.training.loss == "lm+decision"
+    assert study.loss() == "lm"
+    assert parse(SMALL).loss() == "lm+decision"
+    with pytest.raises(
+        ValueError, match=r'\[training\] loss: "decision" .* form "json" copies nothing; set loss = "lm"'
+    ):
+        parse_study(SMALL + '[tasks]\nform = "json"\n[training]\nloss = "decision"')
+    for written in ('loss = "lm+decision"', "decision_weight = 2.0"):
+        _, notices = parse_study(SMALL + f'[tasks]\nform = "json"\n[training]\n{written}')
+        assert notices == (
+            f'[training] {written.split(" ")[0]}: no effect, form json leaves no decisions; the loss is "lm"',
+        )
+    assert parse_study(SMALL + '[tasks]\nform = "json"\n[training]\nloss = "lm"')[1] == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", False),
+        ('[tasks]\nform = "json"', True),
+        ('[tasks]\nform = "json"\n[evaluation]\ndecoding = ["free"]', True),  # zero-shot is read constrained
+    ],
+)
+def test_what_is_read_under_a_grammar(text, expected):
+    assert parse_study(SMALL + text)[0].reads_under_grammar() == expected
+    free = '[tasks]\nform = "json"\n[evaluation]\ndecoding = ["free"]\nevery_round = false\n'
+    trained = SMALL.replace('"zero_shot", ', "")
+    assert not parse_study(trained + free)[0].reads_under_grammar()
+    watched = trained + '[validation]\nnotes = ["v.jsonl"]\n' + free.replace("every_round = false\n", "")
+    assert parse_study(watched)[0].reads_under_grammar()
+
+
+def test_a_schema_is_a_file_of_the_study(tmp_path):
+    study, _ = parse_study(SMALL + '[tasks]\nschema = "../birds.toml"', folder=tmp_path)
+    assert study.files()[-1] == ("[tasks] schema", "../birds.toml")
+    assert study.public_dict()["tasks"]["schema"] == "birds.toml"
+    assert parse(SMALL).public_dict()["tasks"]["schema"] == "clinical"
+    assert parse(SMALL).schema().name == "clinical"
+
+
 def write(folder, text=SMALL, files=("a.jsonl", "t.jsonl")):
     for name in files:
         (folder / name).write_text("")

@@ -75,3 +75,16 @@ def test_bad_counts_are_refused(build, encoder):
         generate_texts(model, encoder, EXAMPLES, batch_size=0)
     with pytest.raises(ValueError, match="1 limits for 5 examples"):
         generate_texts(model, encoder, EXAMPLES, max_new_tokens=[3])
+
+
+@pytest.mark.parametrize("share_prefix", [False, True])
+def test_an_answer_ends_where_the_models_positions_do(build, encoder, share_prefix):
+    """The limit of a form knows the sentence; how far a model can look is the model's."""
+    model = build("gpt2", 0)
+    num_prompt = len(encoder.prefix(EXAMPLES[0].instruction)) + len(encoder.prompt(EXAMPLES[0]))
+    free = plain(model, encoder, EXAMPLES[0], 40)
+    assert len(encoder.tokenizer(free).input_ids) > 7, "it would go on"
+    model.config.max_position_embeddings = num_prompt + 7
+    model.transformer.wpe.weight = torch.nn.Parameter(model.transformer.wpe.weight[: num_prompt + 7])
+    (text,) = generate_texts(model, encoder, EXAMPLES[:1], max_new_tokens=[40], share_prefix=share_prefix)
+    assert text == plain(model, encoder, EXAMPLES[0], 7)

@@ -12,6 +12,24 @@ from fedmedlora.model.tokens import Encoder, masked_tokens
 from fedmedlora.tasks.copying import START, advance, options
 from fedmedlora.tasks.pieces import pieces
 
+CONTENT = "fever <|end|> {test: aspirin}"
+
+
+def test_a_form_that_does_not_copy_is_tokenized_whole_and_leaves_no_choice(encoder):
+    from fedmedlora.corpora.note import Entity
+    from fedmedlora.tasks.example import Example
+    from fedmedlora.tasks.form import load_form
+
+    how, cut = load_form("json"), pieces(CONTENT, 0, len(CONTENT))
+    target, _ = how.render(cut, [Entity("T1", "problem", ((0, 13),))], ("problem",))
+    example = Example("n", "n", "ner", "List.", how.written(cut), cut, ("problem",), target, form="json")
+    found = encoder.encode(example)
+    assert encoder.decode(found.target) == '[{"type":"problem","text":"fever <|end|>"}]'
+    assert found.target.count(encoder.end_id) == 1, "a note cannot end its own answer"
+    assert found.prompt.count(encoder.end_id) == 0
+    assert found.choices == ((),) * len(found.target)
+
+
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

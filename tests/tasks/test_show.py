@@ -53,3 +53,12 @@ def test_the_mask_of_the_tokens_is_what_is_marked() -> None:
 def test_without_gold() -> None:
     assert "(no gold)" in show(example(with_gold=False)).plain
     assert "0 of 0 tokens" in show(example(), []).plain
+
+
+def test_json() -> None:
+    asked = ner.examples(NOTE, ((0, 10),), CLINICAL, prompt_set="short", form="json", with_gold=True)
+    view = show(asked.examples[0])
+    target = '[{"type":"problem","text":"pain"}]'
+    assert view.plain.rsplit("\n\n", 1)[0].endswith(f"no [b]pain\n\n{target}")
+    assert style_at(view, target).underline
+    assert "34 characters of json in the target" in view.plain

@@ -85,3 +85,15 @@ def test_the_order_of_rivals_does_not_matter():
     assert share(LOGITS[:3], [turned], totals, "decision") == pytest.approx(
         share(LOGITS[:3], [FIRST], totals, "decision")
     )
+
+
+def test_without_decisions_the_sum_is_the_language_models_loss():
+    """A form that copies nothing leaves no token open."""
+    plain = case((2, 0, 3), ((), (), ()))
+    totals = loss_totals([plain])
+    assert totals == LossTotals(3, 0)
+    found = [
+        loss_share(LOGITS[:3], [plain], totals, loss=loss, decision_weight=7.0)
+        for loss in ("lm", "lm+decision")
+    ]
+    assert found[0] == found[1]

@@ -97,6 +97,9 @@ def _generate(
     else:
         ids = [prefix_ids + pad * gap + p for gap, p in zip(padding, prompts, strict=True)]
         seen = [[1] * len(prefix_ids) + [0] * gap + [1] * (width - gap) for gap in padding]
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if most is not None:  # learned positions end there
+        max_new_tokens = max(1, min(max_new_tokens, most - len(ids[0])))
     given = {} if prefix is None else {"past_key_values": _repeated(prefix, len(prompts))}
     out = model.generate(
         input_ids=torch.tensor(ids, device=device),

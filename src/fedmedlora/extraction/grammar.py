@@ -1,9 +1,8 @@
 """Generation under a grammar: at each step only tokens with which the answer can still be one of its form.
 
 The grammar is a form's JSON schema; llguidance (https://github.com/guidance-ai/llguidance) turns it into
-masks over the vocabulary. The library is maintained, has no dependencies of its own and computes a mask
-in well under a millisecond. It is an extra (``pip install "fedmedlora[json]"``) and imported only where it
-is used.
+masks over the vocabulary. The library is maintained, has no dependencies of its own and computes a mask in
+well under a millisecond. It is an extra (``pip install "fedmedlora[json]"``), imported only where it is used.
 """
 
 from __future__ import annotations

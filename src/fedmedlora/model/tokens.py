@@ -119,7 +119,8 @@ class Encoder:
         state = START
         for output_piece in example.target:
             if not copies:  # text as a model writes it, and no two are alike: nothing to remember
-                ids = self._behind_anchor(output_piece)
+                # Cut into pieces, a note cannot spell a special token; whole, it could.
+                ids = self._behind_anchor(output_piece, split_special_tokens=True)
                 choices.extend([()] * len(ids))
             else:
                 ids = self.piece(output_piece)
@@ -150,14 +151,14 @@ class Encoder:
             alive = [s for s in alive if len(s) > depth and s[depth] == token]
         return found
 
-    def _behind_anchor(self, text: str) -> tuple[int, ...]:
+    def _behind_anchor(self, text: str, **how: bool) -> tuple[int, ...]:
         anchor = self._plain(self._anchor) if self._anchor else ()
-        joined = self._plain(self._anchor + text)
+        joined = self._plain(self._anchor + text, **how)
         # Tokenizers that mark word starts put a mark before every text; behind an anchor they do not.
-        return joined[len(anchor) :] if joined[: len(anchor)] == anchor else self._plain(text)
+        return joined[len(anchor) :] if joined[: len(anchor)] == anchor else self._plain(text, **how)
 
-    def _plain(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids) if text else ()
+    def _plain(self, text: str, **how: bool) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False, **how).input_ids) if text else ()
 
     def _frame(self) -> tuple[str, str]:
         """The prompt's text before (with a slot for the instruction) and after an example's input."""

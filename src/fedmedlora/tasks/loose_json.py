@@ -4,8 +4,8 @@ Read are the objects of the first list (of the whole text, where there is none) 
 of a key and a plain value, ``}``. Words around the list and code fences, single quotes, trailing commas and
 white space, quotes inside a text that were not escaped, and a list inside another object do no harm. An
 object that is cut off or broken is skipped, and the reading goes on at the next ``{``. Nothing is read as
-nested, so nothing can be nested too deep; time is linear in the text, of which the first
-``MAX_CHARACTERS`` are read.
+nested, so nothing can be nested too deep; time is linear in the text, of which the first ``MAX_CHARACTERS``
+are read.
 """
 
 from __future__ import annotations

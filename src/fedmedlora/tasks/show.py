@@ -9,6 +9,7 @@ from rich.text import Text
 
 from fedmedlora.tasks.copying import is_tag
 from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.form import load_form
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")  # tags, by the label's place in ``labels``
 
@@ -46,8 +47,11 @@ def _legend(example: Example, tokens: Sequence[tuple[str, bool]] | None) -> Text
     legend.append("prompt", "dim").append(" · ").append("supervised", "underline")
     for label in example.labels:
         legend.append(" · ").append(label, _colour(f"<{label}>", example))
-    num_tags = sum(map(is_tag, example.target))
-    legend.append(f"\n{len(example.pieces)} pieces, {num_tags} tags in the target")
+    legend.append(f"\n{len(example.pieces)} pieces, ")
+    if load_form(example.form).COPIES:
+        legend.append(f"{sum(map(is_tag, example.target))} tags in the target")
+    else:
+        legend.append(f"{len(''.join(example.target))} characters of {example.form} in the target")
     if tokens is not None:
         legend.append(f", {sum(s for _, s in tokens)} of {len(tokens)} tokens supervised")
     return legend
