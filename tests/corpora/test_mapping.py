@@ -214,7 +214,7 @@ def test_what_is_annotated_follows_from_the_rules_unless_stated() -> None:
         ("x", "m.toml: not TOML"),
         ("", "must begin with format"),
         (HEAD, r"has no \[\[entity\]\] rule"),
-        (HEAD.replace("brat", "brag") + ENTITY, "unknown reader 'brag'; known readers: brat, phee"),
+        (HEAD.replace("brat", "brag") + ENTITY, "unknown reader 'brag'; known readers: "),
         (HEAD + "ignored = []\n" + ENTITY, "unknown key 'ignored'; did you mean 'ignore'"),
         (
             HEAD + 'ignore = ["Sign"]\n[[entity]]\nlabel = ["Sign"]\ntype = "problem"\n',
@@ -263,3 +263,81 @@ def test_every_shipped_mapping_loads(name: str) -> None:
 def test_an_unknown_corpus_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="chia, kiwi_mtsamples"):
         shipped_mapping("../chia")
+
+
+CONDITIONS = """
+format = "fedmedlora-mapping"
+version = 1
+name = "x"
+reader = "brat"
+ignore = ["Observation", "Assertion"]
+ignore_links = ["Using"]
+aliases = ["Condition-Name"]
+[[entity]]
+label = "Condition"
+type = "problem"
+[[entity]]
+label = "Procedure"
+target_of = "Found-By"
+type = "test"
+[[entity]]
+label = "Procedure"
+type = "treatment"
+[[entity]]
+label = "Observation"
+attribute = "Kind"
+value = ["lab", "vital"]
+type = "test"
+[[link]]
+role = "Asserted"
+entity = "argument"
+attribute = "Type"
+value = "possible"
+type = "uncertain"
+"""
+
+
+def test_conditions_on_relations_and_attributes_and_aliases() -> None:
+    text = "fever scan graft BMI mood maybe sure"
+    spans = {"fever": "Condition", "scan": "Procedure", "graft": "Procedure", "BMI": "Observation",
+             "mood": "Observation", "maybe": "Assertion", "sure": "Assertion"}  # fmt: skip
+    found = {}
+    for word, label in spans.items():
+        start = text.index(word)
+        found[word] = RawSpan(word, label, ((start, start + len(word)),), 1)
+    name = RawSpan("name", "Condition-Name", ((0, 5),), 1)  # stands for the Condition of the same span
+    stray = RawSpan("stray", "Condition-Name", ((6, 10),), 1)  # repeats no entity's span of that type
+    raw = RawNote(
+        name="n", text=text, source="n.ann", spans=(*found.values(), name, stray),
+        relations=(RawRelation("Found-By", "fever", "scan", 1), RawRelation("Using", "fever", "graft", 1)),
+        events=(
+            RawEvent("Assertion", "maybe", (("Asserted", "name"),), 1),
+            RawEvent("Assertion", "sure", (("Asserted", "fever"),), 1),
+        ),
+        attributes=(
+            RawAttribute("Kind", "BMI", "lab", 1), RawAttribute("Kind", "mood", "other", 1),
+            RawAttribute("Type", "maybe", "possible", 1), RawAttribute("Type", "sure", "present", 1),
+            RawAttribute("Else", "BMI", "x", 1),
+        ),
+    )  # fmt: skip
+    note, skipped = to_note(raw, parse_mapping(CONDITIONS, "m.toml"), "n")
+    types = {text[e.start : e.end]: e.type for e in note.entities}
+    assert types == {"fever": "problem", "scan": "test", "graft": "treatment", "BMI": "test"}
+    assert [(m.type, text[m.start : m.end]) for m in note.modifiers] == [("uncertain", "maybe")]
+    assert [(link.entity, link.modifier) for link in note.links] == [("fever", "maybe")]
+    assert skipped["attribute Else: no mapping"] == 1
+    assert "attribute Kind: no mapping" not in skipped
+
+
+@pytest.mark.parametrize("line", ['attribute = "Kind"', 'value = "lab"', 'attribute = "Kind"\nvalue = []'])
+def test_an_attribute_and_its_values_go_together(line: str) -> None:
+    text = CONDITIONS.replace('attribute = "Kind"\nvalue = ["lab", "vital"]', line)
+    with pytest.raises(ValueError, match="give attribute, the source's name of it, together with value"):
+        parse_mapping(text, "m.toml")
+
+
+def test_a_rule_with_a_condition_may_share_its_label_with_ignore() -> None:
+    parse_mapping(CONDITIONS, "m.toml")
+    always = CONDITIONS.replace('attribute = "Kind"\nvalue = ["lab", "vital"]', "")
+    with pytest.raises(ValueError, match="'Observation' is in ignore and has a rule"):
+        parse_mapping(always, "m.toml")

@@ -14,12 +14,17 @@ from fedmedlora.corpora.stats import stats
 pytestmark = pytest.mark.corpora
 ROOT = Path(os.environ.get("FEDMEDLORA_CORPORA", Path(__file__).parents[3] / "shared" / "corpora"))
 
-NUM_NOTES = {"kiwi_mtsamples": 144, "maccrobat2020": 200, "chia": 2000, "phee": 4827}
+NUM_NOTES = {"kiwi_mtsamples": 144, "maccrobat2020": 200, "chia": 2000, "phee": 4827,
+             "lct": 1006, "bc5cdr": 1500, "ncbi_disease": 793, "neurotrialner": 1093}  # fmt: skip
 ENTITIES = {  # problem, treatment, drug, test
     "kiwi_mtsamples": (6214, 968, 1197, 2315),
     "maccrobat2020": (4744, 1036, 1080, 4598),
     "chia": (12039, 3341, 3801, 3945),
     "phee": (6652, 0, 6016, 0),
+    "lct": (7064, 2496, 1412, 1758),
+    "bc5cdr": (12850, 0, 15935, 0),
+    "ncbi_disease": (6892, 0, 0, 0),  # one of them differs from the text at its offsets
+    "neurotrialner": (4960, 2963, 1624, 0),
 }
 LINKS = {
     "kiwi_mtsamples": {
@@ -46,6 +51,15 @@ LINKS = {
         **{"drug.route": 734, "drug.dosage": 641, "problem.uncertain": 619, "problem.severity": 428},
         **{"drug.temporal": 413, "drug.duration": 326, "drug.frequency": 165, "problem.negation": 58},
     },
+    "lct": {
+        **{"test.labvalue": 998, "problem.temporal": 990, "treatment.temporal": 871, "drug.temporal": 461},
+        **{"problem.severity": 437, "problem.negation": 254, "treatment.negation": 192},
+        **{"problem.uncertain": 183, "problem.course": 156, "test.temporal": 143, "drug.negation": 56},
+        **{"problem.subject": 53, "drug.dosage": 49, "test.negation": 45, "drug.duration": 35},
+    },
+    "bc5cdr": {},
+    "ncbi_disease": {},
+    "neurotrialner": {},
 }
 
 
@@ -130,3 +144,28 @@ def test_phee_keeps_abstracts_together() -> None:
     assert len({n.group for n in notes}) == 1838
     parts, _ = split(notes, {"train": 0.8, "test": 0.2}, 0)
     assert not {n.group for n in parts["train"]} & {n.group for n in parts["test"]}
+
+
+def test_every_corpus_there_has_a_mapping() -> None:
+    source("chia")
+    assert set(NUM_NOTES) == {p.name for p in ROOT.iterdir() if p.is_dir()} - {"mtsamples_raw"}
+
+
+def test_lct_to_the_last_count() -> None:
+    found = stats(convert("lct", source("lct")))
+    assert tuple(found["entities"].values()) == ENTITIES["lct"]
+    links = {pair: count for pair, count in found["links"].items() if count}
+    assert links == LINKS["lct"]
+
+
+def test_the_abstract_that_is_there_twice_is_one_group() -> None:
+    notes = convert("ncbi_disease", source("ncbi_disease")).notes
+    assert len({note.group for note in notes}) == 792
+    assert {note.meta["part"] for note in notes} == {
+        "NCBItrainset_corpus", "NCBIdevelopset_corpus", "NCBItestset_corpus",
+    }  # fmt: skip
+
+
+def test_what_bc5cdr_cannot_say_is_counted() -> None:
+    found = convert("bc5cdr", source("bc5cdr"))
+    assert found.header["skipped"] == {"relation CID: links concepts, not mentions": 3116}

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmedlora.flower.messages import Refused
-from fedmedlora.flower.site_file import load_site_file, reference_page
+from fedmedlora.flower.site_file import Refused, load_site_file, reference_page
 from fedmedlora.study_tables import Lora, Tasks, Training
 from fedmedlora.terms import Terms
 

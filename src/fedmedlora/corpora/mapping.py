@@ -8,6 +8,8 @@
     inside = ["raw/x.zip", "x.zip"]    # optional: where the files lie under SRC; the first that exists
     parts = ["train", "test"]          # optional: folder names that become a note's meta["part"]
     ignore = ["Age"]                   # labels of spans without a mapping (counted as skipped)
+    aliases = ["Drug-Name"]            # optional: labels that repeat an entity's span; what links to such a
+                                       # span links to the entity
     ignore_links = ["AND"]             # relations and roles without a mapping (counted as skipped)
 
     [words]                            # optional: regular expressions, searched in a span's text
@@ -16,6 +18,9 @@
     [[entity]]                         # the first rule that fits decides
     label = ["Procedure"]
     words = "diagnostic"               # optional
+    # target_of = "Found-By"           # optional: only spans that such a relation points at (its Arg2)
+    # attribute = "Kind"               # optional: only spans with such an attribute,
+    # value = ["lab", "vital"]         #   of one of these values
     type = "test"
 
     [[modifier]]                       # optional: spans that are modifiers by their own label,
@@ -31,6 +36,7 @@
     modifier_label = ["Negation"]      # optional: labels that the modifier's span may have
     entities = ["problem", "drug"]     # optional: entity types; by default those the schema allows
     words = "diagnostic"               # optional: searched in the modifier's span
+    # attribute, value                 # optional: as above, of the modifier's span
     type = "negation"                  # the modifier; absent: what the [[modifier]] rules say
 
     [annotates]                        # optional: derived from the rules when absent
@@ -60,14 +66,25 @@ ANY = "*"
 
 _KEYS = {
     "": (
-        *("format", "version", "name", "reader", "schema", "inside", "parts", "ignore", "ignore_links"),
+        *(
+            "format",
+            "version",
+            "name",
+            "reader",
+            "schema",
+            "inside",
+            "parts",
+            "ignore",
+            "aliases",
+            "ignore_links",
+        ),
         *("words", "entity", "modifier", "link", "annotates"),
     ),
-    "entity": ("label", "type", "words"),
+    "entity": ("label", "type", "words", "target_of", "attribute", "value"),
     "modifier": ("label", "type"),
     "link": (
         *("relation", "role", "entity_role", "modifier_role", "entity"),
-        *("modifier_label", "entities", "words", "type"),
+        *("modifier_label", "entities", "words", "attribute", "value", "type"),
     ),
     "annotates": ("entities", "pairs"),
 }
@@ -75,12 +92,31 @@ _ENDS = {"relation": ("Arg1", "Arg2", "either"), "role": ("trigger", "argument")
 
 
 @dataclass(frozen=True, slots=True)
+class AttributeIs:
+    """A span has an attribute ``label`` with one of ``values``."""
+
+    label: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SpanRule:
-    """Spans labelled with one of ``labels`` (and holding a match of ``words``) are a ``type``."""
+    """Spans labelled with one of ``labels`` are a ``type``.
+
+    Only those that hold a match of ``words``, that a relation out of ``target_of`` points at, and that have
+    the ``attribute``, as far as these are given.
+    """
 
     labels: tuple[str, ...]
     type: str
     words: re.Pattern[str] | None = None
+    target_of: tuple[str, ...] = ()
+    attribute: AttributeIs | None = None
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether it may leave spans of its labels over."""
+        return bool(self.words or self.target_of or self.attribute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +135,7 @@ class LinkRule:
     entities: tuple[str, ...]
     words: re.Pattern[str] | None
     type: str
+    attribute: AttributeIs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +153,11 @@ class Mapping:
     links: tuple[LinkRule, ...]
     annotates: Annotates
     schema: Schema
+    aliases: frozenset[str] = frozenset()
 
     def known_labels(self) -> frozenset[str]:
         """Labels of spans that some rule or ``ignore`` names."""
-        found = set(self.ignore)
+        found = set(self.ignore | self.aliases)
         for rule in (*self.entities, *self.modifiers):
             found.update(rule.labels)
         for link in self.links:
@@ -128,9 +166,15 @@ class Mapping:
                 found.update(link.names, link.modifier_roles)
         return frozenset(found)
 
+    def known_attributes(self) -> frozenset[str]:
+        """Attributes that some rule looks at."""
+        found = [rule.attribute for rule in self.entities] + [rule.attribute for rule in self.links]
+        return frozenset(attribute.label for attribute in found if attribute)
+
     def known_links(self) -> frozenset[str]:
         """Relations and roles that some rule or ``ignore_links`` names."""
         names = {name for link in self.links for name in (*link.names, *link.modifier_roles)}
+        names |= {name for rule in self.entities for name in rule.target_of}
         return frozenset(names | self.ignore_links)
 
 
@@ -217,9 +261,9 @@ def parse_mapping(text: str, where: str, schema: Schema | None = None, folder: P
     if not entities:
         raise ValueError(f"{where}: has no [[entity]] rule; without one no note would have an entity")
     ignored = frozenset(_texts(table, "ignore", where))
-    # A rule with words may leave some spans of its label over, and those may be ignored.
+    # A rule with a condition may leave some spans of its label over, and those may be ignored.
     both = ignored & {
-        label for rule in (*entities, *modifiers) if rule.words is None for label in rule.labels
+        label for rule in (*entities, *modifiers) if not rule.is_conditional for label in rule.labels
     }
     if both:
         raise ValueError(f"{where}: {min(both)!r} is in ignore and has a rule; take it out of one of them")
@@ -238,6 +282,7 @@ def parse_mapping(text: str, where: str, schema: Schema | None = None, folder: P
         links=links,
         annotates=_annotates(table, types, direct, links, schema, where),
         schema=schema,
+        aliases=frozenset(_texts(table, "aliases", where)),
     )
 
 
@@ -313,6 +358,15 @@ def _words(rule: dict[str, Any], words: dict[str, re.Pattern[str]], where: str) 
     return words[rule["words"]]
 
 
+def _attribute(rule: dict[str, Any], where: str) -> AttributeIs | None:
+    if "attribute" not in rule and "value" not in rule:
+        return None
+    values = _texts(rule, "value", where)
+    if "attribute" not in rule or not values:
+        raise ValueError(f"{where}: give attribute, the source's name of it, together with value")
+    return AttributeIs(_text(rule, "attribute", where), values)
+
+
 def _one_of(value: str, known: tuple[str, ...], key: str, where: str) -> str:
     if value not in known:
         near = get_close_matches(value.lower(), known, 1)
@@ -332,7 +386,11 @@ def _span_rule(
     if not labels:
         raise ValueError(f"{where}: label is empty; name the source's labels that this {kind} rule maps")
     return SpanRule(
-        labels, _one_of(_text(rule, "type", where), known, "type", where), _words(rule, words, where)
+        labels,
+        _one_of(_text(rule, "type", where), known, "type", where),
+        _words(rule, words, where),
+        _texts(rule, "target_of", where),
+        _attribute(rule, where),
     )
 
 
@@ -372,6 +430,7 @@ def _link_rule(
         entities=entities or known,
         words=_words(rule, words, where),
         type=modifier,
+        attribute=_attribute(rule, where),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from fedmedlora.corpora.mapping import ANY, LinkRule, Mapping
+from fedmedlora.corpora.mapping import ANY, AttributeIs, LinkRule, Mapping, SpanRule
 from fedmedlora.corpora.note import Entity, Link, Note, Span, surface
 from fedmedlora.corpora.raw import RawEvent, RawNote, RawRelation, RawSpan
 
@@ -36,6 +36,8 @@ class _Draft:
     links: dict[Link, None] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)  # span ids that some link took as modifier
     skipped: Counter[str] = field(default_factory=Counter)
+    attributes: set[tuple[str, str, str]] = field(default_factory=set)  # (span id, label, value)
+    targets: set[tuple[str, str]] = field(default_factory=set)  # (span id, relation that points at it)
 
 
 def to_note(raw: RawNote, mapping: Mapping, note_id: str) -> tuple[Note, Counter[str]]:
@@ -44,10 +46,18 @@ def to_note(raw: RawNote, mapping: Mapping, note_id: str) -> tuple[Note, Counter
     An entity is kept once per (type, span), a modifier once per (type, span), a link once. Raises
     ``ValueError`` naming file, line and label for a label that the mapping neither maps nor ignores.
     """
-    draft = _Draft(raw, mapping, {s.id: s for s in raw.spans}, skipped=Counter(raw.skipped))
+    draft = _Draft(
+        raw,
+        mapping,
+        {s.id: s for s in raw.spans},
+        skipped=Counter(raw.skipped),
+        attributes={(a.target, a.label, a.value) for a in raw.attributes},
+        targets={(r.target, r.label) for r in raw.relations},
+    )
     _check_labels(draft)
     for span in raw.spans:
         _take(span, draft)
+    _take_aliases(draft)
     _take_links(draft)
     for span in raw.spans:
         if span.id in draft.used or span.id in draft.entity_of or span.id in draft.direct:
@@ -55,6 +65,8 @@ def to_note(raw: RawNote, mapping: Mapping, note_id: str) -> tuple[Note, Counter
         ignored = span.label in mapping.ignore
         draft.skipped[f"label {span.label}: " + ("ignored" if ignored else "linked to no mapped entity")] += 1
     for attribute in raw.attributes:
+        if attribute.label in mapping.known_attributes():
+            continue
         draft.skipped[f"attribute {attribute.label}: no mapping"] += 1
     for label, _ in raw.groups:
         draft.skipped[f"group {label}: no mapping"] += 1
@@ -108,9 +120,8 @@ def _unknown(kind: str, name: str, known: frozenset[str], key: str, source: str,
 
 def _take(span: RawSpan, draft: _Draft) -> None:
     """Make ``span`` the entity or the modifier that its label says."""
-    text = surface(draft.raw.text, span.span)
     for rule in draft.mapping.entities:
-        if span.label in rule.labels and (rule.words is None or rule.words.search(text)):
+        if _is_of(rule, span, draft):
             draft.entity_of[span.id] = _keep(draft.entities, span, rule.type, draft)
             return
     for rule in draft.mapping.modifiers:
@@ -118,6 +129,29 @@ def _take(span: RawSpan, draft: _Draft) -> None:
             draft.direct[span.id] = rule.type
             _keep(draft.modifiers, span, rule.type, draft)
             return
+
+
+def _take_aliases(draft: _Draft) -> None:
+    """Let a span that repeats an entity's span under another label stand for the entity."""
+    by_span = {entity.span: entity for entity in draft.entities.values()}
+    for span in draft.raw.spans:
+        if span.label in draft.mapping.aliases and span.span in by_span:
+            draft.entity_of.setdefault(span.id, by_span[span.span])
+
+
+def _is_of(rule: SpanRule, span: RawSpan, draft: _Draft) -> bool:
+    return (
+        span.label in rule.labels
+        and (rule.words is None or rule.words.search(surface(draft.raw.text, span.span)) is not None)
+        and (not rule.target_of or any((span.id, name) in draft.targets for name in rule.target_of))
+        and _has(rule.attribute, span, draft)
+    )
+
+
+def _has(attribute: AttributeIs | None, span: RawSpan, draft: _Draft) -> bool:
+    return attribute is None or any(
+        (span.id, attribute.label, value) in draft.attributes for value in attribute.values
+    )
 
 
 def _keep(kept: dict[tuple[str, Span], Entity], span: RawSpan, new_type: str, draft: _Draft) -> Entity:
@@ -204,6 +238,7 @@ def _fits(rule: LinkRule, candidate: _Candidate, entity_type: str, span: RawSpan
         and entity_type in rule.entities
         and (not rule.modifier_labels or span.label in rule.modifier_labels)
         and (rule.words is None or rule.words.search(surface(draft.raw.text, span.span)) is not None)
+        and _has(rule.attribute, span, draft)
     )
 
 

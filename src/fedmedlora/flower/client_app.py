@@ -18,8 +18,8 @@ from flwr.clientapp import ClientApp
 
 import fedmedlora
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, Letter, Refused
-from fedmedlora.flower.site_file import SiteFile, load_site_file
+from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, Letter
+from fedmedlora.flower.site_file import Refused, SiteFile, load_site_file
 from fedmedlora.flower.site_work import CURRENT, SiteWork, open_site, turn
 from fedmedlora.flower.state import simulated_site
 from fedmedlora.terms import Terms

@@ -21,10 +21,6 @@ MAX_JSON = 4_000_000  # characters of a question or an answer without its adapte
 _STYPE = "fedmedlora.bytes"
 
 
-class Refused(ValueError):  # noqa: N818 - an answer, not a mistake
-    """A site will not do what it was asked; the words are meant for the coordinator."""
-
-
 @dataclass(frozen=True)
 class Letter:
     """One question or answer: JSON ``fields``, and ``parts`` of bytes by name."""

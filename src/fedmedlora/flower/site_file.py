@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmedlora.exchange.update import check_site_name
-from fedmedlora.flower.messages import Refused
 from fedmedlora.settings import Range, read_table, reference, setting
 from fedmedlora.study_tables import Model
 from fedmedlora.tasks.task import known_tasks
 from fedmedlora.terms import Terms
 
 NO_TURNS = "none"
+
+
+class Refused(ValueError):  # noqa: N818 - an answer, not a mistake
+    """A site will not do what it was asked; the words are meant for the coordinator."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from filelock import FileLock
 
 from fedmedlora.corpora.jsonl import annotates_json
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.flower.messages import Letter, Refused
-from fedmedlora.flower.site_file import NO_TURNS, SiteFile
+from fedmedlora.flower.messages import Letter
+from fedmedlora.flower.site_file import NO_TURNS, Refused, SiteFile
 from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import prepare_site
 from fedmedlora.model.demo import cache_folder
