@@ -396,7 +396,7 @@ def test_an_adapter_that_does_not_fit(what, words, adapter, tiny_study, tmp_path
         elif what == "prompts":
             manifest["prompts"]["ner"] += " "
         elif what == "output_form":
-            manifest["output_form"] = "json"
+            manifest["output_form"] = "rhymes"
         else:
             manifest[what] = 99
 

@@ -636,7 +636,7 @@ def test_the_page_shows_modifiers_that_belong_to_no_entity(tmp_path):
         Entity("T3", "severity", ((3, 9),)),
     )
     note = Note("n", "no severe fever", (entity,), tuple(modifiers), (Link("T1", "T2"),), EVERYTHING)
-    _write_extracted([note], "html", tmp_path / "page.html")
+    _write_extracted([note], "html", tmp_path / "page.html", "clinical")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<td>fever</td><td>negation</td><td>no</td>" in page
     assert "<td></td><td>severity</td><td>severe</td>" in page
