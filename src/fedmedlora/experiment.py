@@ -17,7 +17,7 @@ from fedmedlora import __version__
 from fedmedlora.aggregation.rule import Rule, load_rule
 from fedmedlora.corpora.jsonl import write_notes
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.extraction.grammar import refuse_without_library
+from fedmedlora.extraction.grammar import refuse_unreadable
 from fedmedlora.in_process import InProcess, LocalSite
 from fedmedlora.manifest import manifest, plain_name
 from fedmedlora.measure import Form, Predictions, predict, scores
@@ -148,7 +148,7 @@ def run_study(
         revision=study.model.revision,
     )
     if study.reads_under_grammar():
-        refuse_without_library()
+        refuse_unreadable(base.encoder)
     prepared = prepare(study, base.encoder)
     identity = {
         "study_hash": study.study_hash(),
