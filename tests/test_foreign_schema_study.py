@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from fedmedlora import measure
 from fedmedlora.cli import main
 from fedmedlora.corpora.jsonl import read_notes, write_notes
 from fedmedlora.corpora.load import load_notes
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note
 from fedmedlora.corpora.schema import load_schema
+from fedmedlora.extraction import grammar
 from fedmedlora.model.saved import read_manifest
 from fedmedlora.report.results import read_results
-from fedmedlora.study import load_study
+from fedmedlora.study import load_study, parse_study
 from fedmedlora.tasks.form import known_forms
 from fedmedlora.tasks.prompts import instruction
 
@@ -193,6 +195,80 @@ def test_an_adapter_that_says_another_form_is_refused(run, material, tmp_path, c
     words = ["--adapter", str(adapter), "--model", str(material / "model")]
     assert main(["extract", str(tmp_path / "n.txt"), *words]) == 2
     assert "trained with another prompts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", known_forms())
+def test_what_is_trained_on_is_of_the_form(material, form):
+    from fedmedlora.model.load import load_base_model
+    from fedmedlora.prepare import prepare
+
+    study, _ = parse_study(STUDY.format(form=form), folder=material)
+    base = load_base_model(study.model_name(), precision="float32")
+    prepared = prepare(study, base.encoder)
+    for examples in (*(site.examples for site in prepared.sites), prepared.validation):
+        assert {e.example.form for e in examples} == {form}
+        assert any(any(e.choices) for e in examples) == (form == "markup")
+
+
+def right(example) -> str:
+    """The right JSON answer about ``note``'s sentences."""
+    text = "".join(example.input)
+    said = {"Song-bird": "robins", "Place": "reed", "how_many": "Four", "colour": "red"}
+    found = [
+        {"type": label, "text": words}
+        for label, words in said.items()
+        if label in example.labels and words in text
+    ]
+    return json.dumps(found)
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """Every generated answer is the right one; what was asked, and how."""
+    asked = []
+
+    def generate(model, encoder, examples, *, under_grammar, **settings):
+        asked.extend((example, under_grammar) for example in examples)
+        return [right(example) for example in examples]
+
+    monkeypatch.setattr(measure, "generate_texts", generate)
+    return asked
+
+
+def test_right_json_answers_score_one(material, tmp_path, answering):
+    study = STUDY.format(form="json").replace(
+        '"zero_shot", "fed_medlora", "fed_medlora_plus"', '"fed_medlora"'
+    )
+    (material / "right.toml").write_text(study, encoding="utf-8")
+    assert main(["run", str(material / "right.toml"), "--out", str(tmp_path / "out")]) == 0
+    (method,) = read_results(tmp_path / "out" / "results.json")["methods"]
+    assert len(method["evaluations"]) == 2
+    for evaluation in method["evaluations"]:
+        assert (evaluation["num_unparsed"], evaluation["num_ungrounded"]) == (0, 0)
+        for kind, score in evaluation["scores"].items():
+            assert score["strict"]["f1"] == 1.0, kind
+    assert {under_grammar for _, under_grammar in answering} == {True, False}
+    answering.clear()
+    (tmp_path / "n.txt").write_text("Four red robins in the reed.", encoding="utf-8")
+    words = [
+        "--adapter",
+        str(tmp_path / "out" / "adapters" / "fed_medlora"),
+        "--model",
+        str(material / "model"),
+    ]
+    assert main(["extract", str(tmp_path / "n.txt"), *words, "--out", str(tmp_path / "o.jsonl")]) == 0
+    (found,) = read_notes(tmp_path / "o.jsonl").notes
+    assert [(e.type, e.span) for e in found.entities] == [("Song-bird", ((9, 15),)), ("Place", ((23, 27),))]
+    assert len(found.links) == 2
+    assert {e.form for e, _ in answering} == {"json"}
+
+
+def test_without_the_library_nothing_is_begun(material, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(grammar.importlib.util, "find_spec", lambda name: None)
+    (material / "json.toml").write_text(STUDY.format(form="json"), encoding="utf-8")
+    assert main(["run", str(material / "json.toml"), "--out", str(tmp_path / "out")]) == 2
+    assert 'pip install "fedmedlora[json]"' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_goes_on_only_with_the_schema_it_began_with(run, material, capsys):

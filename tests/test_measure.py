@@ -56,12 +56,14 @@ def answer(monkeypatch):
 
         def generate(model, encoder, examples, *, batch_size, share_prefix, under_grammar, progress):
             asked.extend(examples)
+            install.under_grammar.add(under_grammar)
             return ["".join(function(e)) for e in examples]
 
         monkeypatch.setattr(measure, "decode", decode)
         monkeypatch.setattr(measure, "generate_texts", generate)
 
     install.read = asked
+    install.under_grammar = set()
     return install
 
 
@@ -217,6 +219,8 @@ def test_json_answers_are_read_and_what_they_invent_is_counted(answer, decoding)
     found = run((note("a", "Denies fever."), note("b", "Well.")), form)
     assert [e.span for e in found.end_to_end["a"].entities] == [((7, 12),)]
     assert (found.num_examples, found.num_unparsed, found.num_ungrounded) == (2, 1, 1)
+    assert answer.under_grammar == {decoding == "constrained"}
+    assert {e.form for e in answer.read} == {"json"}
 
 
 def test_a_perfect_json_reader_scores_one(answer):

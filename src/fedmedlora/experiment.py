@@ -16,7 +16,7 @@ from fedmedlora import __version__
 from fedmedlora.cohort import evaluate_cohort, reading_form
 from fedmedlora.corpora.jsonl import write_notes
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.extraction.grammar import refuse_without_library
+from fedmedlora.extraction.grammar import refuse_unreadable
 from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import local_training
 from fedmedlora.manifest import manifest, plain_name
@@ -94,7 +94,7 @@ def run_study(
         revision=study.model.revision,
     )
     if study.reads_under_grammar():
-        refuse_without_library()
+        refuse_unreadable(base.encoder)
     terms = terms_of(study, base)
     prepared = prepare(study, terms, base.encoder)
     model = attach_lora(

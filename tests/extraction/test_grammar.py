@@ -9,11 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from fedmedlora.corpora.note import Entity
 from fedmedlora.extraction import grammar
 from fedmedlora.extraction.generate import generate_texts
 from fedmedlora.model.lora import attach_lora, read_adapter, write_adapter
+from fedmedlora.model.tokens import Encoder
 from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.form import known_forms, load_form
 from fedmedlora.tasks.pieces import pieces
@@ -156,6 +159,49 @@ def test_without_the_library_it_says_what_to_install(encoder, monkeypatch):
     monkeypatch.setattr(grammar.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'pip install "fedmedlora\[json\]", or read freely'):
         grammar.rows_for(encoder, [an_example("x")])
+
+
+def sentencepiece(prepend: str, byte_fallback: bool = True):
+    """A tokenizer as SentencePiece's: a word's leading space is part of it; unknown characters are bytes."""
+    of_bytes = [f"<0x{i:02X}>" for i in range(256)] if byte_fallback else []
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=byte_fallback))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=prepend, split=True)
+    steps = [decoders.Replace("▁", " "), decoders.Fuse()]
+    steps[1:1] = [decoders.ByteFallback()] if byte_fallback else []
+    steps += [decoders.Strip(" ", 1, 0)] if prepend != "never" else []
+    tokenizer.decoder = decoders.Sequence(steps)
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=["<unk>", "<s>", "</s>", *of_bytes],
+        initial_alphabet=[*map(chr, range(33, 127)), "µ", "é"],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["Pt denies chest pain and fever . aspirin \n 81 mg"] * 3, trainer)
+    record = json.loads(tokenizer.to_str())  # bytes are tokens like others, and no special ones
+    record["added_tokens"] = [t for t in record["added_tokens"] if t["content"] not in of_bytes]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(record)), eos_token="</s>", unk_token="<unk>"
+    )
+
+
+@pytest.mark.parametrize("prepend", ["always", "first", "never"])
+def test_tokenizers_that_mark_word_starts(prepend):
+    encoder = Encoder(sentencepiece(prepend))
+    tokenizer = grammar._tokenizer(encoder)
+    for case in SENTENCES:
+        target = encoder.encode(case).target
+        assert encoder.decode(target) == "".join(case.target)
+        matcher = grammar._matcher(tokenizer, case)
+        assert matcher.try_consume_tokens(list(target[:-1])) == len(target) - 1
+        assert matcher.is_accepting()
+
+
+def test_a_tokenizer_that_the_library_cannot_read_is_refused_at_once():
+    class Other:
+        tokenizer, end_id = sentencepiece("never", byte_fallback=False), 2
+
+    with pytest.raises(ValueError, match=r"cannot be used for constrained decoding of JSON .* read freely"):
+        grammar.refuse_unreadable(Other())
 
 
 def test_a_form_without_a_grammar_is_refused(encoder):

@@ -67,6 +67,24 @@ def test_form(prompt_set: str, task: str, scope: str) -> None:
     assert low < num_words < high
 
 
+@pytest.mark.parametrize("prompt_set", prompt_sets())
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("scope", SCOPES)
+def test_json_is_asked_for_as_json(prompt_set: str, task: str, scope: str) -> None:
+    """The same labels and definitions as in markup, in the same order, and no word of tags."""
+    some = Annotates(frozenset({"test", "drug"}), frozenset({"drug.route", "test.labvalue"}))
+    text = instruction(task, CLINICAL, some, prompt_set=prompt_set, scope=scope, form="json")
+    asked = ["drug", "test"] if task == "ner" else ["route", "labvalue"]
+    assert named(prompt_set, text) == asked
+    assert "tag" not in text.lower().replace("stage", "")
+    assert "<" not in text
+    assert f'[{{"type":"{asked[0]}","text":"..."}}]' in text
+    assert text.endswith("Sentence:\n")
+    assert (scope == "entity") == ("one entity is" in text or "the entity in" in text) or task == "ner"
+    markup = instruction(task, CLINICAL, some, prompt_set=prompt_set, scope=scope)
+    assert named(prompt_set, markup) == asked
+
+
 def test_scopes_differ_in_modifiers_only() -> None:
     one, other = (instruction("modifiers", CLINICAL, EVERYTHING, scope=scope) for scope in SCOPES)
     assert one != other
@@ -98,6 +116,7 @@ def test_pairs_outside_the_schema_are_not_asked_for() -> None:
         ("re", {}, "unknown task 're'; known tasks: ner, modifiers"),
         ("ner", {"prompt_set": "long"}, "unknown prompt set 'long'; known: short, study"),
         ("ner", {"prompt_set": "../tasks"}, "unknown prompt set"),
+        ("ner", {"form": "../short"}, "unknown form '../short'; known: markup, json"),
         ("modifiers", {"scope": "note"}, "unknown scope 'note'; known: entity, sentence"),
     ],
 )

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 from fedmedlora.corpora.formats import load_reader, reader_names
 from fedmedlora.corpora.jsonl import NoteSet, annotates_json
-from fedmedlora.corpora.mapping import Mapping, identity_mapping, mapping_names, shipped_mapping
+from fedmedlora.corpora.mapping import identity_mapping, mapping_names, shipped_mapping
+from fedmedlora.corpora.mapping_rules import Mapping
 from fedmedlora.corpora.members import refuse_absent
 from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.raw import RawNote

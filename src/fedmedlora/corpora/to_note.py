@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from fedmedlora.corpora.mapping import ANY, AttributeIs, LinkRule, Mapping, SpanRule
+from fedmedlora.corpora.mapping_rules import ANY, AttributeIs, LinkRule, Mapping, SpanRule
 from fedmedlora.corpora.note import Entity, Link, Note, Span, surface
 from fedmedlora.corpora.raw import RawEvent, RawNote, RawRelation, RawSpan
 

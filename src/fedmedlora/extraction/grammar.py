@@ -37,6 +37,12 @@ def refuse_without_library() -> None:
         )
 
 
+def refuse_unreadable(encoder: Encoder) -> None:
+    """Raise ``ValueError`` where no answer can be generated under a grammar: before a run, not amid it."""
+    refuse_without_library()
+    _tokenizer(encoder)
+
+
 class Rows:
     """The logits processor of one batch: one matcher for each row."""
 
@@ -71,7 +77,7 @@ def rows_for(encoder: Encoder, examples: Sequence[Example]) -> Processor:
     Raises ``ValueError`` for a form without a grammar, without the library, and for a tokenizer that it
     cannot read.
     """
-    refuse_without_library()
+    refuse_unreadable(encoder)
     tokenizer = _tokenizer(encoder)
     return Rows([_matcher(tokenizer, example) for example in examples], encoder.end_id)
 
@@ -104,7 +110,7 @@ def _tokenizer(encoder: Encoder) -> Any:
     except ValueError as error:
         raise ValueError(
             f"the tokenizer {type(encoder.tokenizer).__name__} cannot be used for constrained decoding of "
-            "JSON (the library reads fast tokenizers only); read freely instead"
+            "JSON (llguidance reads byte-level and byte-fallback ones); read freely instead"
         ) from error
 
 
