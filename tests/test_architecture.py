@@ -20,7 +20,7 @@ SRC = "src/fedmedlora/"
 TORCH = {"torch", "transformers", "numpy"}
 MAP: dict[str, tuple[set[str], set[str]]] = {
     # text
-    "corpora": (set(), {"numpy"}),
+    "corpora": (set(), {"numpy", "bioc", "lxml"}),  # the last two for BioC files only
     "tasks": ({"corpora"}, {"numpy", "rich"}),  # rich: an example in colour
     "evaluation": ({"corpora"}, {"numpy"}),
     # arithmetic

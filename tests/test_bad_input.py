@@ -515,7 +515,7 @@ def many_notes(tmp_path, marked):
 
 
 def test_convert_onto_a_full_disk(small_disk, many_notes, tmp_path, refused):
-    from fedmedlora.corpora.brat_writer import write_brat
+    from fedmedlora.corpora.writers.brat import write_brat
 
     write_brat(read_notes(many_notes).notes, tmp_path / "brat")
     disk = small_disk("16k")
@@ -556,8 +556,8 @@ def test_extract_onto_a_full_disk(small_disk, adapter, tiny_study, tmp_path, ref
 
 
 def test_init_writes_both_files_or_none(small_disk, tmp_path, refused):
-    from fedmedlora.corpora.brat_writer import write_brat
     from fedmedlora.corpora.synthetic import synthesize
+    from fedmedlora.corpora.writers.brat import write_brat
 
     write_brat(synthesize("lakeside", 2, 1, "train"), tmp_path / "a")
     disk = small_disk("4k")  # one page: the second file has no room

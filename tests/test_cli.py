@@ -361,7 +361,7 @@ def test_evaluate_nothing_in_either_is_undefined(tmp_path, capsys):
 
 
 def test_evaluate_brat_folders(gold, tmp_path, capsys):
-    from fedmedlora.corpora.brat_writer import write_brat
+    from fedmedlora.corpora.writers.brat import write_brat
 
     notes = read_notes(gold).notes
     write_brat(notes, tmp_path / "gold")
@@ -378,7 +378,7 @@ def test_evaluate_brat_folders(gold, tmp_path, capsys):
 
 
 def test_predictions_need_no_text_and_need_not_say_what_they_annotate(gold, tmp_path, capsys):
-    from fedmedlora.corpora.brat_writer import write_brat
+    from fedmedlora.corpora.writers.brat import write_brat
 
     whole = one_line(call(capsys, "evaluate", gold, gold, "--json")[1])
     write_brat(read_notes(gold).notes, tmp_path / "predicted")
@@ -414,7 +414,7 @@ def test_a_prediction_past_the_gold_text_is_refused(gold, tmp_path, capsys):
 
 
 def test_no_command_writes_over_its_input(gold, tmp_path, capsys, tiny_run, tiny_study):
-    from fedmedlora.corpora.brat_writer import write_brat
+    from fedmedlora.corpora.writers.brat import write_brat
 
     write_brat(read_notes(gold).notes, tmp_path / "brat")
     text = sorted((tmp_path / "brat").rglob("*.txt"))[0]

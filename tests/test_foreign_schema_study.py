@@ -200,11 +200,11 @@ def test_an_adapter_that_says_another_form_is_refused(run, material, tmp_path, c
 @pytest.mark.parametrize("form", known_forms())
 def test_what_is_trained_on_is_of_the_form(material, form):
     from fedmedlora.model.load import load_base_model
-    from fedmedlora.prepare import prepare
+    from fedmedlora.prepare import prepare, terms_of
 
     study, _ = parse_study(STUDY.format(form=form), folder=material)
     base = load_base_model(study.model_name(), precision="float32")
-    prepared = prepare(study, base.encoder)
+    prepared = prepare(study, terms_of(study, base), base.encoder)
     for examples in (*(site.examples for site in prepared.sites), prepared.validation):
         assert {e.example.form for e in examples} == {form}
         assert any(any(e.choices) for e in examples) == (form == "markup")

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fedmedlora.cli import main
-from fedmedlora.corpora.brat_writer import write_brat
 from fedmedlora.corpora.jsonl import read_notes
 from fedmedlora.corpora.mapping import load_mapping
 from fedmedlora.corpora.synthetic import synthesize
+from fedmedlora.corpora.writers.brat import write_brat
 from fedmedlora.init import write_first_study
 from fedmedlora.report.results import validate
 from fedmedlora.study import parse_study

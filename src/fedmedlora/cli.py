@@ -152,8 +152,8 @@ def _extract(args: argparse.Namespace) -> None:
 
 
 def _write_extracted(notes: Sequence[Any], form: str, out: Path | None, schema: str) -> None:
-    from fedmedlora.corpora.brat_writer import write_brat
     from fedmedlora.corpora.jsonl import notes_text, write_atomically
+    from fedmedlora.corpora.writers.brat import write_brat
     from fedmedlora.report.notes_page import notes_page
 
     if form == "brat":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def add_corpora(commands: Any) -> None:
         usage="fedmedlora corpora convert [-h] (NAME | --reader READER [--mapping TOML]) SRC OUT.jsonl",
     )
     convert.add_argument("places", nargs="+", metavar="[NAME] SRC OUT.jsonl", help="see above")
-    convert.add_argument("--reader", help="the format of your own corpus: brat, phee")
+    convert.add_argument("--reader", help="the format of your own corpus; see docs/formats.md")
     convert.add_argument("--mapping", type=Path, help="TOML from your labels to the schema's")
     add_schema(convert)
     convert.add_argument("--synthetic", action="store_true", help="the notes are of no real person")
@@ -48,6 +48,13 @@ def add_corpora(commands: Any) -> None:
     split.add_argument("--seed", type=int, default=0)
     add_schema(split)
     split.set_defaults(run=_split)
+
+    write = actions.add_parser("write", help="notes in the schema's labels -> another format")
+    write.add_argument("format", metavar="FORMAT", help="brat (a folder), bioc_json, bioc_xml, iob (a file)")
+    write.add_argument("notes", type=Path, metavar="NOTES")
+    write.add_argument("--out", type=Path, required=True)
+    add_schema(write)
+    write.set_defaults(run=_write)
 
     make = actions.add_parser("synthesize", help="write notes of a synthetic hospital")
     make.add_argument("hospital", help="see `corpora list`")
@@ -117,8 +124,7 @@ def _convert(args: argparse.Namespace) -> None:
     write_notes(out, found.notes, header={**found.header, "synthetic": args.synthetic})
     skipped = sum(found.header["skipped"].values())
     print(f"{out}: {len(found.notes)} notes, {skipped} annotations skipped (reasons are in its first line)")
-    for reason, count in sorted(found.header["skipped"].items(), key=lambda pair: (-pair[1], pair[0])):
-        print(f"  skipped {count}: {reason}", file=sys.stderr)
+    tell_left_out(found.header["skipped"])
     unseen = never_seen(found)
     if unseen:
         print(
@@ -170,6 +176,24 @@ def _split(args: argparse.Namespace) -> None:
         )
     for ids in told.duplicates:
         print(f"same text, kept together: {', '.join(ids)}")
+
+
+def _write(args: argparse.Namespace) -> None:
+    from fedmedlora.corpora.load import load_notes
+    from fedmedlora.corpora.writers import load_writer
+
+    write = load_writer(args.format)
+    refuse_overwriting(args.out, [args.notes])
+    notes = load_notes(args.notes, chosen_schema(args)).notes
+    left_out = write(notes, args.out)
+    print(f"{args.out}: {len(notes)} notes as {args.format}")
+    tell_left_out(left_out)
+
+
+def tell_left_out(reasons: Mapping[str, int]) -> None:
+    """What a conversion could not take over, to the standard error, most frequent first."""
+    for reason, count in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
+        print(f"  skipped {count}: {reason}", file=sys.stderr)
 
 
 def _synthesize(args: argparse.Namespace) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fedmedlora.corpora.brat_writer import annotation, file_names, write_brat
 from fedmedlora.corpora.convert import convert
 from fedmedlora.corpora.formats.brat import read
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note
 from fedmedlora.corpora.raw import RawNote
 from fedmedlora.corpora.schema import CLINICAL
+from fedmedlora.corpora.writers.brat import annotation, file_names, write_brat
 
 TEXT = "No fever, no chills."  # fever 3-8, chills 13-19, No 0-2, no 10-12
 EVERYTHING = Annotates(frozenset(CLINICAL.entities), frozenset(CLINICAL.pair_names()))

@@ -105,7 +105,7 @@ def test_jsonl_gives_the_same_notes_back(corpus: tuple[str, NoteSet], tmp_path: 
 
 
 def test_brat_gives_the_same_notes_back(tmp_path: Path) -> None:
-    from fedmedlora.corpora.brat_writer import write_brat
+    from fedmedlora.corpora.writers.brat import write_brat
 
     notes = convert("maccrobat2020", source("maccrobat2020")).notes
     write_brat(notes, tmp_path)

@@ -27,6 +27,11 @@ def refuse_absent(place: Path) -> None:
         raise ValueError(f"{place}: there is no such file or folder")
 
 
+def place_of(source: Path, name: str) -> str:
+    """How messages name the file ``name`` of ``source``, as ``read_members`` gave it."""
+    return f"{source / name}" if source.is_dir() or is_archive(source) else f"{source.parent / name}"
+
+
 def read_members(source: Path, suffixes: tuple[str, ...]) -> dict[str, bytes]:
     """Contents of all files under ``source`` that end in one of ``suffixes`` (or that and ``.gz``), by name.
 

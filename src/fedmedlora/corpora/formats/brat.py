@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from fedmedlora.corpora.members import decode, is_archive, read_members
+from fedmedlora.corpora.members import decode, place_of, read_members
 from fedmedlora.corpora.note import Fragment, Span
 from fedmedlora.corpora.raw import RawAttribute, RawEvent, RawNote, RawRelation, RawSpan
 
@@ -43,7 +43,7 @@ def read(source: Path, *, needs_text: bool = True) -> tuple[RawNote, ...]:
     notes = []
     for name in files:
         stem = name.rpartition(".")[0]
-        file = f"{source / name}" if source.is_dir() or is_archive(source) else f"{source.parent / name}"
+        file = place_of(source, name)
         if name.endswith(".ann") and f"{stem}.txt" not in files:
             if needs_text:
                 raise ValueError(

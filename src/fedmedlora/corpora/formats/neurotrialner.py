@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fedmedlora.corpora.formats.brat import SURFACE_DIFFERS
-from fedmedlora.corpora.members import decode, read_members
+from fedmedlora.corpora.members import decode, place_of, read_members
 from fedmedlora.corpora.raw import RawNote, RawSpan
 
 
@@ -24,7 +24,7 @@ def read(source: Path) -> tuple[RawNote, ...]:
     """
     notes: list[RawNote] = []
     for name, content in read_members(source, (".json",)).items():
-        file = f"{source}" if source.name.removesuffix(".gz") == name else f"{source / name}"
+        file = place_of(source, name)
         try:
             records = json.loads(decode(content.removeprefix(b"\xef\xbb\xbf"), file))
         except json.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""Notes to BRAT files, the inverse of ``formats/brat.py`` under the identity mapping.
+"""Notes to a folder of BRAT files, the inverse of ``formats/brat.py`` under the identity mapping.
 
 T lines for entities and for modifiers, ``R hasAttr Arg1:<entity> Arg2:<modifier>`` for links.
 """
@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
 from fedmedlora.corpora.jsonl import write_together
 from fedmedlora.corpora.note import Note, surface
+from fedmedlora.corpora.writers import left_out, refuse_without_text
 
 RELATION = "hasAttr"
 _MAX_BYTES = 180  # of a file's name without extension; file systems allow 255
 _WHITE = re.compile(r"\s")
+
+
+def write(notes: tuple[Note, ...], out: Path) -> Counter[str]:
+    """Write ``notes`` into the folder ``out``; what BRAT does not hold, by reason. Raises ``ValueError``.
+
+    A folder that holds files already is refused: old notes would stand among the new ones.
+    """
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out}: the folder is not empty; name a new one for the BRAT files")
+    write_brat(notes, out)
+    return left_out(notes, "group", "meta")
 
 
 def write_brat(notes: Iterable[Note], folder: Path | str) -> tuple[Path, ...]:
@@ -28,12 +41,7 @@ def write_brat(notes: Iterable[Note], folder: Path | str) -> tuple[Path, ...]:
     when the disk does not take all of them; none is left behind then.
     """
     notes = tuple(notes)
-    for note in notes:
-        if not note.text and (note.entities or note.modifiers):
-            raise ValueError(
-                f"note {note.id!r} has annotations but no text; BRAT needs the text beside them. "
-                "Write JSONL instead, or extract again with the text"
-            )
+    refuse_without_text(notes, "BRAT")
     folder = Path(folder)
     if not notes:
         folder.mkdir(parents=True, exist_ok=True)

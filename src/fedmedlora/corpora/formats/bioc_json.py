@@ -1,0 +1,35 @@
+"""BioC JSON; see ``_bioc.py`` for what becomes of it. A file is one collection or a list of collections."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fedmedlora.corpora.formats._bioc import codec, raw_notes
+from fedmedlora.corpora.members import decode, place_of, read_members
+from fedmedlora.corpora.raw import RawNote
+
+
+def read(source: Path) -> tuple[RawNote, ...]:
+    """All documents of the ``.json`` files under ``source``, in the order of the files.
+
+    Raises ``ValueError`` naming the file where it is not BioC, and what ``raw_notes`` refuses.
+    """
+    biocjson = codec("biocjson")
+    notes: list[RawNote] = []
+    for name, content in read_members(source, (".json",)).items():
+        file = place_of(source, name)
+        try:
+            found = json.loads(decode(content.removeprefix(b"\xef\xbb\xbf"), file))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file}:{error.lineno}: not JSON ({error.msg})") from None
+        except RecursionError:
+            raise ValueError(f"{file}: nested too deeply for this format") from None
+        for record in found if isinstance(found, list) else [found]:
+            try:
+                notes += raw_notes(biocjson.loads(json.dumps(record)), file, name)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"{file}: not BioC ({type(error).__name__}: a key is missing or of another type)"
+                ) from None
+    return tuple(notes)
