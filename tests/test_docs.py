@@ -10,6 +10,7 @@ import pytest
 
 from fedmedlora.cli import parser
 from fedmedlora.corpora.convert import convert
+from fedmedlora.corpora.formats import load_reader
 from fedmedlora.corpora.jsonl import read_notes
 from fedmedlora.corpora.mapping import load_mapping, parse_mapping
 from fedmedlora.corpora.schema import parse_schema
@@ -157,7 +158,7 @@ def test_the_index_lists_every_page():
 
 def test_the_example_of_formats_becomes_what_the_page_says(tmp_path):
     page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
-    text, annotation = blocks(page, "text")
+    text, annotation, iob = blocks(page, "text")
     (mapping,) = blocks(page, "toml")
     (lines,) = blocks(page, "json")
     notes = tmp_path / "notes"
@@ -175,6 +176,14 @@ def test_the_example_of_formats_becomes_what_the_page_says(tmp_path):
     assert found.notes == expected.notes
     shared = ("name", "schema", "synthetic", "annotates", "skipped")
     assert {key: found.header[key] for key in shared} == {key: expected.header[key] for key in shared}
+
+    (tmp_path / "a.iob").write_text(iob, encoding="utf-8")
+    (note,) = load_reader("iob")(tmp_path / "a.iob")
+    assert (note.name, note.text) == ("visit-1", "Denies chest pain .")
+    assert [(s.label, note.text[slice(*s.span[0])]) for s in note.spans] == [
+        ("Negator", "Denies"),
+        ("Symptom", "chest pain"),
+    ]
 
 
 def test_a_broken_link_is_noticed():

@@ -17,11 +17,14 @@ def add_corpora(commands: Any) -> None:
     corpora = commands.add_parser("corpora", help="convert, count, split and make annotated notes")
     actions = corpora.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    listing = actions.add_parser(
-        "list", help="corpora that a mapping is shipped for, and synthetic hospitals"
-    )
+    listing = actions.add_parser("list", help="open corpora with their licences, and synthetic hospitals")
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(run=_list)
+
+    fetch = actions.add_parser("fetch", help="download an open corpus from its owners' place")
+    fetch.add_argument("name", metavar="NAME", help="see `corpora list`")
+    fetch.add_argument("--out", type=Path, required=True, help="folder")
+    fetch.set_defaults(run=_fetch)
 
     convert = actions.add_parser(
         "convert",
@@ -87,23 +90,48 @@ def refuse_overwriting(out: Path, sources: Sequence[Path]) -> None:
 
 def _list(args: argparse.Namespace) -> None:
     from fedmedlora.corpora.jsonl import annotates_json
-    from fedmedlora.corpora.mapping import mapping_names, shipped_mapping
+    from fedmedlora.corpora.mapping import shipped_mapping
+    from fedmedlora.corpora.open_corpus import corpus_names, open_corpus
     from fedmedlora.corpora.synthetic import describe
 
-    shipped = [(name, shipped_mapping(name)) for name in mapping_names()]
-    rows: list[dict[str, Any]] = [
-        {"name": name, "kind": "corpus", "reader": m.reader, "annotates": annotates_json(m.annotates)}
-        for name, m in shipped
-    ]
-    rows += [{"reader": "synthetic", **row} for row in describe()]
+    rows: list[dict[str, Any]] = []
+    for corpus in map(open_corpus, corpus_names()):
+        mapping = shipped_mapping(corpus.name)
+        told = {
+            key: getattr(corpus, key) for key in ("licence", "notice", "about", "cite", "home", "missing")
+        }
+        size = {"num_files": len(corpus.files), "num_bytes": corpus.num_bytes}
+        annotates = annotates_json(mapping.annotates)
+        rows.append({"name": corpus.name, "kind": "corpus", "reader": mapping.reader, **told, **size})
+        rows[-1]["annotates"] = annotates
+    rows += [{"reader": "synthetic", "licence": "Apache-2.0", **row} for row in describe()]
     if args.json:
         print(json.dumps(rows))
         return
+    print(f"{'name':<16}{'licence':<43}{'annotates'}")
     for row in rows:
         entities, pairs = row["annotates"]["entities"], row["annotates"]["pairs"]
-        print(
-            f"{row['name']:<18}{row['kind']:<10}{row['reader']:<11}{', '.join(entities)}; {len(pairs)} pairs"
-        )
+        licence = row["licence"] if row["kind"] == "corpus" else f"{row['kind']}, {row['licence']}"
+        print(f"{row['name']:<16}{licence:<43}{', '.join(entities)}; {len(pairs)} pairs")
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from fedmedlora.corpora.fetch import fetch
+    from fedmedlora.corpora.open_corpus import open_corpus
+
+    corpus = open_corpus(args.name)
+    print(f"{corpus.name}: {corpus.about}. Cite: {corpus.cite}", file=sys.stderr)
+    print(f"Licence: {corpus.licence}. {corpus.notice}".strip(), file=sys.stderr)
+
+    def tell(done: int, of: int) -> None:
+        if done % 100 == 0 or done == of:
+            print(f"  {done} of {of} files", file=sys.stderr, flush=True)
+
+    taken, there = fetch(corpus, args.out, tell=tell)
+    print(f"{args.out}: {taken} files fetched, {there} were there, each with the sum that is on record")
+    if corpus.missing:
+        print(f"  not fetched: {corpus.missing}", file=sys.stderr)
+    print(f"Next: fedmedlora corpora convert {corpus.name} {args.out} {corpus.name}.jsonl")
 
 
 def _convert(args: argparse.Namespace) -> None:

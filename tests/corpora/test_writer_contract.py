@@ -137,3 +137,22 @@ def test_an_unknown_format_lists_the_known_ones() -> None:
     for name in ("bratt", "", "../brat", "__init__", "_bioc"):
         with pytest.raises(ValueError, match="bioc_json, bioc_xml, brat, iob"):
             load_writer(name)
+
+
+def test_the_command(tmp_path: Path, capsys) -> None:
+    from fedmedlora.cli import main
+    from fedmedlora.corpora.jsonl import read_notes, write_notes
+
+    notes = tmp_path / "notes.jsonl"
+    write_notes(notes, PLAIN, header={"name": "a", "schema": "clinical"})
+    out = tmp_path / "out.iob"
+    assert main(["corpora", "write", "iob", str(notes), "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{out}: 3 notes as iob\n"
+    assert "skipped 1: modifier: IOB holds entities only" in told.err
+    assert main(["corpora", "convert", "--reader", "iob", str(out), str(tmp_path / "again.jsonl")]) == 0
+    assert len(read_notes(tmp_path / "again.jsonl").notes) == 3
+    assert main(["corpora", "write", "brat", str(notes), "--out", str(notes)]) == 2
+    assert "is (part of) the input" in capsys.readouterr().err
+    assert main(["corpora", "write", "excel", str(notes), "--out", str(out)]) == 2
+    assert "bioc_json, bioc_xml, brat, iob" in capsys.readouterr().err
