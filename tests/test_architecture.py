@@ -53,6 +53,7 @@ MEETING = set(MAP) - {"report"}
 JOINERS = [
     "rounds",
     "manifest",
+    "answering",
     "measure",
     "work_plan",
     "cohort",

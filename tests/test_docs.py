@@ -11,6 +11,7 @@ import pytest
 from fedmedlora.cli import parser
 from fedmedlora.corpora.convert import convert
 from fedmedlora.corpora.formats import load_reader
+from fedmedlora.corpora.instructions import read_instructions
 from fedmedlora.corpora.jsonl import read_notes
 from fedmedlora.corpora.mapping import load_mapping, parse_mapping
 from fedmedlora.corpora.schema import parse_schema
@@ -228,3 +229,15 @@ def test_commands_are_found():
     page = "```\n$ fedmedlora run a.toml \\\n  --out b   # why\nls\n```\n"
     page += "```bash\n.venv/bin/fedmedlora report b\n```\nfedmedlora is a word\n"
     assert commands(page) == [["run", "a.toml", "--out", "b"], ["report", "b"]]
+
+
+def test_the_example_of_instruction_data_is_read(tmp_path):
+    page = (ROOT / "docs" / "instruction-data.md").read_text(encoding="utf-8")
+    (lines,) = blocks(page, "json")
+    records = [json.loads(record) for record in re.split(r"\n(?=\{)", lines)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    found = read_instructions(tmp_path / "a.jsonl").notes
+    assert [(n.id, n.group, n.meta["response"]) for n in found] == [
+        ("q1", "patient-7", "no"),
+        ("q2", "patient-8", "yes"),
+    ]

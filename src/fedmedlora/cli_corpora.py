@@ -44,7 +44,9 @@ def add_corpora(commands: Any) -> None:
     stats.add_argument("--json", action="store_true")
     stats.set_defaults(run=_stats)
 
-    split = actions.add_parser("split", help="deal notes out to parts; copies and patients stay together")
+    split = actions.add_parser(
+        "split", help="deal notes (or prompts) out to parts; copies and patients stay together"
+    )
     split.add_argument("notes", type=Path, metavar="NOTES")
     split.add_argument("--out", type=Path, required=True, help="folder; one PART.jsonl each")
     split.add_argument("--parts", default="train=0.8,test=0.2", help="NAME=SHARE,...; or 'own': the corpus's")
@@ -180,17 +182,24 @@ def _stats(args: argparse.Namespace) -> None:
 
 
 def _split(args: argparse.Namespace) -> None:
+    from fedmedlora.corpora.instructions import (
+        holds_instructions,
+        instructions_text,
+        read_instructions,
+    )
     from fedmedlora.corpora.jsonl import notes_text, write_together
     from fedmedlora.corpora.load import load_notes
     from fedmedlora.corpora.split import parse_parts, split, split_by_part
 
-    found = load_notes(args.notes, chosen_schema(args))
+    are_records = holds_instructions(args.notes)
+    found = read_instructions(args.notes) if are_records else load_notes(args.notes, chosen_schema(args))
     if args.parts == "own":
         parts, told = split_by_part(found.notes)
     else:
         parts, told = split(found.notes, parse_parts(args.parts), args.seed)
     header = {**found.header, "skipped": {}}
-    texts = {args.out / f"{name}.jsonl": notes_text(notes, header) for name, notes in parts.items()}
+    text_of = instructions_text if are_records else notes_text
+    texts = {args.out / f"{name}.jsonl": text_of(notes, header) for name, notes in parts.items()}
     for path in texts:
         refuse_overwriting(path, [args.notes])
     left = sorted({path.name for path in args.out.glob("*.jsonl")} - {path.name for path in texts})

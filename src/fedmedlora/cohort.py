@@ -10,13 +10,13 @@ from typing import Any
 from fedmedlora.corpora.jsonl import NoteSet, annotates_json
 from fedmedlora.corpora.note import Note, union
 from fedmedlora.corpora.schema import Schema
-from fedmedlora.corpora.sentences import sentences
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.measure import Form, Predictions, predict, scores
+from fedmedlora.measure import Form, Predictions, answer_scores, predict, scores
 from fedmedlora.model.load import BaseModel
 from fedmedlora.model.lora import write_adapter
 from fedmedlora.progress import Progress
-from fedmedlora.tasks.training_set import TrainingSet, sample_notes, training_set
+from fedmedlora.tasks.instruction import is_instruction
+from fedmedlora.tasks.training_set import TrainingSet, num_sentences, sample_notes, training_set
 from fedmedlora.terms import Terms
 from fedmedlora.work_plan import reading_cost
 
@@ -57,7 +57,7 @@ def evaluate_cohort(
 
     ``label``: whose adapter it is, for the progress shown.
     """
-    how = "" if form.decoding == "constrained" else ", free"
+    how = ", free" if form.decoding == "free" and not is_instruction(form.tasks) else ""
     began = time.perf_counter()
     write_adapter(model, adapter)
     with progress.stage(f"{label}: reads {cohort.name}{how}", reading_cost(cohort.notes, form)) as advance:
@@ -71,6 +71,7 @@ def evaluate_cohort(
         "num_ungrounded": predictions.num_ungrounded,
         "seconds": seconds,
         "scores": scores(cohort.notes, predictions, form, num_resamples=num_resamples, seed=seed),
+        "answers": answer_scores(predictions, num_resamples=num_resamples, seed=seed),
     }
     return record, predictions
 
@@ -85,6 +86,7 @@ def reading_form(terms: Terms, schema: Schema, decoding: str) -> Form:
         output_form=terms.tasks.form,
         decoding=decoding,
         batch_size=terms.evaluation.batch_size,
+        max_answer_tokens=terms.evaluation.max_answer_tokens,
     )
 
 
@@ -123,5 +125,5 @@ def testing_record(terms: Terms, schema: Schema, cohort: Cohort) -> dict[str, An
     return {
         "num_test_notes": len(cohort.notes),
         "test_not_expressible": render(terms, schema, cohort.notes, as_asked=True).not_expressible,
-        "num_test_sentences": sum(len(sentences(note.text)) for note in cohort.notes),
+        "num_test_sentences": sum(num_sentences(note) for note in cohort.notes),
     }

@@ -31,6 +31,7 @@ from fedmedlora.rounds import run_rounds
 from fedmedlora.run_folder import MethodFolder, UpdateCache, open_run, read_json, write_file, write_json
 from fedmedlora.sites import Participants, Sites, mean_of_others
 from fedmedlora.study import Study
+from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.task import finders
 from fedmedlora.terms import Terms
 from fedmedlora.training.site import check_gradient_checkpointing, validation_loss
@@ -222,6 +223,8 @@ def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any
 
 
 def _decodings(study: Study, method: Method) -> tuple[str, ...]:
+    if is_instruction(study.tasks.names):
+        return ("free",)  # an answer is in words of its own
     if method.rule is None:
         return ("constrained", "free") if study.evaluation.zero_shot_free else ("constrained",)
     return study.evaluation.decoding
@@ -276,13 +279,16 @@ def _write_predictions(
     predictions: Predictions,
     is_synthetic: bool,
 ) -> None:
-    """Ids, offsets and types; never text, whose notes they are."""
+    """Ids, offsets and types, or ids and scores; never text, whose notes they are."""
     kinds = {"end-to-end": predictions.end_to_end, "given-gold": predictions.given_gold}
+    where = run.folder / "predictions" / method.folder_name / decoding
+    if predictions.answers is not None:
+        told = [{"id": key, "score": score} for key, score in predictions.answers.scores.items()]
+        write_json(where / f"{cohort}.json", {"metric": predictions.answers.metric, "records": told})
     for kind, found in kinds.items():
         if found is None:
             continue
-        folder = run.folder / "predictions" / method.folder_name / decoding / kind
-        path = folder / f"{cohort}.jsonl"
+        path = where / kind / f"{cohort}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         notes = [replace(note, text="", group="", meta={}) for note in found.values()]
         header = {"name": cohort, "schema": run.prepared.schema.name, "synthetic": is_synthetic}

@@ -17,6 +17,7 @@ from fedmedlora.model.lora import attach_lora, write_adapter
 from fedmedlora.model.saved import read_manifest, read_saved_adapter, refuse_mismatch
 from fedmedlora.progress import Progress
 from fedmedlora.tasks.form import known_forms, load_form
+from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.task import finders
 
 
@@ -41,6 +42,11 @@ def extract(
     tasks, output_form = manifest["tasks"], manifest["output_form"]
     if not tasks["names"]:
         raise ValueError(f"{folder}: fedmedlora.json: tasks: names: the adapter has no task")
+    if is_instruction(tasks["names"]):
+        raise ValueError(
+            f"{folder}: the adapter was trained to answer prompts (task instruction) and finds nothing in "
+            "notes; docs/instruction-data.md shows how to ask it"
+        )
     if not finders(tasks["names"]) and not any(note.entities for note in notes):
         raise ValueError(
             f"{folder}: the adapter was trained to find modifiers of given entities only, and the notes "

@@ -13,6 +13,7 @@ from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.schema_record import schema_record
 from fedmedlora.corpora.sentences import SEGMENTATION_VERSION
 from fedmedlora.model.load import BaseModel
+from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.prompts import instruction
 from fedmedlora.tasks.task import load_task
 
@@ -89,5 +90,5 @@ def prompts(schema: Schema, asked: Annotates, tasks: dict[str, Any], form: str) 
     return {
         name: instruction(name, schema, asked, **how)
         for name in tasks["names"]
-        if load_task(name).labels(schema, asked)
+        if not is_instruction((name,)) and load_task(name).labels(schema, asked)
     }

@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from fedmedlora.answering import answer
+from fedmedlora.corpora.instructions import record_of
 from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import sentences
+from fedmedlora.evaluation.answers import summarize_answers
 from fedmedlora.evaluation.score import score_notes
 from fedmedlora.evaluation.summary import summarize
 from fedmedlora.extraction.decode import decode
@@ -23,6 +26,7 @@ from fedmedlora.model.load import BaseModel
 from fedmedlora.tasks.assemble import merge
 from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.form import Reading, load_form
+from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.markup import place
 from fedmedlora.tasks.task import Answer, askers, finders, load_task
 
@@ -40,6 +44,15 @@ class Form:
     output_form: str = "markup"
     decoding: str = "constrained"
     batch_size: int = 16
+    max_answer_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Record id -> score from 0 to 1 by ``metric`` (one of ``corpora/instructions.SCORES``)."""
+
+    metric: str
+    scores: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +60,7 @@ class Predictions:
     """Notes as predicted end to end, and with modifiers for the gold entities (None: not asked).
 
     ``num_unparsed``: answers with a part that could not be read. ``num_ungrounded``: mentions that answers
-    name and that their sentence does not hold.
+    name and that their sentence does not hold. ``answers``: of instruction data, the only thing there is.
     """
 
     end_to_end: dict[str, Note] | None
@@ -55,6 +68,7 @@ class Predictions:
     num_examples: int
     num_unparsed: int
     num_ungrounded: int = 0
+    answers: Answers | None = None
 
 
 class Reader:
@@ -117,6 +131,11 @@ def predict(base: BaseModel, model: Any, notes: Sequence[Note], form: Form, repo
     Prompts ask for what each note ``annotates``. ``report(num_done, num_total)`` counts examples; the
     total grows once entities are known.
     """
+    if is_instruction(form.tasks):
+        settings = {"batch_size": form.batch_size, "max_answer_tokens": form.max_answer_tokens}
+        right = answer(base, model, notes, **settings, report=report)
+        metric = record_of(notes[0]).score if notes else ""
+        return Predictions(None, None, len(right), 0, answers=Answers(metric, right))
     reader = Reader(base, model, form, report)
     find, ask = finders(form.tasks), askers(form.tasks)
     end_to_end = given_gold = None
@@ -158,6 +177,15 @@ def scores(
         found["modifiers_gold"] = summary([s.modifiers for s in per_note])
         found["links_gold"] = summary([s.links for s in per_note]) if linked else None
     return found
+
+
+def answer_scores(predictions: Predictions, *, num_resamples: int, seed: int) -> dict[str, Any] | None:
+    """The ``answers`` of ``results.json``; None where nothing was answered."""
+    found = predictions.answers
+    if found is None:
+        return None
+    rng = np.random.default_rng(seed) if num_resamples else None
+    return summarize_answers(found.metric, list(found.scores.values()), rng=rng, num_resamples=num_resamples)
 
 
 def _ask(

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora.cohort import Cohort, cohort_record, prepare_cohort, testing_record
+from fedmedlora.corpora.instructions import read_instructions
 from fedmedlora.corpora.jsonl import NoteSet
 from fedmedlora.corpora.load import load_notes
 from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.schema_record import schema_record
-from fedmedlora.corpora.sentences import sentences
 from fedmedlora.local_site import LocalSite, loss_examples, prepare_site
 from fedmedlora.model.load import BaseModel
 from fedmedlora.model.tokens import Encoder, TokenExample
 from fedmedlora.study import Study
-from fedmedlora.tasks.training_set import sample_notes
+from fedmedlora.tasks.instruction import is_instruction
+from fedmedlora.tasks.training_set import num_sentences, sample_notes
 from fedmedlora.terms import Terms
 
 
@@ -86,13 +87,15 @@ def prepare(study: Study, terms: Terms, encoder: Encoder) -> Prepared:
     training and in its test notes, and for whatever the readers refuse.
     """
     here = study.sites_are_here
-    schema = terms.schema()
-    train = {site.name: read_notes(study.resolve(site.train), schema) for site in study.sites if here}
+    schema, tasks = terms.schema(), terms.tasks.names
+    train = {site.name: read_notes(study.resolve(site.train), schema, tasks) for site in study.sites if here}
     site_tests = {
-        site.name: read_notes(study.resolve(site.test), schema) for site in study.sites if here and site.test
+        site.name: read_notes(study.resolve(site.test), schema, tasks)
+        for site in study.sites
+        if here and site.test
     }
-    external = {c.name: read_notes(study.resolve(c.test), schema) for c in study.cohorts}
-    validation = [read_notes(study.resolve(path), schema).notes for path in study.validation.notes]
+    external = {c.name: read_notes(study.resolve(c.test), schema, tasks) for c in study.cohorts}
+    validation = [read_notes(study.resolve(path), schema, tasks).notes for path in study.validation.notes]
     refuse_overlap(validation, train, {**site_tests, **external})
 
     sites = tuple(
@@ -123,8 +126,13 @@ def prepare(study: Study, terms: Terms, encoder: Encoder) -> Prepared:
     )
 
 
-def read_notes(path: Path, schema: Schema) -> NoteSet:
-    """The notes in ``path``. Raises ``ValueError`` for annotations without text, naming the file."""
+def read_notes(path: Path, schema: Schema, tasks: Sequence[str]) -> NoteSet:
+    """The notes in ``path``, or the records of instruction data if ``tasks`` are that.
+
+    Raises ``ValueError`` for annotations without text, naming the file.
+    """
+    if is_instruction(tasks):
+        return read_instructions(path)
     found = load_notes(path, schema)
     for note in found.notes:
         if not note.text and (note.entities or note.modifiers):
@@ -161,7 +169,7 @@ def _validation(
         "num_notes": sum(len(notes) for notes in files),
         "num_loss_examples": len(kept),
         "num_f1_notes": len(kept_notes),
-        "num_f1_sentences": sum(len(sentences(note.text)) for note in kept_notes),
+        "num_f1_sentences": sum(num_sentences(note) for note in kept_notes),
         "not_expressible": dict(sorted(not_expressible.items())),
         "too_long": too_long,
     }

@@ -21,6 +21,7 @@ from fedmedlora.settings import Range, nearest, read_table, reference, setting
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_tables import Cohort, Evaluation, Lora, Model, Site, Tasks, Training, Validation
 from fedmedlora.tasks.form import load_form
+from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.task import askers, finders
 
 OTHER_METHODS = ("zero_shot", "single_site", "centralized")  # the rules are methods too, by file name
@@ -64,10 +65,11 @@ class Study:
             raise ValueError("[[sites]]: none; a study needs at least one site with training notes")
         self._check_names()
         self._check_sites()
-        if self.training.loss == "decision" and not load_form(self.tasks.form).COPIES:
+        if self.training.loss == "decision" and not self.tasks.has_decisions():
+            what = "instruction" if is_instruction(self.tasks.names) else f'form "{self.tasks.form}"'
             raise ValueError(
-                f'[training] loss: "decision" trains what the copy constraint leaves open, and form '
-                f'"{self.tasks.form}" copies nothing; set loss = "lm"'
+                f'[training] loss: "decision" trains what the copy constraint leaves open, and {what} copies '
+                'nothing; set loss = "lm"'
             )
         for rule, settings in self.rules.items():
             if not isinstance(settings, dict):
@@ -125,12 +127,12 @@ class Study:
         return self.folder / path
 
     def loss(self) -> str:
-        """``training.loss`` as far as the form has it: without decisions, the language model's alone."""
-        return self.training.loss if load_form(self.tasks.form).COPIES else "lm"
+        """``training.loss`` as far as the task has it: without decisions, the language model's alone."""
+        return self.training.loss if self.tasks.has_decisions() else "lm"
 
     def reads_under_grammar(self) -> bool:
         """Whether some answer of the study is generated under a grammar."""
-        if load_form(self.tasks.form).COPIES:
+        if is_instruction(self.tasks.names) or load_form(self.tasks.form).COPIES:
             return False
         is_trained = self.methods != ("zero_shot",)
         is_watched = is_trained and self.evaluation.every_round and bool(self.validation.notes)
@@ -260,7 +262,8 @@ def parse_study(
         finds_entities=bool(finders(study.tasks.names)),
         asks_about_entities=bool(askers(study.tasks.names)),
         sites_are_here=sites_are_here,
-        has_decisions=load_form(study.tasks.form).COPIES,
+        has_decisions=study.tasks.has_decisions(),
+        is_instruction=is_instruction(study.tasks.names),
     )
     return study, notices
 

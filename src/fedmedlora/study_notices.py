@@ -14,6 +14,7 @@ def without_effect(
     finds_entities: bool,
     asks_about_entities: bool,
     has_decisions: bool,
+    is_instruction: bool = False,
     sites_are_here: bool = True,
 ) -> tuple[str, ...]:
     """One sentence for each setting that the file holds and the study ignores.
@@ -21,7 +22,8 @@ def without_effect(
     ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``needs_validation``:
     whether a rule among the methods weighs sites by a validation loss. ``finds_entities``,
     ``asks_about_entities``: whether some task does. ``has_decisions``: whether the form of answers copies.
-    ``sites_are_here``: else their own files name their test notes.
+    ``is_instruction``: whether files hold prompts and responses. ``sites_are_here``: else
+    their own files name their test notes.
     """
     methods = study["methods"]
     is_trained = methods != ["zero_shot"]
@@ -30,6 +32,8 @@ def without_effect(
     reads_validation = needs_validation or (is_trained and evaluation["every_round"])
     has_validation = bool(study["validation"]["notes"])
     unvalidated = "no validation notes are named" if not has_validation else "nothing is trained"
+    what_copies_not = "task instruction" if is_instruction else f"form {study['tasks']['form']}"
+    extracts_not = "task instruction asks what its files say, and answers are generated"
     checks = [
         # (place, keys, whether they have no effect, why)
         ("training", None, not is_trained, "methods hold zero_shot alone: nothing is trained"),
@@ -39,7 +43,7 @@ def without_effect(
             "training",
             ["loss", "decision_weight"],
             not has_decisions and training["loss"] == "lm+decision",
-            f'form {study["tasks"]["form"]} leaves no decisions; the loss is "lm"',
+            f'{what_copies_not} leaves no decisions; the loss is "lm"',
         ),
         ("training", ["decision_weight"], training["loss"] != "lm+decision", f"loss is {training['loss']}"),
         (
@@ -47,6 +51,14 @@ def without_effect(
             ["modifier_share"],
             not (finds_entities and asks_about_entities),
             "only one kind of task is trained",
+        ),
+        ("tasks", ["modifier_scope", "prompts", "form", "schema"], is_instruction, extracts_not),
+        ("evaluation", ["decoding", "zero_shot_free"], is_instruction, extracts_not),
+        (
+            "evaluation",
+            ["max_answer_tokens"],
+            not is_instruction,
+            "only answers to instruction data are limited by it",
         ),
         ("tasks", ["modifier_scope"], not asks_about_entities, "no task asks about entities"),
         ("model", ["revision"], study["model"]["name"] == "smollm2-135m", "the demo model has one revision"),

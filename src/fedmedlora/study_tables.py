@@ -7,6 +7,9 @@ from typing import Literal
 
 from fedmedlora.exchange.update import check_site_name
 from fedmedlora.settings import Range, nearest, setting
+from fedmedlora.tasks.form import copies
+from fedmedlora.tasks.instruction import NAME as INSTRUCTION
+from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.task import known_tasks
 
 DEMO_MODEL = "smollm2-135m"
@@ -52,7 +55,8 @@ class Tasks:
     """``[tasks]``: what the one adapter learns."""
 
     names: tuple[str, ...] = setting(
-        "tasks that are trained and evaluated: ner finds entities, modifiers what is said about them",
+        "tasks that are trained and evaluated: ner finds entities, modifiers what is said about them; or "
+        "instruction alone: files hold prompts and responses (docs/instruction-data.md)",
         ("ner", "modifiers"),
     )
     modifier_scope: Literal["entity", "sentence"] = setting(
@@ -76,14 +80,24 @@ class Tasks:
     )
 
     def __post_init__(self) -> None:
+        known = (*known_tasks(), INSTRUCTION)
         for name in self.names:
-            if name not in known_tasks():
+            if name not in known:
                 raise ValueError(
-                    f'names: unknown task "{name[:80]}"{nearest(name, known_tasks())}; '
-                    f"known tasks: {', '.join(known_tasks())}"
+                    f'names: unknown task "{name[:80]}"{nearest(name, known)}; '
+                    f"known tasks: {', '.join(known)}"
                 )
         if not self.names or len(set(self.names)) != len(self.names):
-            raise ValueError(f"names: name at least one, each once; known tasks: {', '.join(known_tasks())}")
+            raise ValueError(f"names: name at least one, each once; known tasks: {', '.join(known)}")
+        if INSTRUCTION in self.names and not is_instruction(self.names):
+            raise ValueError(
+                f'names: "{INSTRUCTION}" goes with no other task, for its files hold prompts and not notes; '
+                "train the two in two studies"
+            )
+
+    def has_decisions(self) -> bool:
+        """Whether targets leave decisions open, which a loss can be taken over: those that copy do."""
+        return not is_instruction(self.names) and copies(self.form)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +195,7 @@ class Evaluation:
         "resamples of notes behind the 95 % intervals; 0: no intervals", 1000, within=_COUNT
     )
     batch_size: int = setting("sentences decoded at once", 16, within=_POSITIVE)
+    max_answer_tokens: int = setting("longest answer to a prompt of instruction data", 256, within=_POSITIVE)
 
     def __post_init__(self) -> None:
         if not self.decoding or len(set(self.decoding)) != len(self.decoding):

@@ -14,7 +14,6 @@ from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.schema_record import schema_of_record
 from fedmedlora.settings import Range, read_table, setting
 from fedmedlora.study_tables import Evaluation, Lora, Tasks, Training
-from fedmedlora.tasks.form import load_form
 
 MAX_CHARACTERS = 1_000_000  # of terms as text; real ones have a few thousand
 
@@ -47,8 +46,8 @@ class Terms:
         return schema_of_record(record, "terms: schema")
 
     def loss(self) -> str:
-        """``training.loss`` as far as the form has it: without decisions, the language model's alone."""
-        return self.training.loss if load_form(self.tasks.form).COPIES else "lm"
+        """``training.loss`` as far as the task has it: without decisions, the language model's alone."""
+        return self.training.loss if self.tasks.has_decisions() else "lm"
 
     def to_json(self) -> str:
         """One line of JSON, the same for the same terms."""

@@ -261,7 +261,7 @@ def test_every_shipped_mapping_loads(name: str) -> None:
 
 
 def test_an_unknown_corpus_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="chia, kiwi_mtsamples"):
+    with pytest.raises(ValueError, match="chia, i2b2_2010, kiwi_mtsamples"):
         shipped_mapping("../chia")
 
 

@@ -152,6 +152,12 @@ class LocalGrid:
 
 
 @pytest.fixture
-def local_grid(three_sites, one_thread):
+def local_grid(three_sites, one_thread, grid_over):
     """The three sites of ``three_sites`` behind a grid without a network."""
-    return LocalGrid([three_sites / f"{site}.toml" for site in SITES])
+    return grid_over([three_sites / f"{site}.toml" for site in SITES])
+
+
+@pytest.fixture(scope="session")
+def grid_over():
+    """``grid_over(site_files)``: those sites behind a grid without a network."""
+    return LocalGrid

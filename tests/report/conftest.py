@@ -68,6 +68,7 @@ def evaluation(rng, cohort, decoding, level):
         "num_ungrounded": None if decoding == "free" else 7,
         "seconds": 30 + rng.random() * 20,
         "scores": {key: score(rng, TYPES[types], level + shift) for key, (types, shift) in kinds.items()},
+        "answers": None,
     }
 
 

@@ -20,10 +20,10 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from fedmedlora.corpora.json_lines import check_keys, json_object, kind_of, shown, text_value
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note, Span, union
 
 FORMAT = "fedmedlora-notes"
@@ -65,7 +65,7 @@ def read_notes(path: Path | str, *, annotates: Annotates | None = None) -> NoteS
         lines.pop()
     if not lines:
         raise ValueError(f"{path}: the file is empty; its first line must be a {FORMAT!r} header")
-    header = _header(_json(lines[0], f"{path}:1"), f"{path}:1")
+    header = _header(json_object(lines[0], f"{path}:1"), f"{path}:1")
     default = annotates
     if "annotates" in header:
         default = annotates_from_json(header["annotates"], f"{path}:1: annotates")
@@ -73,7 +73,7 @@ def read_notes(path: Path | str, *, annotates: Annotates | None = None) -> NoteS
     first_line: dict[str, int] = {}
     for number, line in enumerate(lines[1:], start=2):
         where = f"{path}:{number}"
-        note = _note(_json(line, where), default, where)
+        note = _note(json_object(line, where), default, where)
         if note.id in first_line:
             raise ValueError(
                 f"{where}: note id {note.id!r} is already on line {first_line[note.id]}; ids must be unique"
@@ -194,73 +194,31 @@ def annotates_json(annotates: Annotates) -> dict[str, list[str]]:
     return {"entities": sorted(annotates.entities), "pairs": sorted(annotates.pairs)}
 
 
-def _json(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{where}: byte {error.start} of the line is not UTF-8; save the file as UTF-8"
-        ) from None
-    try:
-        value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{where}: not JSON at character {error.pos} ({error.msg}); each line holds one object"
-        ) from None
-    except RecursionError:
-        raise ValueError(f"{where}: nested too deeply to be a note") from None
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: holds a {type(value).__name__}; each line must hold one JSON object")
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = sorted({_short(k) for k, _ in pairs if sum(k == other for other, _ in pairs) > 1})
-        raise ValueError(f"an object names the key {twice[0]} twice")
-    return found
-
-
-def _kind(value: object) -> str:
-    """What a misplaced value is, never the value: a string in the wrong place may be note text."""
-    if isinstance(value, str):
-        return f"a string of {len(value)} characters"
-    return repr(value) if isinstance(value, bool | int | float | None) else f"a {type(value).__name__}"
-
-
-def _short(value: object) -> str:
-    """A value for a message. Long strings are cut: a misplaced one might be the text of a note."""
-    shown = repr(value) if isinstance(value, str | int | float | bool) else f"a {type(value).__name__}"
-    return shown if len(shown) <= 60 else f"{type(value).__name__} of {len(shown)} characters"
-
-
 def _header(record: dict[str, Any], where: str) -> dict[str, Any]:
+    if record.get("format") == "fedmedlora-instructions":
+        raise ValueError(
+            f"{where}: the file holds prompts and responses, not notes: for a study with [tasks] names = "
+            '["instruction"]'
+        )
     if record.get("format") != FORMAT:
         raise ValueError(
-            f"{where}: format is {_short(record.get('format'))}; the first line must be a header with "
+            f"{where}: format is {shown(record.get('format'))}; the first line must be a header with "
             f'"format": "{FORMAT}" (`fedmedlora corpora convert` writes such files)'
         )
     version = record.get("version")
     if version != VERSION or isinstance(version, bool):
         raise ValueError(
-            f"{where}: version is {_short(version)}; this program reads version {VERSION} only. "
+            f"{where}: version is {shown(version)}; this program reads version {VERSION} only. "
             "Convert the source again with this program, or update it"
         )
     skipped = record.setdefault("skipped", {})
     if not isinstance(skipped, dict) or not all(_is_count(v) for v in skipped.values()):
         raise ValueError(f"{where}: skipped must map each reason to a count (0 or more)")
     if not isinstance(record.setdefault("synthetic", False), bool):
-        raise ValueError(f"{where}: synthetic is {_short(record['synthetic'])}; it must be true or false")
+        raise ValueError(f"{where}: synthetic is {shown(record['synthetic'])}; it must be true or false")
     for key in ("name", "schema"):
         if not isinstance(record.setdefault(key, "clinical" if key == "schema" else ""), str):
-            raise ValueError(f"{where}: {key} is {_kind(record[key])}; it must be a string")
+            raise ValueError(f"{where}: {key} is {kind_of(record[key])}; it must be a string")
     return record
 
 
@@ -269,12 +227,12 @@ def _is_count(value: object) -> bool:
 
 
 def _note(record: dict[str, Any], default: Annotates | None, where: str) -> Note:
-    _check_keys(record, _NOTE_KEYS, where)
-    note_id = _string(record.get("id"), "id", where)
+    check_keys(record, _NOTE_KEYS, where)
+    note_id = text_value(record.get("id"), "id", where)
     if not note_id:
         raise ValueError(f"{where}: id is empty; every note needs one")
-    where = f"{where}: note {_short(note_id)}"
-    text = _string(record.get("text", ""), "text", where)
+    where = f"{where}: note {shown(note_id)}"
+    text = text_value(record.get("text", ""), "text", where)
     num_characters = len(text) if "text" in record else None
     ids: set[str] = set()
     entities = _mentions(record.get("entities", []), "entities", ids, num_characters, where)
@@ -289,53 +247,33 @@ def _note(record: dict[str, Any], default: Annotates | None, where: str) -> Note
     meta = record.get("meta", {})
     if not isinstance(meta, dict) or not all(isinstance(v, str) for v in meta.values()):
         raise ValueError(f"{where}: meta must map strings to strings")
-    group = _string(record.get("group", ""), "group", where)
+    group = text_value(record.get("group", ""), "group", where)
     return Note(note_id, text, entities, modifiers, links, annotates, group, meta)
-
-
-def _check_keys(record: dict[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in record:
-        if key not in known:
-            near = get_close_matches(key, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{where}: unknown key {_short(key)}{hint} Known keys: {', '.join(known)}")
-
-
-def _string(value: object, key: str, where: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{where}: {key} is {_kind(value)}; it must be a string")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{where}: {key} holds half a character (a lone surrogate) at {error.start}"
-        ) from None
-    return value
 
 
 def _mentions(
     value: object, key: str, ids: set[str], num_characters: int | None, where: str
 ) -> tuple[Entity, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{where}: {key} is {_kind(value)}; it must be a list")
+        raise ValueError(f"{where}: {key} is {kind_of(value)}; it must be a list")
     found = []
     for number, record in enumerate(value, start=1):
         here = f"{where}: {key} item {number}"
         if not isinstance(record, dict):
-            raise ValueError(f"{here} is {_kind(record)}; it must be an object with {list(_MENTION_KEYS)}")
-        _check_keys(record, _MENTION_KEYS, here)
-        mention_id = _string(record.get("id"), "id", here)
+            raise ValueError(f"{here} is {kind_of(record)}; it must be an object with {list(_MENTION_KEYS)}")
+        check_keys(record, _MENTION_KEYS, here)
+        mention_id = text_value(record.get("id"), "id", here)
         if mention_id in ids:
-            raise ValueError(f"{here}: id {_short(mention_id)} is used twice in this note")
+            raise ValueError(f"{here}: id {shown(mention_id)} is used twice in this note")
         ids.add(mention_id)
-        mention_type = _string(record.get("type"), "type", here)
+        mention_type = text_value(record.get("type"), "type", here)
         found.append(Entity(mention_id, mention_type, _span(record.get("span"), num_characters, here)))
     return tuple(found)
 
 
 def _span(value: object, num_characters: int | None, where: str) -> Span:
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{where}: span is {_kind(value)}; it must be [[start, end], ...]")
+        raise ValueError(f"{where}: span is {kind_of(value)}; it must be [[start, end], ...]")
     fragments: list[tuple[int, int]] = []
     for pair in value:
         if not isinstance(pair, list) or len(pair) != 2 or not all(_is_count(x) for x in pair):
@@ -353,7 +291,7 @@ def _span(value: object, num_characters: int | None, where: str) -> Span:
 
 def _links(value: object, entities: set[str], modifiers: set[str], where: str) -> tuple[Link, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{where}: links is {_kind(value)}; it must be a list")
+        raise ValueError(f"{where}: links is {kind_of(value)}; it must be a list")
     found: dict[Link, None] = {}
     for number, pair in enumerate(value, start=1):
         here = f"{where}: links item {number}"
@@ -361,13 +299,11 @@ def _links(value: object, entities: set[str], modifiers: set[str], where: str) -
             raise ValueError(f"{here} must be [entity id, modifier id]")
         link = Link(*pair)
         if link.entity not in entities:
-            raise ValueError(f"{here}: {_short(link.entity)} is no entity of this note")
+            raise ValueError(f"{here}: {shown(link.entity)} is no entity of this note")
         if link.modifier not in modifiers:
-            raise ValueError(f"{here}: {_short(link.modifier)} is no modifier of this note")
+            raise ValueError(f"{here}: {shown(link.modifier)} is no modifier of this note")
         if link in found:
-            raise ValueError(
-                f"{here}: the link {_short(link.entity)}, {_short(link.modifier)} is there twice"
-            )
+            raise ValueError(f"{here}: the link {shown(link.entity)}, {shown(link.modifier)} is there twice")
         found[link] = None
     return tuple(found)
 
@@ -381,5 +317,5 @@ def annotates_from_json(value: object, where: str) -> Annotates:
         raise ValueError(f"{where}: entities and pairs must be lists of strings")
     for pair in value["pairs"]:
         if pair.count(".") != 1:
-            raise ValueError(f'{where}: {_short(pair)} is no pair; write "entity.modifier"')
+            raise ValueError(f'{where}: {shown(pair)} is no pair; write "entity.modifier"')
     return Annotates(frozenset(value["entities"]), frozenset(value["pairs"]))

@@ -1,4 +1,4 @@
-"""Percentile bootstrap interval of micro-F1 over notes.
+"""Percentile bootstrap intervals: of micro-F1 over notes, and of a mean.
 
 Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3, the percentile
 interval. The unit that is drawn is the note, because the entities of one note depend on each other.
@@ -29,10 +29,7 @@ def f1_interval(
 
     Raises ``ValueError`` when ``num_resamples`` is below 1 or ``level`` is not between 0 and 1.
     """
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be 1 or more, got {num_resamples}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}; a 95 % interval is 0.95")
+    _check(num_resamples, level)
     num_notes = len(per_note)
     if num_notes < 2 or sum(per_note, Counts()).f1 is None:
         return None
@@ -51,3 +48,35 @@ def f1_interval(
     tail = (1 - level) / 2
     low, high = np.quantile(defined[:, 0] / defined[:, 1], (tail, 1 - tail))
     return float(low), float(high)
+
+
+def mean_interval(
+    scores: Sequence[float], *, rng: np.random.Generator, num_resamples: int = 1000, level: float = 0.95
+) -> tuple[float, float] | None:
+    """(low, high) of the mean when as many scores are drawn again; ``None`` with fewer than two.
+
+    Raises ``ValueError`` as ``f1_interval``.
+    """
+    _check(num_resamples, level)
+    if len(scores) < 2:
+        return None
+    values = np.asarray(scores, dtype=np.float64)
+    rows = max(1, _MAX_DRAWS // len(values))
+    means = np.concatenate(
+        [
+            values[rng.integers(len(values), size=(min(rows, num_resamples - done), len(values)))].mean(
+                axis=1
+            )
+            for done in range(0, num_resamples, rows)
+        ]
+    )
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _check(num_resamples: int, level: float) -> None:
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be 1 or more, got {num_resamples}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}; a 95 % interval is 0.95")

@@ -15,7 +15,7 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 from fedmedlora.extraction.grammar import Processor, rows_for
 from fedmedlora.model.cache import Prefix, record_prefix
 from fedmedlora.model.tokens import Encoder
-from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.example import PLAIN, Example
 from fedmedlora.tasks.form import load_form
 
 
@@ -73,6 +73,7 @@ def generate_texts(
 
 def default_limit(encoder: Encoder, example: Example) -> int:
     """Tokens that an answer may take, by the form's own rule."""
+    assert example.form != PLAIN, "words of its own have no rule: give limits"
     return load_form(example.form).limit(sum(len(encoder.piece(piece.form)) for piece in example.pieces))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from fedmedlora.exchange.update import check_site_name
 from fedmedlora.settings import Range, read_table, reference, setting
 from fedmedlora.study_tables import Model
+from fedmedlora.tasks.instruction import NAME as INSTRUCTION
 from fedmedlora.tasks.task import known_tasks
 from fedmedlora.terms import Terms
 
@@ -27,7 +28,9 @@ class Refused(ValueError):  # noqa: N818 - an answer, not a mistake
 class Allows:
     """``[allows]``: what the coordinator may ask of this site. What is beyond it is refused."""
 
-    tasks: tuple[str, ...] = setting("tasks that this site trains and reads", ("ner", "modifiers"))
+    tasks: tuple[str, ...] = setting(
+        "tasks that this site trains and reads: ner, modifiers, instruction", ("ner", "modifiers")
+    )
     max_rounds: int = setting("federated rounds of one study", 100, within=Range(low=1))
     max_steps_per_round: int = setting("optimizer steps of one round", 100_000, within=Range(low=1))
     max_rank: int = setting("rank of the adapter", 64, within=Range(low=1))
@@ -41,11 +44,10 @@ class Allows:
     )
 
     def __post_init__(self) -> None:
+        known = (*known_tasks(), INSTRUCTION)
         for name in self.tasks:
-            if name not in known_tasks():
-                raise ValueError(
-                    f"tasks: unknown task {name[:80]!r}; known tasks: {', '.join(known_tasks())}"
-                )
+            if name not in known:
+                raise ValueError(f"tasks: unknown task {name[:80]!r}; known tasks: {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,8 +114,12 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
     )
     _refuse_other_model(base, terms)
     schema = terms.schema()
-    train = read_notes(file.path(file.train), schema)
-    test = read_notes(file.path(file.test), schema) if file.test and file.allows.scores else None
+    train = read_notes(file.path(file.train), schema, terms.tasks.names)
+    test = (
+        read_notes(file.path(file.test), schema, terms.tasks.names)
+        if file.test and file.allows.scores
+        else None
+    )
     refuse_overlap([], {file.name: train}, {} if test is None else {file.name: test})
     site = prepare_site(terms, base.encoder, schema, file.name, train, test, source=file.train)
     steps = steps_per_round(

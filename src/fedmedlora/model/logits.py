@@ -7,11 +7,13 @@ to its logits stays in place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from fedmedlora.model.tokens import TokenExample
 
 
 @contextmanager
@@ -38,3 +40,22 @@ def logits_at(
         out = model(input_ids=input_ids, **inputs)
     logits: torch.Tensor = out.logits[0]
     return logits.float()
+
+
+def target_rows(
+    batch: Sequence[TokenExample], pad_id: int, device: torch.device, *, with_prefix: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Right-padded ids (rows, tokens), and row and column of the logit that predicts each target token.
+
+    Padding stands to the right, where the causal mask hides it from everything that counts.
+    """
+    texts = [((*e.prefix,) if with_prefix else ()) + e.prompt + e.target[:-1] for e in batch]
+    width = max(len(text) for text in texts)
+    ids = torch.tensor([[*text, *(pad_id,) * (width - len(text))] for text in texts], device=device)
+    rows = [row for row, e in enumerate(batch) for _ in e.target]
+    columns = [
+        len(text) - len(e.target) + i
+        for text, e in zip(texts, batch, strict=True)
+        for i in range(len(e.target))
+    ]
+    return ids, torch.tensor(rows, device=device), torch.tensor(columns, device=device)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedmedlora.tasks.copying import START, State, advance, options
-from fedmedlora.tasks.example import Example
-from fedmedlora.tasks.form import load_form
+from fedmedlora.tasks.example import PLAIN, Example
+from fedmedlora.tasks.form import copies
 
 # Stands for the input while the chat template is rendered; no template and no prompt contains it.
 _SLOT = "\ue000\ue001"
@@ -101,24 +101,31 @@ class Encoder:
         """Token ids of everything before an example's own input."""
         found = self._prefixes.get(instruction)
         if found is None:
-            found = self._plain(self._before.replace(_SLOT, instruction))
+            # Without an instruction the message begins with the input itself.
+            slot = _SLOT if instruction else _SLOT + "\n"
+            found = self._plain(self._before.replace(slot, instruction))
             if not self.tokenizer.chat_template and self.tokenizer.bos_token_id is not None:
                 found = (self.tokenizer.bos_token_id, *found)
+            # Something has to stand before the first token; a text begins where another one ended.
+            found = found or (self.end_id,)
             self._prefixes[instruction] = found
         return found
 
     def prompt(self, example: Example) -> tuple[int, ...]:
         """Token ids of the example's own input and of what announces the answer."""
+        if example.form == PLAIN:  # whole, it could spell a special token
+            ids = [i for text in example.input for i in self._behind_anchor(text, split_special_tokens=True)]
+            return (*ids, *self._suffix)
         return tuple(i for text in example.input for i in self.piece(text)) + self._suffix
 
     def encode(self, example: Example) -> TokenExample:
         """The example as token ids; with the open choices of its target where its form copies."""
         target: list[int] = []
         choices: list[tuple[int, ...]] = []
-        copies = load_form(example.form).COPIES
+        is_copy = copies(example.form)
         state = START
         for output_piece in example.target:
-            if not copies:  # text as a model writes it, and no two are alike: nothing to remember
+            if not is_copy:  # text as a model writes it, and no two are alike: nothing to remember
                 # Cut into pieces, a note cannot spell a special token; whole, it could.
                 ids = self._behind_anchor(output_piece, split_special_tokens=True)
                 choices.extend([()] * len(ids))

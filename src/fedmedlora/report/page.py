@@ -12,12 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fedmedlora.report.answers_section import answers_section
 from fedmedlora.report.atomic import write_atomic
 from fedmedlora.report.blocks import items, name
 from fedmedlora.report.examples import examples_section
 from fedmedlora.report.markup import Markup, join, tag
 from fedmedlora.report.record_section import limits_section, omitted_section, record_section
 from fedmedlora.report.rounds_section import cost_section, rounds_section
+from fedmedlora.report.rows import has_answers
 from fedmedlora.report.score_section import scores_section
 from fedmedlora.report.summary import cohorts_section, summary_section
 from fedmedlora.results.check import validate
@@ -46,7 +48,7 @@ def page_text(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]] 
     parts = {
         "summary": ("Summary", summary_section(results)),
         "cohorts": ("Cohorts", cohorts_section(results)),
-        "scores": ("Scores", scores_section(results)),
+        "scores": ("Scores", (answers_section if has_answers(results) else scores_section)(results)),
         "rounds": ("Rounds", rounds_section(results)),
         "cost": ("Traffic, time, memory", cost_section(results)),
         "omitted": ("Left out", omitted_section(results)),

@@ -15,6 +15,7 @@ SCORE_TITLES: Mapping[str, str] = {
     "modifiers_end_to_end": "Modifiers, end to end",
     "links_end_to_end": "Links, end to end",
 }
+ANSWERS = "answers"  # a kind of one score, whatever the criterion: of instruction data
 CRITERIA = ("strict", "lenient")
 KINDS: Mapping[str, str] = {"site": "training site", "external": "external", "new-site": "new site"}
 
@@ -34,6 +35,9 @@ class Row:
     def score(self, cohort: str, kind: str, criterion: str) -> Mapping[str, Any] | None:
         """The numbers of one score; None when it was not measured."""
         evaluation = self.evaluations.get(cohort)
+        if kind == ANSWERS:
+            told = evaluation and evaluation["answers"]
+            return {"f1": told["score"], "interval": told["interval"]} if told else None
         score = evaluation and evaluation["scores"][kind]
         return score[criterion] if score else None
 
@@ -61,6 +65,11 @@ def score_rows(results: Mapping[str, Any]) -> tuple[Row, ...]:
             chosen = {e["cohort"]: e for e in method["evaluations"] if e["decoding"] == decoding}
             found.append(Row(method["label"] + suffix, method["name"], styles[method["name"]], chosen))
     return tuple(found)
+
+
+def has_answers(results: Mapping[str, Any]) -> bool:
+    """Whether the study is one of instruction data."""
+    return any(e["answers"] for method in results["methods"] for e in method["evaluations"])
 
 
 def best(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> tuple[Row, ...]:

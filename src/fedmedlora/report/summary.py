@@ -17,17 +17,26 @@ from fedmedlora.report.numbers import (
     plural,
     share_text,
 )
-from fedmedlora.report.rows import KINDS, Row, best, score_rows
+from fedmedlora.report.rows import ANSWERS, KINDS, Row, best, has_answers, score_rows
 from fedmedlora.report.svg import swatch
 
-# What the headline looks at: kind of score, criterion, words.
-HEADLINES = (("entities", "strict", "Entities"), ("modifiers_gold", "lenient", "Modifiers"))
+# What the headline looks at: kind of score, criterion, words, and words for a card.
+_EXTRACTED = (
+    ("entities", "strict", "Entities, strict F1", "Entities, strict"),
+    ("modifiers_gold", "lenient", "Modifiers, lenient F1", "Modifiers, lenient"),
+)
+_ANSWERED = ((ANSWERS, "", "Answers", "Answers"),)
+
+
+def headlines(results: Mapping[str, Any]) -> tuple[tuple[str, str, str, str], ...]:
+    """What counts most in such a study."""
+    return _ANSWERED if has_answers(results) else _EXTRACTED
 
 
 def summary_section(results: Mapping[str, Any]) -> Markup:
     """What was run and what came out of it."""
     rows = score_rows(results)
-    cards = [_card(cohort, rows) for cohort in results["cohorts"]]
+    cards = [_card(cohort, rows, headlines(results)) for cohort in results["cohorts"]]
     return section(
         "summary",
         "Summary",
@@ -36,8 +45,11 @@ def summary_section(results: Mapping[str, Any]) -> Markup:
         items(_findings(results, rows), "findings"),
         tag("h3", {}, "Best method on each cohort"),
         paragraph(
-            "Entities by strict F1 (same boundaries and type); modifiers by lenient F1 (same type, at least "
-            "one shared character), asked for with the gold entities. In brackets: 95% interval."
+            "The share of answers that are right, or their mean F1, by the metric of each cohort. In "
+            "brackets: 95% interval."
+            if has_answers(results)
+            else "Entities by strict F1 (same boundaries and type); modifiers by lenient F1 (same type, at "
+            "least one shared character), asked for with the gold entities. In brackets: 95% interval."
         ),
         tag("div", {"class": "cards"}, *cards),
     )
@@ -117,10 +129,8 @@ def _notice(results: Mapping[str, Any]) -> Child:
 def _findings(results: Mapping[str, Any], rows: Sequence[Row]) -> list[Child]:
     found: list[Child] = []
     cohorts = [cohort["name"] for cohort in results["cohorts"]]
-    for kind, criterion, title in HEADLINES:
-        found.append(
-            join((tag("strong", {}, f"{title}, {criterion} F1. "), *_wins(rows, cohorts, kind, criterion)))
-        )
+    for kind, criterion, title, _ in headlines(results):
+        found.append(join((tag("strong", {}, f"{title}. "), *_wins(rows, cohorts, kind, criterion))))
     traffic = [
         site["upload_bytes"]
         for method in results["methods"]
@@ -185,11 +195,13 @@ def _gain(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> float 
     )
 
 
-def _card(cohort: Mapping[str, Any], rows: Sequence[Row]) -> Markup:
+def _card(
+    cohort: Mapping[str, Any], rows: Sequence[Row], measures: Sequence[tuple[str, str, str, str]]
+) -> Markup:
     parts = []
-    for kind, criterion, title in HEADLINES:
+    for kind, criterion, _, title in measures:
         won = best(rows, cohort["name"], kind, criterion)
-        parts.append(tag("dt", {}, f"{title}, {criterion}"))
+        parts.append(tag("dt", {}, title))
         parts.append(tag("dd", {}, *_winner(won, cohort["name"], kind, criterion, rows)))
     return tag(
         "article",

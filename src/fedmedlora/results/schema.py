@@ -122,6 +122,26 @@ SCORE_KINDS: Mapping[str, str] = {
     "links_end_to_end": "links of predicted entities",
 }
 
+ANSWERS = Table(
+    {
+        "metric": Value(
+            "text",
+            "exact_match and token_f1: the text against the response; choice: the most likely one",
+            choices=("exact_match", "choice", "token_f1"),
+        ),
+        "num_records": Value("count", "records that were answered", "records"),
+        "score": Value("share", "mean over the records", null="there is no record"),
+        "interval": Many(
+            Value("share", "low, then high"),
+            "95% interval of `score`, by bootstrap over records",
+            length=2,
+            null="not computed, or there are fewer than two records",
+        ),
+    },
+    "answers to the prompts of instruction data",
+    null="the study extracts from notes",
+)
+
 _SITE_ROUND = Table(
     {
         "site": Value("text", "the site's name"),
@@ -170,7 +190,8 @@ EVALUATION = Table(
         "cohort": Value("text", "name of a cohort"),
         "decoding": Value(
             "text",
-            "constrained: an answer can only be of the study's form; free: generate",
+            "constrained: an answer can only be of the study's form; free: generate, or the most likely "
+            "choice",
             choices=("constrained", "free"),
         ),
         "num_examples": Value("count", "prompts that were answered"),
@@ -185,6 +206,7 @@ EVALUATION = Table(
             dict.fromkeys(SCORE_KINDS, SCORE),
             "; ".join(f"`{name}`: {meaning}" for name, meaning in SCORE_KINDS.items()),
         ),
+        "answers": ANSWERS,
     },
     "one cohort read once; each pair of cohort and decoding occurs once",
 )

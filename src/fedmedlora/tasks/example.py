@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PLAIN = "plain"  # the form of an answer in words of its own: nothing is copied, nothing has to be found
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -41,7 +43,8 @@ class Example:
     ``input``: strings that, joined, are the example's own part of the prompt; each is tokenized by
     itself so that the copied text has the same tokens in input and output.
     ``pieces``: the sentence with its marks, which tells where in the note a mention is.
-    ``labels``: what is asked for. ``form``: how the answer is written, a name of ``tasks/form.py``.
+    ``labels``: what is asked for. ``form``: how the answer is written, a name of ``tasks/form.py``, or
+    ``PLAIN``.
     ``target``: strings that, joined, are the answer; empty when the gold is unknown (at extraction). In form
     "markup", which copies the pieces, each is either the form of the next piece or a tag (``"<problem>"``,
     ``"</problem>"``).
@@ -49,7 +52,7 @@ class Example:
 
     id: str  # unique within its note set: "note/segment" or "note/segment/entity"
     note_id: str
-    task: str  # "ner" or "modifiers"
+    task: str  # "ner", "modifiers" or "instruction"
     instruction: str
     input: tuple[str, ...]
     pieces: tuple[Piece, ...]

@@ -26,7 +26,7 @@ from typing import Any, Protocol, cast
 
 import fedmedlora.tasks.forms
 from fedmedlora.corpora.note import Entity
-from fedmedlora.tasks.example import Example, Piece
+from fedmedlora.tasks.example import PLAIN, Example, Piece
 from fedmedlora.tasks.markup import Mention
 
 DEFAULT = "markup"
@@ -43,6 +43,11 @@ class Reading:
     mentions: tuple[Mention, ...]
     complete: bool
     num_ungrounded: int
+
+
+def copies(form: str) -> bool:
+    """Whether targets in ``form``, by name, are a path of the copy constraint; those in ``PLAIN`` are not."""
+    return form != PLAIN and load_form(form).COPIES
 
 
 class Form(Protocol):

@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from fedmedlora.corpora.instructions import is_record
 from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.instruction import NAME, instruction_examples, is_instruction
 from fedmedlora.tasks.task import askers, finders, load_task
 
 T = TypeVar("T")
@@ -41,6 +43,8 @@ def training_set(
     Sentences that an entity would be cut by are joined, so that it can be trained on. ``as_asked``: only
     where entities are given, as at prediction: what finds entities sees sentences cut by the text alone.
     """
+    if is_instruction(tasks):
+        return TrainingSet({NAME: instruction_examples(notes)}, {})
     asked = (*finders(tasks), *askers(tasks))
     found: dict[str, list[Example]] = {name: [] for name in asked}
     unplaced: Counter[str] = Counter()
@@ -71,7 +75,8 @@ def sample_examples(
     random by ``seed`` and ``name``; a side that has too few gives all it has.
     """
     pools = []
-    for side in (finders(tuple(examples)), askers(tuple(examples))):
+    asking = askers(tuple(examples))
+    for side in (tuple(name for name in examples if name not in asking), asking):
         pools.append(_shuffled([e for task in side for e in examples[task]], seed, name, "+".join(side)))
     sizes = [len(pool) for pool in pools]
     total = sum(sizes)
@@ -109,12 +114,17 @@ def sample_notes(notes: Sequence[Note], *, max_sentences: int, seed: int, name: 
         if total >= max_sentences:
             break
         chosen.add(note.id)
-        total += len(sentences(note.text))
+        total += num_sentences(note)
     return tuple(note for note in notes if note.id in chosen)
 
 
+def num_sentences(note: Note) -> int:
+    """Sentences of ``note``; a record of instruction data counts as one."""
+    return 1 if is_record(note) else len(sentences(note.text))
+
+
 def _sentence(example: Example) -> tuple[str, int]:
-    return example.note_id, example.pieces[0].start
+    return example.note_id, example.pieces[0].start if example.pieces else 0
 
 
 def _shuffled(items: Sequence[T], seed: int, name: str, what: str) -> list[T]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fedmedlora.model.cache import Prefix, prefix_cache, record_prefix
-from fedmedlora.model.logits import logits_at
+from fedmedlora.model.logits import logits_at, target_rows
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.training.loss import loss_share, loss_totals
 
@@ -60,7 +60,7 @@ def padded_step(
     for batch in micro_batches(
         sorted(examples, key=lambda e: len(e.prefix) + len(e), reverse=True), micro_batch
     ):
-        ids, rows, columns = _rows(batch, pad_id, device, with_prefix=True)
+        ids, rows, columns = target_rows(batch, pad_id, device, with_prefix=True)
         if needed_logits_only:
             logits = logits_at(model, rows, columns, ids, use_cache=False)
         else:
@@ -91,7 +91,7 @@ def shared_prefix_step(
             prefix = record_prefix(model, prefix_ids, device)
         leaves = prefix.detached()
         for batch in micro_batches(group, micro_batch):
-            ids, rows, columns = _rows(batch, pad_id, device, with_prefix=False)
+            ids, rows, columns = target_rows(batch, pad_id, device, with_prefix=False)
             logits = logits_at(
                 model, rows, columns, ids, past_key_values=prefix_cache(leaves), use_cache=True
             )
@@ -114,22 +114,3 @@ def _send_back(prefix: Prefix, leaves: Prefix) -> None:
     if pairs:
         tensors, gradients = zip(*pairs, strict=True)
         torch.autograd.backward(tensors, gradients)
-
-
-def _rows(
-    batch: Sequence[TokenExample], pad_id: int, device: torch.device, *, with_prefix: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Right-padded ids (rows, tokens), and row and column of the logit that predicts each target token.
-
-    Padding stands to the right, where the causal mask hides it from everything that counts.
-    """
-    texts = [((*e.prefix,) if with_prefix else ()) + e.prompt + e.target[:-1] for e in batch]
-    width = max(len(text) for text in texts)
-    ids = torch.tensor([[*text, *(pad_id,) * (width - len(text))] for text in texts], device=device)
-    rows = [row for row, e in enumerate(batch) for _ in e.target]
-    columns = [
-        len(text) - len(e.target) + i
-        for text, e in zip(texts, batch, strict=True)
-        for i in range(len(e.target))
-    ]
-    return ids, torch.tensor(rows, device=device), torch.tensor(columns, device=device)
