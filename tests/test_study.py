@@ -343,3 +343,15 @@ def test_the_example_on_the_page_is_a_study():
 def test_type_words():
     assert type_words(tuple[str, ...]) == "list of text"
     assert type_words(bool) == "true or false"
+
+
+def test_sites_hold_notes_out_only_where_a_method_weighs_by_them(tmp_path):
+    text = 'name = "s"\nmethods = ["{}"]\n[validation]\nby = "sites"\n[[sites]]\nname = "a"\ntrain = "a"\n'
+    text += '[[sites]]\nname = "b"\ntrain = "b"\n[evaluation]\nevery_round = true\n'
+    study, notices = parse_study(text.format("fed_medlora_plus"))
+    assert study.validates_by_sites()
+    assert not any("every_round" in notice for notice in notices)
+    study, notices = parse_study(text.format("fed_medlora"))
+    assert not study.validates_by_sites()
+    assert any(notice.startswith("[validation] by: no effect") for notice in notices)
+    assert any(notice.startswith("[evaluation] every_round: no effect") for notice in notices)

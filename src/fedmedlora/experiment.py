@@ -37,6 +37,8 @@ from fedmedlora.terms import Terms
 from fedmedlora.training.site import check_gradient_checkpointing, validation_loss
 from fedmedlora.work_plan import ner_cost, reading_cost, validation_cost
 
+_NEW = "the new adapter"  # no site can be called that: its name would have spaces
+
 
 @dataclass
 class Experiment:
@@ -191,12 +193,16 @@ def _train(run: Experiment, method: Method) -> tuple[Adapter, list[dict[str, Any
         found = method.sites.losses(method.names, adapters)
         return {site: mean_of_others(found, site) for site in adapters}
 
-    by_sites = run.study.validation.by == "sites"
+    by_sites = run.study.validates_by_sites()
 
     def watch(round_num: int, adapter: Adapter) -> dict[str, Any] | None:
-        if not (examples and run.study.evaluation.every_round):
+        if not ((examples or by_sites) and run.study.evaluation.every_round):
             return None
-        loss = loss_on_validation(adapter)
+        if by_sites:  # all of them, whichever trained: the curves of all methods are of the same notes
+            losses = run.sites.losses([info.name for info in run.sites.infos], {_NEW: adapter})
+            loss = mean_of_others(losses, _NEW)
+        else:
+            loss = loss_on_validation(adapter)
         form = run.form("constrained")
         form = replace(form, tasks=finders(form.tasks))
         told = loss if math.isfinite(loss) else None
@@ -322,7 +328,7 @@ def _manifest(run: Experiment, method: Method) -> dict[str, Any]:
 def _planned_cost(run: Experiment, methods: Sequence[Method]) -> float:
     total = 0.0
     shared: set[str] = set()  # sites whose first round another method has trained already
-    by_sites = run.study.validation.by == "sites"
+    by_sites = run.study.validates_by_sites()
     for method in methods:
         store = run.store(method)
         infos = method.infos()
@@ -334,6 +340,8 @@ def _planned_cost(run: Experiment, methods: Sequence[Method]) -> float:
             if method.rule and method.rule.needs_validation:
                 once = [i.loss_cost * (len(infos) - 1) for i in infos]
                 total += sum(once) if by_sites else len(infos) * validation_cost(run.prepared.validation)
+            if by_sites and run.study.evaluation.every_round:
+                total += sum(info.loss_cost for info in run.sites.infos)
             if watched:
                 total += validation_cost(run.prepared.validation) + ner_cost(run.prepared.validation_notes)
         shared |= set(method.names)

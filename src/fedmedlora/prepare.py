@@ -47,13 +47,12 @@ class Prepared:
 def terms_of(study: Study, base: BaseModel) -> Terms:
     """What ``study`` asks of every site that holds ``base``."""
     encoder, schema = base.encoder, study.schema()
-    by_sites = study.validation.by == "sites"
     return Terms(
         seed=study.seed,
         base_model=base.hash,
         tokenizer=encoder.tokenizer_hash(),
         frame=tuple(encoder.frame),
-        held_out_sentences=study.validation.held_out_sentences if by_sites else 0,
+        held_out_sentences=study.validation.held_out_sentences if study.validates_by_sites() else 0,
         adapter=study.adapter,
         # The schema itself travels, not where it lies.
         tasks=replace(study.tasks, schema=schema.name),

@@ -130,6 +130,11 @@ class Study:
         """``training.loss`` as far as the task has it: without decisions, the language model's alone."""
         return self.training.loss if self.tasks.has_decisions() else "lm"
 
+    def validates_by_sites(self) -> bool:
+        """Whether some method weighs sites by losses, and the sites are who measures them."""
+        weighs = any(self.rule(name).needs_validation for name in self.rule_names())
+        return weighs and self.validation.by == "sites"
+
     def reads_under_grammar(self) -> bool:
         """Whether some answer of the study is generated under a grammar."""
         if is_instruction(self.tasks.names) or load_form(self.tasks.form).COPIES:

@@ -34,6 +34,7 @@ def without_effect(
     unvalidated = "no validation notes are named" if not has_validation else "nothing is trained"
     what_copies_not = "task instruction" if is_instruction else f"form {study['tasks']['form']}"
     extracts_not = "task instruction asks what its files say, and answers are generated"
+    by_sites = needs_validation and study["validation"]["by"] == "sites"
     checks = [
         # (place, keys, whether they have no effect, why)
         ("training", None, not is_trained, "methods hold zero_shot alone: nothing is trained"),
@@ -76,7 +77,7 @@ def without_effect(
         (
             "evaluation",
             ["every_round"],
-            evaluation["every_round"] and not (has_validation and is_trained),
+            evaluation["every_round"] and not ((has_validation and is_trained) or by_sites),
             unvalidated,
         ),
     ]

@@ -190,7 +190,9 @@ class Evaluation:
     max_sentences: int = setting(
         "test sentences per cohort, in whole notes drawn at random by the seed; 0: all", 0, within=_COUNT
     )
-    every_round: bool = setting("measure loss and NER F1 on the validation notes after every round", True)
+    every_round: bool = setting(
+        "measure loss and NER F1 on the validation notes after every round (by sites: the loss alone)", True
+    )
     bootstrap: int = setting(
         "resamples of notes behind the 95 % intervals; 0: no intervals", 1000, within=_COUNT
     )

@@ -12,6 +12,7 @@ import pytest
 from fedmedlora.experiment import run_study
 from fedmedlora.flower.grid_sites import join
 from fedmedlora.model.saved import read_saved_adapter
+from fedmedlora.report.page import page_text
 from fedmedlora.study import load_study
 
 SITES = ("mercy", "county")
@@ -82,6 +83,11 @@ def test_the_same_adapter_and_the_same_scores(folder, grid_over, one_thread):
     assert adapters[0].keys() == adapters[1].keys()
     for name, array in adapters[0].items():
         np.testing.assert_array_equal(adapters[1][name], array, err_msg=name)
+    curves = [[r["validation"] for r in run["methods"][0]["rounds"]] for run in (here, there)]
+    assert curves[0] == curves[1]
+    assert len({point["loss"] for point in curves[0]}) == 2
+    assert all(point["loss"] > 0 and point["ner_strict_f1"] is None for point in curves[0])
+    assert "each site holds out, mean over sites" in page_text(here)
     answers = [[e["answers"] for e in run["methods"][0]["evaluations"]] for run in (here, there)]
     assert answers[0] == answers[1]
     assert [a["metric"] for a in answers[0]] == ["token_f1", "choice"]

@@ -12,9 +12,9 @@ from fedmedlora.report.rows import ANSWERS, Row, best, score_rows
 from fedmedlora.report.svg import swatch
 
 _METRICS: Mapping[str, str] = {
-    "exact_match": "share of exact answers",
-    "choice": "share of right choices",
-    "token_f1": "mean F1 of words",
+    "exact_match": "exact answers",
+    "choice": "right choices",
+    "token_f1": "F1 of words",
 }
 
 
@@ -22,7 +22,8 @@ def answers_section(results: Mapping[str, Any]) -> Markup:
     """All scores of all methods on all cohorts."""
     rows = score_rows(results)
     cohorts = [cohort["name"] for cohort in results["cohorts"]]
-    columns: list[Child] = ["Method", *(join((name(c), ": ", _metric(c, rows))) for c in cohorts)]
+    columns: list[Child] = ["Method", *(_metric(cohort, rows) for cohort in cohorts)]
+    groups: list[tuple[Child, int]] = [(name(cohort), 1) for cohort in cohorts]
     body: list[list[Child]] = []
     for row in rows:
         method = tag("span", {"class": "method"}, swatch(row.style), name(row.label))
@@ -36,7 +37,7 @@ def answers_section(results: Mapping[str, Any]) -> Markup:
             "SQuAD measures it. Small numbers are 95% intervals by bootstrap over records. "
             f"“{NOT_MEASURED}” is not zero. Bold, with a dot: the best of its column."
         ),
-        data_table("answers", "Answers: the score of each method, per cohort.", columns, body),
+        data_table("answers", "Answers: the score of each method, per cohort.", columns, body, groups=groups),
     )
 
 
@@ -45,7 +46,7 @@ def _metric(cohort: str, rows: tuple[Row, ...]) -> str:
     told = next((one for one in found if one), None)
     if told is None:
         return NOT_MEASURED
-    return f"{_METRICS[told['metric']]}, {count_text(told['num_records'])} records"
+    return f"{_METRICS[told['metric']]}, n = {count_text(told['num_records'])}"
 
 
 def _cell(row: Row, rows: tuple[Row, ...], cohort: str) -> Child:

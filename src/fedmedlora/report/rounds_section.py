@@ -17,7 +17,7 @@ from fedmedlora.report.numbers import (
     seconds_text,
     share_text,
 )
-from fedmedlora.report.rows import method_styles
+from fedmedlora.report.rows import has_answers, method_styles
 from fedmedlora.report.svg import swatch
 
 Numbers = Callable[[float | None], str]
@@ -30,7 +30,14 @@ def rounds_section(results: Mapping[str, Any]) -> Markup:
         return section("rounds", "Training, round by round", paragraph("Nothing was trained."))
     styles = method_styles(results)
     federated = [method for method in methods if len(_sites(method)) > 1]
-    parts = [_validation(methods, styles), _train_loss(methods, styles)]
+    by_sites = results["study"].get("validation", {}).get("by") == "sites"
+    whose = (
+        "notes that each site holds out, mean over sites"
+        if by_sites
+        else "the coordinator's validation notes"
+    )
+    finds_entities = not (by_sites or has_answers(results))
+    parts = [_validation(methods, styles, whose, finds_entities=finds_entities), _train_loss(methods, styles)]
     if federated:
         parts.append(_weights(federated, styles))
         if any(
@@ -48,13 +55,16 @@ def cost_section(results: Mapping[str, Any]) -> Markup:
     return section("cost", "Traffic, time and memory", *parts, _time(results, styles))
 
 
-def _validation(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int]) -> Markup:
+def _validation(
+    methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int], whose: str, *, finds_entities: bool
+) -> Markup:
     panels, columns = [], ["Round"]
     wanted: tuple[tuple[str, str, Numbers], ...] = (
         ("loss", "Loss on the validation notes", loss_text),
         ("ner_strict_f1", "Entities, strict F1", share_text),
         ("ner_lenient_f1", "Entities, lenient F1", share_text),
     )
+    wanted = wanted if finds_entities else wanted[:1]
     series: list[tuple[Sequence[float | None], Numbers]] = []
     for key, title, number in wanted:
         lines = []
@@ -78,7 +88,7 @@ def _validation(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int])
     legend: list[tuple[Markup, Child]] = [
         (swatch(styles[m["name"]], dash=0), name(m["label"])) for m in methods
     ]
-    caption = "After each round: the new adapter on the coordinator's validation notes."
+    caption = f"After each round: the new adapter on {whose}."
     return figure("figure-validation", caption, panels, legend, data)
 
 

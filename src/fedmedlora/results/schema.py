@@ -150,7 +150,7 @@ _SITE_ROUND = Table(
         "train_loss": Value("number", "mean training loss of the round", "nats", null="it was not finite"),
         "validation_loss": Value(
             "number",
-            "loss of this site's adapter on the coordinator's notes",
+            "loss of this site's adapter on the coordinator's notes, or mean of the other sites' losses",
             "nats",
             null="the rule does not measure it",
         ),
@@ -178,7 +178,7 @@ _ROUND = Table(
                     "share", "lenient micro-F1 of entities", null="undefined or not read"
                 ),
             },
-            "the new adapter on the validation notes",
+            "the new adapter on the validation notes; where the sites validate, the mean of their losses",
             null="not measured in this round",
         ),
     },
