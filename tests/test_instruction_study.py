@@ -153,6 +153,20 @@ def test_the_report_shows_answers_and_no_entities(run):
     assert "Not measured" not in page.split('id="summary"')[1].split("<h3")[0]
 
 
+def test_the_terminal_shows_one_table(run):
+    from rich.console import Console
+
+    from fedmedlora.report.tables import table_text
+
+    (table,) = table_text(read_results(run / "results.json"))
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(table)
+    assert "Answers: share that is right" in shown.get()
+    assert "not measured" not in shown.get()
+    assert " / " not in shown.get()
+
+
 def test_a_run_that_was_stopped_goes_on_to_the_same(run, material, tmp_path):
     import shutil
 
