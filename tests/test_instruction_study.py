@@ -153,6 +153,16 @@ def test_the_report_shows_answers_and_no_entities(run):
     assert "Not measured" not in page.split('id="summary"')[1].split("<h3")[0]
 
 
+def test_show_shows_what_is_trained_on(material, capsys):
+    words = ["show", str(material / "county.jsonl"), "--number", "2", "--model", str(material / "model")]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "Is it there?\nDenies cough, b 1.\n\nno<|end|>" in shown
+    assert "characters of plain in the target" in shown
+    assert main([*words[:2], "--number", "13"]) == 2
+    assert "instruction has 1 to 12" in capsys.readouterr().err
+
+
 def test_the_terminal_shows_one_table(run):
     from rich.console import Console
 

@@ -226,17 +226,21 @@ def _init(args: argparse.Namespace) -> None:
 def _show(args: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from fedmedlora.corpora.instructions import holds_instructions, read_instructions
     from fedmedlora.corpora.load import load_notes
+    from fedmedlora.tasks.instruction import NAME as INSTRUCTION
     from fedmedlora.tasks.show import show
     from fedmedlora.tasks.training_set import training_set
 
     schema = chosen_schema(args)
-    notes = load_notes(args.notes, schema).notes
-    rendered = training_set(notes, schema, tasks=(args.task,), prompt_set=args.prompts, form=args.form)
-    examples = rendered.examples[args.task]
+    are_records = holds_instructions(args.notes)
+    notes = (read_instructions(args.notes) if are_records else load_notes(args.notes, schema)).notes
+    task = INSTRUCTION if are_records else args.task
+    rendered = training_set(notes, schema, tasks=(task,), prompt_set=args.prompts, form=args.form)
+    examples = rendered.examples[task]
     if not 1 <= args.number <= len(examples):
         of = f"1 to {len(examples)}" if examples else "none: the notes hold no example"
-        raise ValueError(f"--number {args.number}: {args.task} has {of}")
+        raise ValueError(f"--number {args.number}: {task} has {of}")
     from fedmedlora.model.load import load_encoder
     from fedmedlora.model.tokens import masked_tokens
 

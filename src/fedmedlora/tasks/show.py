@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fedmedlora.tasks.copying import is_tag
 from fedmedlora.tasks.example import Example
-from fedmedlora.tasks.form import load_form
+from fedmedlora.tasks.form import copies
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")  # tags, by the label's place in ``labels``
 
@@ -48,7 +48,7 @@ def _legend(example: Example, tokens: Sequence[tuple[str, bool]] | None) -> Text
     for label in example.labels:
         legend.append(" · ").append(label, _colour(f"<{label}>", example))
     legend.append(f"\n{len(example.pieces)} pieces, ")
-    if load_form(example.form).COPIES:
+    if copies(example.form):
         legend.append(f"{sum(map(is_tag, example.target))} tags in the target")
     else:
         legend.append(f"{len(''.join(example.target))} characters of {example.form} in the target")
