@@ -57,7 +57,7 @@ class InProcess:
             site = self._site(name)
             others = {label: adapter for label, adapter in adapters.items() if label != name}
             with self.progress.stage(
-                f"{name} scores others' adapters", validation_cost(site.held_out) * len(others)
+                f"{name} scores adapters of others", validation_cost(site.held_out) * len(others)
             ):
                 found[name] = {
                     label: validation_loss(self.base, self.model, adapter, site.held_out, self._settings)

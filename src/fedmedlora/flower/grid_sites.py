@@ -61,9 +61,8 @@ class GridSites:
         by_node = {self.nodes[name]: name for name in names}
         costs = {info.name: info.loss_cost for info in self.infos}
         found = {}
-        with self.progress.stage(
-            "the sites score each other's adapters", sum(costs[n] * (len(parts) - 1) for n in names)
-        ) as advance:
+        cost = sum(costs[name] * len(set(parts) - {name}) for name in names)
+        with self.progress.stage("the sites score adapters on notes they hold out", cost) as advance:
             for node, answer in ask(self.grid, LOSSES, letters):
                 name = by_node[node]
                 found[name] = losses(name, answer, set(parts) - {name})
