@@ -87,6 +87,17 @@ def test_a_document_names_what_stands_in_its_passages(read) -> None:
         read(document(places, twice, relations=[relation("L", ("a", "Arg1"), ("b", "Arg2"))]))
 
 
+def test_a_passage_names_its_own_first(read) -> None:
+    def one(begin: int) -> dict[str, Any]:
+        found = [annotation("a", begin, "No"), annotation("b", begin + 3, "fever")]
+        link = relation("L", ("b", "Arg1"), ("a", "Arg2"))
+        return passage(begin, "No fever", annotations=found, relations=[link])
+
+    (note,) = read(document(one(0), one(9)))
+    at = {s.id: s.span[0][0] for s in note.spans}
+    assert [(at[r.source], at[r.target]) for r in note.relations] == [(3, 0), (12, 9)]
+
+
 def test_what_is_left_out_is_counted_with_its_links(read) -> None:
     found = [
         annotation("a", 0, "Yes"),

@@ -122,6 +122,18 @@ def test_a_character_that_xml_cannot_hold(tmp_path: Path) -> None:
     assert again("bioc_json", (note,), tmp_path)[0]["n"].text == note.text
 
 
+def test_iob_keeps_the_longest_and_tells_neighbours_apart(tmp_path: Path) -> None:
+    spans = ((0, 10), (6, 20), (21, 26), (27, 32))
+    entities = tuple(Entity(f"T{i}", "problem", (span,)) for i, span in enumerate(spans))
+    note = Note("n", "chest wall pain left fever cough", entities, (), (), ALL)
+    found, skipped = again("iob", (note,), tmp_path)
+    assert [surface(found["n"].text, e.span) for e in found["n"].entities] == [
+        "wall pain left", "fever", "cough",
+    ]  # fmt: skip
+    assert skipped == {"entity that overlaps a longer one: IOB has none": 1}
+    assert "fever\tB-problem\ncough\tB-problem" in (tmp_path / "out.iob").read_text()
+
+
 def test_iob_has_no_way_to_write_white_space_in_a_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="note id"):
         load_writer("iob")((Note("a b", "x", (), (), (), ALL),), tmp_path / "a.iob")
