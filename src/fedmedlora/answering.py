@@ -15,6 +15,7 @@ from fedmedlora.evaluation.answers import exact_match, token_f1
 from fedmedlora.extraction.generate import generate_texts
 from fedmedlora.extraction.likelihood import log_likelihoods
 from fedmedlora.model.load import BaseModel
+from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.instruction import answer_example
 
 _HELD_AGAINST = {"exact_match": exact_match, "token_f1": token_f1}
@@ -28,30 +29,48 @@ def answer(
     batch_size: int,
     max_answer_tokens: int,
     report: Callable[[int, int], None],
-) -> dict[str, float]:
-    """Record id -> score from 0 to 1 of the answer by ``model``, PEFT's model over ``base``.
+) -> tuple[dict[str, float], int]:
+    """(record id -> score from 0 to 1 of the answer by ``model``, how many records could not be answered).
 
-    ``notes`` hold records, all of one file and so of one metric. ``report(num_done, num_total)`` counts
-    what is read.
+    ``model``: PEFT's over ``base``. ``notes`` hold records, all of one file and so of one metric. A record
+    that is longer than the model has positions is not answered, and scored 0. ``report(num_done,
+    num_total)`` counts what is read.
     """
-    if not notes:
-        return {}
-    metric = record_of(notes[0]).score
+    metric = record_of(notes[0]).score if notes else ""
+    most = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    room = most if most is not None else float("inf")
     if metric == "choice":
-        return _chosen(base, model, notes, batch_size, report)
-    examples = [answer_example(note, "") for note in notes]
+        found = _chosen(base, model, notes, batch_size, room, report)
+    else:
+        found = _generated(base, model, notes, batch_size, max_answer_tokens, room, report)
+    return {note.id: found.get(note.id, 0.0) for note in notes}, len(notes) - len(found)
+
+
+def _generated(
+    base: BaseModel,
+    model: Any,
+    notes: Sequence[Note],
+    batch_size: int,
+    max_answer_tokens: int,
+    room: float,
+    report: Callable[[int, int], None],
+) -> dict[str, float]:
+    """Scores of the records that fit, by the text that is generated."""
+    examples = {note.id: answer_example(note, "") for note in notes}
+    fit = [note for note in notes if _num_prompt_tokens(base, examples[note.id]) < room]
     texts = generate_texts(
         model,
         base.encoder,
-        examples,
+        [examples[note.id] for note in fit],
         batch_size=batch_size,
-        max_new_tokens=[max_answer_tokens] * len(examples),
+        max_new_tokens=[max_answer_tokens] * len(fit),
         share_prefix=True,
         progress=report,
     )
-    held_against = _HELD_AGAINST[metric]
+    records = [record_of(note) for note in fit]
     return {
-        note.id: held_against(text, record_of(note).response) for note, text in zip(notes, texts, strict=True)
+        note.id: _HELD_AGAINST[record.score](text, record.response)
+        for note, record, text in zip(fit, records, texts, strict=True)
     }
 
 
@@ -60,19 +79,32 @@ def _chosen(
     model: Any,
     notes: Sequence[Note],
     batch_size: int,
+    room: float,
     report: Callable[[int, int], None],
 ) -> dict[str, float]:
-    asked = [(note, choice) for note in notes for choice in record_of(note).choices]
-    found = log_likelihoods(
-        model,
-        [base.encoder.encode(answer_example(note, choice)) for note, choice in asked],
-        pad_id=base.encoder.pad_id,
-        batch_size=batch_size,
-        progress=report,
+    """Scores of the records that fit with every choice, by the choice that is most likely."""
+    encoded = {
+        note.id: [base.encoder.encode(answer_example(note, c)) for c in record_of(note).choices]
+        for note in notes
+    }
+    fit = [note for note in notes if all(len(e.prefix) + len(e) <= room for e in encoded[note.id])]
+    likelihoods = iter(
+        log_likelihoods(
+            model,
+            [example for note in fit for example in encoded[note.id]],
+            pad_id=base.encoder.pad_id,
+            batch_size=batch_size,
+            progress=report,
+        )
     )
-    best: dict[str, tuple[float, str]] = {}
-    for (note, choice), likelihood in zip(asked, found, strict=True):
+    found = {}
+    for note in fit:
+        record = record_of(note)
+        by_choice = {choice: next(likelihoods) for choice in record.choices}
         # Of two that are as likely the first counts, as it stands in the file.
-        if note.id not in best or likelihood > best[note.id][0]:
-            best[note.id] = likelihood, choice
-    return {note.id: float(best[note.id][1] == record_of(note).response) for note in notes}
+        found[note.id] = float(max(by_choice, key=lambda choice: by_choice[choice]) == record.response)
+    return found
+
+
+def _num_prompt_tokens(base: BaseModel, example: Example) -> int:
+    return len(base.encoder.prefix(example.instruction)) + len(base.encoder.prompt(example))

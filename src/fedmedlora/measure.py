@@ -133,9 +133,9 @@ def predict(base: BaseModel, model: Any, notes: Sequence[Note], form: Form, repo
     """
     if is_instruction(form.tasks):
         settings = {"batch_size": form.batch_size, "max_answer_tokens": form.max_answer_tokens}
-        right = answer(base, model, notes, **settings, report=report)
+        right, num_unread = answer(base, model, notes, **settings, report=report)
         metric = record_of(notes[0]).score if notes else ""
-        return Predictions(None, None, len(right), 0, answers=Answers(metric, right))
+        return Predictions(None, None, len(right), num_unread, answers=Answers(metric, right))
     reader = Reader(base, model, form, report)
     find, ask = finders(form.tasks), askers(form.tasks)
     end_to_end = given_gold = None

@@ -195,7 +195,9 @@ EVALUATION = Table(
             choices=("constrained", "free"),
         ),
         "num_examples": Value("count", "prompts that were answered"),
-        "num_unparsed": Value("count", "answers with a part that could not be read"),
+        "num_unparsed": Value(
+            "count", "answers with a part that could not be read; prompts too long for the model"
+        ),
         "num_ungrounded": Value(
             "count",
             "mentions that answers name and that their sentence does not hold; dropped",

@@ -23,9 +23,7 @@ def is_instruction(tasks: Sequence[str]) -> bool:
 
 def instruction_examples(notes: Iterable[Note]) -> tuple[Example, ...]:
     """One example per record, with its response as the target. Other notes give none."""
-    return tuple(
-        answer_example(note, record_of(note).response) for note in notes if is_record(note)
-    )  # fmt: skip
+    return tuple(answer_example(note, record_of(note).response) for note in notes if is_record(note))
 
 
 def answer_example(note: Note, answer: str) -> Example:
