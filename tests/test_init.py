@@ -207,3 +207,27 @@ def test_a_folder_without_annotations_is_a_start_too(tmp_path, capsys):
     convert = shlex.split(next(line for line in printed.splitlines() if " convert " in line))
     assert main(convert[1:]) == 2
     assert "[[entity]]" in capsys.readouterr().err
+
+
+def test_another_format(tmp_path, monkeypatch, capsys):
+    from fedmedlora.corpora.writers import load_writer
+
+    monkeypatch.chdir(tmp_path)
+    for site, seed in (("mercy", 1), ("county", 2)):
+        Path(site).mkdir()
+        notes = synthesize("lakeside", 8, seed=seed, part="train")
+        load_writer("bioc_xml")(notes, Path(site) / "notes.xml")
+    assert main(["init", "mercy", "county", "--reader", "bioc_xml", "--out", "study"]) == 0
+    shown = capsys.readouterr().out
+    mapping = load_mapping(Path("study/mapping.toml"))
+    assert mapping.reader == "bioc_xml"
+    commands = [
+        shlex.split(line.strip())[1:] for line in shown.splitlines() if line.startswith("  fedmedlora")
+    ]
+    for command in commands[:-1]:
+        assert main(command) == 0, command
+    assert Path("study/sites/county/test.jsonl").exists()
+    assert main(["init", "mercy", "--reader", "excel", "--out", "other"]) == 2
+    assert "known readers: bioc_json" in capsys.readouterr().err
+    assert main(["init", "mercy", "--reader", "iob", "--out", "other"]) == 2
+    assert "holds no note that the reader 'iob' can see" in capsys.readouterr().err

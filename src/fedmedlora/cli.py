@@ -87,7 +87,8 @@ def parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
 
     init = commands.add_parser("init", help="a first study.toml and mapping.toml from your annotated folders")
-    init.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="BRAT folders, one per site")
+    init.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of notes, one per site")
+    init.add_argument("--reader", default="brat", help="the notes' format; see docs/formats.md")
     init.add_argument("--out", type=Path, default=Path(), help="where to write (this folder)")
     init.add_argument("--schema", type=Path, help="your own schema, a TOML file (docs/own-schema.md)")
     init.set_defaults(run=_init)
@@ -215,7 +216,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _init(args: argparse.Namespace) -> None:
     from fedmedlora.init import write_first_study
 
-    found, commands = write_first_study(args.folders, args.out, args.schema)
+    found, commands = write_first_study(args.folders, args.out, args.schema, reader=args.reader)
     for folder in found.folders:
         print(f"{folder.site}: {folder.num_notes} notes, {folder.num_annotated_notes} with annotations")
     print(f"{len(found.labels)} labels, {len(found.guesses)} with a guess: look through", end=" ")

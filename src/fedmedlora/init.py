@@ -46,18 +46,18 @@ test = "sites/{site}/test.jsonl"
 
 
 def write_first_study(
-    folders: list[Path], out: Path, schema_file: Path | None = None
+    folders: list[Path], out: Path, schema_file: Path | None = None, *, reader: str = "brat"
 ) -> tuple[Inspection, tuple[str, ...]]:
     """Write ``mapping.toml`` and ``study.toml`` into ``out``; returns what was found and the next commands.
 
-    ``schema_file``: the user's own schema; both files name it. Raises ``ValueError`` when one of them is
-    there already, and for what the readers refuse.
+    ``schema_file``: the user's own schema; both files name it. ``reader``: the notes' format. Raises
+    ``ValueError`` when one of them is there already, and for what the readers refuse.
     """
     for name in ("mapping.toml", "study.toml"):
         if (out / name).exists():
             raise ValueError(f"{out / name}: is there already; remove it, or name another folder with --out")
     named = Path(os.path.relpath(schema_file, out)).as_posix() if schema_file else ""
-    found = inspect(folders, load_schema(schema_file) if schema_file else CLINICAL)
+    found = inspect(folders, load_schema(schema_file) if schema_file else CLINICAL, reader=reader)
     sites = [folder.site for folder in found.folders]
     line = f"schema = {json.dumps(named, ensure_ascii=False)}\n" if named else ""
     study = _STUDY.format(num=len(sites), schema=line) + "".join(_SITE.format(site=site) for site in sites)
@@ -68,7 +68,7 @@ def write_first_study(
         # Under a folder of their own, so that nothing is written into a user's own folder of that name.
         notes = out / "sites" / f"{folder.site}.jsonl"
         parts = ("--out", out / "sites" / folder.site, "--parts", "train=0.8,test=0.2")
-        how = ("--reader", "brat", "--mapping", out / "mapping.toml")
+        how = ("--reader", reader, "--mapping", out / "mapping.toml")
         schema = ("--schema", schema_file) if schema_file else ()
         commands.append(_command("corpora", "convert", *how, folder.path, notes))
         commands.append(_command("corpora", "split", notes, *parts, *schema))

@@ -1,4 +1,4 @@
-"""A first look at somebody's own annotated BRAT folders, and a mapping guessed from their labels."""
+"""A first look at somebody's own annotated notes, and a mapping guessed from their labels."""
 
 from __future__ import annotations
 
@@ -74,13 +74,18 @@ class Inspection:
     roles: dict[tuple[str, str, str], int]
     guesses: dict[str, str]
     schema: Schema
+    reader: str = "brat"
 
 
-def inspect(folders: Iterable[Path | str], schema: Schema = CLINICAL) -> Inspection:
-    """Read BRAT folders (or archives). Raises ``ValueError`` for none, for one twice, and for bad files."""
+def inspect(folders: Iterable[Path | str], schema: Schema = CLINICAL, *, reader: str = "brat") -> Inspection:
+    """Read folders (or archives, or files) with ``reader``, a format by name.
+
+    Raises ``ValueError`` for none, for one twice, for an unknown reader and for bad files.
+    """
+    read = load_reader(reader)
     paths = [Path(folder) for folder in folders]
     if not paths:
-        raise ValueError("give at least one folder with BRAT files (.txt and .ann); each becomes a site")
+        raise ValueError("give at least one folder with annotated notes; each becomes a site")
     seen: dict[Path, Path] = {}
     found = []
     labels: Counter[str] = Counter()
@@ -90,10 +95,12 @@ def inspect(folders: Iterable[Path | str], schema: Schema = CLINICAL) -> Inspect
         if path.resolve() in seen:
             raise ValueError(f"{path}: is given twice; each folder becomes one site")
         seen[path.resolve()] = path
-        raws = load_reader("brat")(path)
+        raws = read(path)
         if not raws:
             raise ValueError(
                 f"{path}: holds no .txt file; a BRAT folder has .txt files with .ann beside them"
+                if reader == "brat"
+                else f"{path}: holds no note that the reader {reader!r} can see; is it the right folder?"
             )
         for raw in raws:
             _count(raw, labels, relations, roles)
@@ -101,7 +108,7 @@ def inspect(folders: Iterable[Path | str], schema: Schema = CLINICAL) -> Inspect
         found.append(InspectedFolder(site, path, len(raws), num_annotated, sum(len(r.spans) for r in raws)))
     guesses = {label: guess for label in sorted(labels) if (guess := guess_type(label, schema))}
     return Inspection(
-        tuple(found), _by_count(labels), _by_count(relations), _by_count(roles), guesses, schema
+        tuple(found), _by_count(labels), _by_count(relations), _by_count(roles), guesses, schema, reader
     )
 
 
@@ -139,7 +146,7 @@ def mapping_toml(inspection: Inspection, name: str = "mine", *, schema_file: str
         f'format = "{FORMAT}"',
         f"version = {VERSION}",
         f"name = {_quoted(name)}",
-        'reader = "brat"',
+        f'reader = "{inspection.reader}"',
         *([f"schema = {_quoted(schema_file)}"] if schema_file else []),
         "",
         "# Labels without a guess. To use one, move it into a rule below:",
