@@ -57,4 +57,8 @@ def test_the_most_likely_choice_counts(records, model_folders, monkeypatch):
     found, num_unread = answer(base, base.model, records("choice", *lines), **settings)
     assert found == {"2": 1.0, "3": 0.0, "4": 1.0}
     assert num_unread == 0
+    likelihoods[0] = float("nan")  # an adapter that diverged
+    found, num_unread = answer(base, base.model, records("choice", *lines), **settings)
+    assert found == {"2": 0.0, "3": 0.0, "4": 1.0}
+    assert num_unread == 1
     assert answer(base, base.model, (), **settings) == ({}, 0)

@@ -6,6 +6,7 @@ generated, greedily. What was answered is not kept: it may be text of notes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,8 +34,8 @@ def answer(
     """(record id -> score from 0 to 1 of the answer by ``model``, how many records could not be answered).
 
     ``model``: PEFT's over ``base``. ``notes`` hold records, all of one file and so of one metric. A record
-    that is longer than the model has positions is not answered, and scored 0. ``report(num_done,
-    num_total)`` counts what is read.
+    that is longer than the model has positions is not answered and scored 0, as is one with a choice of no
+    finite likelihood. ``report(num_done, num_total)`` counts what is read.
     """
     metric = record_of(notes[0]).score if notes else ""
     most = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
@@ -101,6 +102,8 @@ def _chosen(
     for note in fit:
         record = record_of(note)
         by_choice = {choice: next(likelihoods) for choice in record.choices}
+        if not all(math.isfinite(likelihood) for likelihood in by_choice.values()):
+            continue  # an adapter that diverged chooses nothing
         # Of two that are as likely the first counts, as it stands in the file.
         found[note.id] = float(max(by_choice, key=lambda choice: by_choice[choice]) == record.response)
     return found

@@ -98,6 +98,20 @@ def test_a_passage_names_its_own_first(read) -> None:
     assert [(at[r.source], at[r.target]) for r in note.relations] == [(3, 0), (12, 9)]
 
 
+def test_infons_of_json_keep_what_they_say(read) -> None:
+    found = {**annotation("a", 0, "No"), "infons": {"type": "X", "sure": False, "level": 0, "code": None}}
+    (note,) = read(document(passage(0, "No", annotations=[found])))
+    assert {a.label: a.value for a in note.attributes} == {"sure": "false", "level": "0", "code": ""}
+
+
+def test_what_a_relation_says_beyond_its_nodes_is_counted(read) -> None:
+    found = [annotation("a", 0, "No"), annotation("b", 3, "fever")]
+    full = relation("L", ("a", "Arg1"), ("b", "Arg2"))
+    full["infons"]["score"] = "0.9"
+    (note,) = read(document(passage(0, "No fever", annotations=found, relations=[full, relation("M")])))
+    assert dict(note.skipped) == {"infon of a relation": 1, "relation without a node": 1}
+
+
 def test_what_is_left_out_is_counted_with_its_links(read) -> None:
     found = [
         annotation("a", 0, "Yes"),
@@ -122,7 +136,9 @@ def test_what_is_left_out_is_counted_with_its_links(read) -> None:
         (document(passage(5, "a", annotations=[annotation("0", 4, "a")])), "annotation 1: offsets 4 to 5"),
         (document(passage(0, "a", annotations=[{**annotation("0", 0, "a"), "infons": {}}])), 'infon "type"'),
         (document(passage("0", "a")), "whole number as offset"),  # type: ignore[arg-type]
-        (document(passage(0, 7)), "and a text"),  # type: ignore[arg-type]
+        (document(passage(0, 7)), "text of a passage is 7"),  # type: ignore[arg-type]
+        (document(passage(0, "a\ud800")), "half a character"),
+        (document(*(passage(i * 600_000, "a") for i in range(3))), "far past the end"),
         (document({"offset": 0}), "not BioC"),
         ({"documents": 3}, "not BioC"),
     ],
@@ -150,6 +166,9 @@ XML = f"<collection><source/><date/><key/><document><id>d</id>{PASSAGE}</documen
         (XML.format("").replace("<offset>0</offset>", ""), r"a\.xml: not BioC"),
         (XML.format("").replace(">0<", ">secret<"), r"a\.xml: not BioC"),
         (XML.format("<annotation/>"), r"a\.xml: not BioC"),
+        (XML.format("<text>a <b>secret</b></text>"), r"a\.xml:1: <text> holds elements"),
+        ("<html><collection/></html>", "outermost element"),
+        (XML.format("").replace("<collection>", '<collection xmlns="x">'), "no namespace"),
         ('<!DOCTYPE c [<!ENTITY a "secret">]>' + XML.format("<text>&a;</text>"), "declares XML entities"),
         ('<!DOCTYPE c [<!ENTITY a SYSTEM "/etc/hostname">]>' + XML.format("<text>&a;</text>"), "entities"),
     ],
@@ -168,11 +187,20 @@ def test_xml_says_its_own_encoding(encoding: str, tmp_path: Path) -> None:
     assert bioc_xml.read(tmp_path)[0].text == "Übelkeit"
 
 
-def test_entities_hide_in_no_encoding(tmp_path: Path) -> None:
-    text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE c [<!ENTITY a "x">]>' + XML.format("")
-    (tmp_path / "a.xml").write_bytes(text.encode("utf-16"))
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-7"])
+def test_entities_hide_in_no_encoding(encoding: str, tmp_path: Path) -> None:
+    head = f'<?xml version="1.0" encoding="{encoding}"?>'
+    text = '<!DOCTYPE c [<!ENTITY a "x">]>' + XML.format("<text>&a;</text>")
+    content = (head + text).encode(encoding) if encoding == "utf-16" else head.encode() + text.encode("utf-7")
+    (tmp_path / "a.xml").write_bytes(content)
     with pytest.raises(ValueError, match="declares XML entities"):
         bioc_xml.read(tmp_path)
+
+
+def test_comments_are_no_end_of_a_text(tmp_path: Path) -> None:
+    text = XML.format("<text>He took <!-- x --> aspirin<?x y?>.\r\n</text>").replace("\r", "&#13;")
+    (tmp_path / "a.xml").write_text(text, encoding="utf-8", newline="")
+    assert bioc_xml.read(tmp_path)[0].text == "He took  aspirin.\r\n"
 
 
 def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch) -> None:

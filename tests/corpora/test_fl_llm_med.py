@@ -119,3 +119,32 @@ def test_files_that_are_not_it(content: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(ValueError, match=r"a\.json"):
         read(tmp_path)
+
+
+def test_white_space_that_is_tagged_is_counted(tmp_path: Path) -> None:
+    note = one(tmp_path, {"tokens": ["a", " ", "b"], "tags": ["O", "B-problem", "O"]})
+    assert (note.spans, note.skipped) == ((), {"tagged white space": 1})
+
+
+def test_a_text_in_the_place_of_a_label_is_not_shown(tmp_path: Path) -> None:
+    text = "Mr Secret of 12 Elm Street"
+    one(tmp_path, {"input": f"{text} has it. problem", "output": [["problem", text]]})
+    with pytest.raises(ValueError, match="unknown label of 26 characters") as error:
+        convert("fl_llm_med", tmp_path)
+    assert "Secret" not in str(error.value)
+
+
+def test_half_a_character_and_a_number_of_thousands_of_digits(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train\.json: record 1: the text holds half a character"):
+        one(tmp_path, {"html": "a\ud800"})
+    (tmp_path / "train.json").write_text("[" + "9" * 5001 + "]")
+    with pytest.raises(ValueError, match=r"train\.json: holds a number of too many digits"):
+        read(tmp_path)
+
+
+def test_the_same_surface_many_times_over(tmp_path: Path) -> None:
+    num = 2000
+    output = [["b", "x"]] * num + [["a", "y"]] * num + [["b", "x"]]
+    note = one(tmp_path, {"input": "ab " * num, "output": output})
+    assert len({(s.label, s.span) for s in note.spans}) == 2 * num
+    assert note.skipped == {"surface is not in the sentence": 1}

@@ -72,11 +72,37 @@ def test_windows_line_ends_and_a_concept_over_two_lines(tmp_path: Path) -> None:
     assert note.spans[0].span == ((4, 14),)
 
 
+def test_an_assertion_finds_the_concept_of_its_type(folder: Path) -> None:
+    con = folder / "beth" / "concept" / "record-1.con"
+    for first in ("chest pain", "chest pains"):  # the second is left out
+        con.write_text(f'c="{first}" 2:1 2:2||t="test"\n{CON}')
+        (note,) = read(folder)
+        (assertion,) = note.attributes
+        assert next(s.label for s in note.spans if s.id == assertion.target) == "problem"
+    con.write_text(f'c="chest pain" 4:3 4:4||t="test"\n{CON}'.replace('c="chest pain" 4:3', 'c="no" 4:3', 1))
+    (note,) = read(folder)
+    assert note.relations[0].target not in note.lost  # the concept there that was kept
+
+
+def test_many_concepts_on_one_line(tmp_path: Path) -> None:
+    num = 3000
+    (tmp_path / "a.txt").write_text("pain " * num)
+    lines = "".join(f'c="pain" 1:{n} 1:{n}||t="problem"\n' for n in range(num))
+    (tmp_path / "a.con").write_text(lines)
+    assert len(read(tmp_path)[0].spans) == num
+    (tmp_path / "a.con").write_text('c="' + '" 1:0 1:0||r="x"||c="' * 5000)
+    with pytest.raises(ValueError, match=r"not a line of a \.con file"):
+        read(tmp_path)
+
+
 def test_a_surface_that_differs_is_left_out_with_what_names_it(folder: Path) -> None:
     con = folder / "beth" / "concept" / "record-1.con"
     con.write_text(CON.replace('c="asa"', 'c="ibuprofen"').replace('c="chest pain" 2:1', 'c="fever" 2:1'))
     (note,) = read(folder)
-    assert dict(note.skipped) == {"surface differs from the text at its offsets": 2}
+    assert dict(note.skipped) == {
+        "surface differs from the text at its offsets": 2,
+        "assertion of a concept that was left out": 1,
+    }
     assert not note.attributes
     assert note.relations[0].source in note.lost
     found = convert("i2b2_2010", folder).header["skipped"]
@@ -91,7 +117,7 @@ def test_a_surface_that_differs_is_left_out_with_what_names_it(folder: Path) -> 
         ("con", 'c="secret" 0:0 0:0||t="problem"', "0:0 to 0:0 is not in the text"),
         ("con", 'c="secret" 2:2 2:1||t="problem"', "is not in the text"),
         ("con", 'c="secret" 1:0||t="problem"', "not a line of a .con file"),
-        ("ast", 'c="secret" 1:0 1:0||t="problem"||a="absent"', "has no concept at 1:0"),
+        ("ast", 'c="secret" 1:0 1:0||t="problem"||a="absent"', "has no concept of that type at 1:0"),
         ("rel", 'c="secret" 1:0 1:0||r="X"||c="asa" 4:0 4:0', "has no concept at 1:0"),
         ("rel", 'c="asa" 4:0 4:0||r="X"', "not a line of a .rel file"),
     ],

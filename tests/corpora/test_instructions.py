@@ -137,3 +137,11 @@ def test_what_is_no_instruction_data(content: str, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(content, encoding="latin-1")
     assert not holds_instructions(tmp_path / "a.jsonl")
     assert not holds_instructions(tmp_path / "absent.jsonl")
+
+
+def test_half_a_character_in_a_choice(tmp_path: Path) -> None:
+    header = json.dumps({**HEADER, "score": "choice"})
+    record = '{"prompt": "a", "response": "b", "choices": ["a\\ud800", "b"]}'
+    (tmp_path / "a.jsonl").write_text(f"{header}\n{record}\n")
+    with pytest.raises(ValueError, match="a choice holds half a character"):
+        read_instructions(tmp_path / "a.jsonl")

@@ -55,6 +55,16 @@ def test_several_files_are_groups_and_a_readme_is_none(tmp_path: Path) -> None:
     ]
 
 
+def test_a_readme_with_a_letter_is_none_and_a_broken_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.bio").write_text("x\tO\n")
+    (tmp_path / "b.txt").write_text("See vitamin B\n")
+    (tmp_path / "README.txt").write_text("Made by\nTeam B\nand type O\n")
+    assert [n.text for n in read(tmp_path)] == ["x"]
+    (tmp_path / "c.tsv").write_text("fever\tB_problem\n")
+    with pytest.raises(ValueError, match=r"c\.tsv:1"):
+        read(tmp_path)
+
+
 def test_documents(tmp_path: Path) -> None:
     file = tmp_path / "eng.conll"
     lines = [

@@ -38,6 +38,7 @@ NESTED = Note(
     ALL,
     meta={"part": "train"},
 )
+ANNOTATED = "what a note's source annotates: no place for it; say it under [annotates] of a mapping"
 FORMATS = {name: "" if name == "brat" else {"bioc_xml": ".xml", "bioc_json": ".json"}.get(name, ".iob")
            for name in writer_names()}  # fmt: skip
 
@@ -76,7 +77,9 @@ def test_what_it_holds_comes_back(name: str, tmp_path: Path) -> None:
             assert other.text == note.text
             assert said(other) == said(note)
         assert other.group == (note.group if name.startswith("bioc") else "")
-    expected = {} if name.startswith("bioc") else {"group of a note: the format has no place for it": 1}
+    expected = {ANNOTATED: len(PLAIN)}
+    if not name.startswith("bioc"):
+        expected["group of a note: the format has no place for it"] = 1
     if name == "iob":
         expected |= {"modifier: IOB holds entities only": 1, "link: IOB holds entities only": 1}
     assert skipped == expected
@@ -85,7 +88,7 @@ def test_what_it_holds_comes_back(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", writer_names())
 def test_spans_in_spans_and_with_gaps(name: str, tmp_path: Path) -> None:
     found, skipped = again(name, (NESTED,), tmp_path)
-    no_meta = {"meta of a note: the format has no place for it": 1}
+    no_meta = {"meta of a note: the format has no place for it": 1, ANNOTATED: 1}
     if name == "iob":
         assert words(found["n"]) == [("problem", "acutechestpain")]
         overlap = {
@@ -130,13 +133,31 @@ def test_iob_keeps_the_longest_and_tells_neighbours_apart(tmp_path: Path) -> Non
     assert [surface(found["n"].text, e.span) for e in found["n"].entities] == [
         "wall pain left", "fever", "cough",
     ]  # fmt: skip
-    assert skipped == {"entity that overlaps a longer one: IOB has none": 1}
+    assert skipped == {"entity that overlaps a longer one: IOB has none": 1, ANNOTATED: 1}
     assert "fever\tB-problem\ncough\tB-problem" in (tmp_path / "out.iob").read_text()
 
 
 def test_iob_has_no_way_to_write_white_space_in_a_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="note id"):
         load_writer("iob")((Note("a b", "x", (), (), (), ALL),), tmp_path / "a.iob")
+
+
+@pytest.mark.parametrize("name", writer_names())
+@pytest.mark.parametrize("note_id", ["1%20mg", "x%41", "a/b"])
+def test_ids_come_back(name: str, note_id: str, tmp_path: Path) -> None:
+    assert list(again(name, (Note(note_id, "fever", (), (), (), ALL),), tmp_path)[0]) == [note_id]
+
+
+@pytest.mark.parametrize("note_id", ["O", "_", "-X-"])
+def test_iob_has_names_that_are_none(note_id: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="rename the note"):
+        load_writer("iob")((Note(note_id, "x", (), (), (), ALL),), tmp_path / "a.iob")
+
+
+def test_names_that_xml_cannot_hold(tmp_path: Path) -> None:
+    note = Note("n", "fever", (Entity("T\x01", "problem", ((0, 5),)),), (), (), ALL)
+    with pytest.raises(ValueError, match=r"note 'n' holds the character U\+0001"):
+        load_writer("bioc_xml")((note,), tmp_path / "a.xml")
 
 
 def test_brat_files_do_not_go_among_others(tmp_path: Path) -> None:

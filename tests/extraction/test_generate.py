@@ -46,6 +46,27 @@ def test_equals_plain_greedy_steps(build, encoder, kind, batch_size, share_prefi
     assert got[-1] == ""
 
 
+def test_a_long_prompt_takes_nothing_from_others(build, encoder):
+    model = build("gpt2", 0)  # 4096 learned positions
+    most = model.config.max_position_embeddings
+    short = [example(text) for text in TEXTS[:3]]
+    limits = [9] * 4
+
+    def used(num: int) -> int:
+        case = example("fever " * num)
+        return len(encoder.prefix(case.instruction)) + len(encoder.prompt(case))
+
+    num = next(n for n in range(most) if used(n + 1) >= most)
+    assert most - 9 < used(num) < most
+    long = example("fever " * num)
+    alone = generate_texts(model, encoder, short, batch_size=4, max_new_tokens=limits[:3])
+    for share_prefix in (False, True):
+        together = generate_texts(
+            model, encoder, [long, *short], batch_size=4, max_new_tokens=limits, share_prefix=share_prefix
+        )
+        assert together[1:] == alone
+
+
 def test_stops_at_the_end_token(build, encoder):
     model = build("qwen2", 0)
     head = model.get_output_embeddings()

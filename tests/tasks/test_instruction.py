@@ -65,6 +65,14 @@ def test_without_a_template_something_stands_before_the_first_token(notes, encod
     assert encoder.decode(found.prompt) == "Fever? <|end|> Pain. Cough.\n\n"
 
 
+def test_an_instruction_cannot_spell_a_special_token(chat, encoder):
+    for one, marks in ((chat, ("<|end|>",)), (encoder, ("<|end|>",))):
+        for mark in marks:
+            plain, spelled = one.prefix("say it now"), one.prefix(f"say {mark} now")
+            assert spelled.count(one.end_id) == plain.count(one.end_id)
+            assert f"say {mark} now" in one.tokenizer.decode(spelled)
+
+
 def test_to_be_answered(notes):
     example = answer_example(notes[0], "")
     assert example.target == ()

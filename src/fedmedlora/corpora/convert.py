@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
-from urllib.parse import unquote
 
 from fedmedlora.corpora.formats import load_reader, reader_names
 from fedmedlora.corpora.jsonl import NoteSet, annotates_json
@@ -16,8 +14,6 @@ from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.raw import RawNote
 from fedmedlora.corpora.schema import CLINICAL, Schema
 from fedmedlora.corpora.to_note import to_note
-
-_PERCENT = re.compile(r"%[0-9A-F]{2}")
 
 
 def convert(
@@ -90,7 +86,7 @@ def locate(src: Path, mapping: Mapping) -> Path:
 
 def note_ids(raws: tuple[RawNote, ...]) -> tuple[str, ...]:
     """Unique ids: the name, with its folders where two notes share it."""
-    names = [unquote(raw.name) if _PERCENT.search(raw.name) else raw.name for raw in raws]
+    names = [raw.name for raw in raws]
     times = Counter(names)
     ids = [
         name if times[name] == 1 else "/".join((*raw.folders, name))

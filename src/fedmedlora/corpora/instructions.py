@@ -145,6 +145,8 @@ def _note(record: dict[str, Any], score: str, number: str, where: str) -> Note:
     choices = record.get("choices", [])
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         raise ValueError(f"{where}: choices is {kind_of(choices)}; it must be a list of strings")
+    for choice in choices:
+        text_value(choice, "a choice", where)
     for key in ("prompt", "response"):
         if not found[key].strip():
             raise ValueError(f"{where}: {key} is empty; a record needs something said and something answered")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from difflib import get_close_matches
 from typing import Any
+
+from fedmedlora.corpora.members import decode
 
 
 def json_object(line: bytes, where: str) -> dict[str, Any]:
@@ -30,6 +33,20 @@ def json_object(line: bytes, where: str) -> dict[str, Any]:
     return value
 
 
+def json_value(content: bytes, where: str) -> Any:
+    """What the whole file ``content`` holds. Raises ``ValueError`` that begins with ``where``."""
+    try:
+        return json.loads(decode(content.removeprefix(b"\xef\xbb\xbf"), where))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}:{error.lineno}: not JSON ({error.msg})") from None
+    except RecursionError:
+        raise ValueError(f"{where}: nested too deeply for this format") from None
+    except ValueError as error:
+        if str(error).startswith(where):
+            raise
+        raise ValueError(f"{where}: holds a number of too many digits") from None
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
@@ -37,7 +54,8 @@ def _refuse_constant(name: str) -> None:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        twice = sorted({shown(k) for k, _ in pairs if sum(k == other for other, _ in pairs) > 1})
+        times = Counter(key for key, _ in pairs)
+        twice = sorted(shown(key) for key, count in times.items() if count > 1)
         raise ValueError(f"an object names the key {twice[0]} twice")
     return found
 

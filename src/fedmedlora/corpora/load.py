@@ -10,7 +10,7 @@ from fedmedlora.corpora.convert import convert, note_ids, to_notes
 from fedmedlora.corpora.formats import brat
 from fedmedlora.corpora.jsonl import NoteSet, read_notes
 from fedmedlora.corpora.mapping import identity_mapping
-from fedmedlora.corpora.members import decode, is_archive, read_members, refuse_absent
+from fedmedlora.corpora.members import decode, is_archive, note_name, read_members, refuse_absent
 from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.raw import RawNote
 from fedmedlora.corpora.schema import CLINICAL, Schema
@@ -73,7 +73,7 @@ def load_texts(path: Path | str) -> tuple[Note, ...]:
     inside = path.is_dir() or is_archive(path)
     texts = [decode(content, f"{path / name if inside else path}") for name, content in files.items()]
     raws = tuple(
-        RawNote(name.name, text, "", (), folders=name.parts[:-1])
+        RawNote(note_name(name.name), text, "", (), folders=name.parts[:-1])
         for name, text in zip(names, texts, strict=True)
     )
     ids = zip(note_ids(raws), texts, strict=True)

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 MAX_MEMBER_BYTES = 256 * 2**20  # a note is kilobytes; what inflates past this is no note
+
+
+_PERCENT = re.compile(r"%[0-9A-F]{2}")
 
 
 def is_archive(path: Path) -> bool:
@@ -30,6 +35,11 @@ def refuse_absent(place: Path) -> None:
 def place_of(source: Path, name: str) -> str:
     """How messages name the file ``name`` of ``source``, as ``read_members`` gave it."""
     return f"{source / name}" if source.is_dir() or is_archive(source) else f"{source.parent / name}"
+
+
+def note_name(stem: str) -> str:
+    """The note that a text file's name says; in ``%XX`` our BRAT writer spells what no name may have."""
+    return unquote(stem) if _PERCENT.search(stem) else stem
 
 
 def read_members(source: Path, suffixes: tuple[str, ...]) -> dict[str, bytes]:

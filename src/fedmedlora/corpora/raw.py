@@ -13,6 +13,11 @@ from dataclasses import dataclass, field
 from fedmedlora.corpora.note import Span
 
 
+def is_label(text: str) -> bool:
+    """Whether ``text`` may be shown: short, without white space. Other "labels" may be text of a note."""
+    return 0 < len(text) <= 60 and not any(character.isspace() for character in text)
+
+
 @dataclass(frozen=True, slots=True)
 class RawSpan:
     """A labelled span. ``line``: where it stands in its file, from 1."""

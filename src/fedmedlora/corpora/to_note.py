@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from fedmedlora.corpora.mapping_rules import ANY, AttributeIs, LinkRule, Mapping, SpanRule
 from fedmedlora.corpora.note import Entity, Link, Note, Span, surface
-from fedmedlora.corpora.raw import RawEvent, RawNote, RawRelation, RawSpan
+from fedmedlora.corpora.raw import RawEvent, RawNote, RawRelation, RawSpan, is_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class _Draft:
     modifiers: dict[tuple[str, Span], Entity] = field(default_factory=dict)
     entity_of: dict[str, Entity] = field(default_factory=dict)  # span id -> entity
     direct: dict[str, str] = field(default_factory=dict)  # span id -> modifier type by its own label
+    modifier_ids: set[str] = field(default_factory=set)
     links: dict[Link, None] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)  # span ids that some link took as modifier
     skipped: Counter[str] = field(default_factory=Counter)
@@ -67,9 +68,10 @@ def to_note(raw: RawNote, mapping: Mapping, note_id: str) -> tuple[Note, Counter
     for attribute in raw.attributes:
         if attribute.label in mapping.known_attributes():
             continue
-        draft.skipped[f"attribute {attribute.label}: no mapping"] += 1
+        told = attribute.label if is_label(attribute.label) else "of a long name"
+        draft.skipped[f"attribute {told}: no mapping"] += 1
     for label, _ in raw.groups:
-        draft.skipped[f"group {label}: no mapping"] += 1
+        draft.skipped[f"group {label if is_label(label) else 'of a long name'}: no mapping"] += 1
     meta = {}
     part = next((folder for folder in reversed(raw.folders) if folder in mapping.parts), "")
     if part:
@@ -112,8 +114,9 @@ def _unknown(kind: str, name: str, known: frozenset[str], key: str, source: str,
         if near
         else f" Known: {', '.join(sorted(known)) or 'none'}."
     )
+    told = repr(name) if is_label(name) else f"of {len(name)} characters"
     return ValueError(
-        f"{source}:{line}: unknown {kind} {name!r}.{hint} Give it a rule in the mapping, or add it to the "
+        f"{source}:{line}: unknown {kind} {told}.{hint} Give it a rule in the mapping, or add it to the "
         f"mapping's {key!r} list"
     )
 
@@ -127,7 +130,7 @@ def _take(span: RawSpan, draft: _Draft) -> None:
     for rule in draft.mapping.modifiers:
         if span.label in rule.labels:
             draft.direct[span.id] = rule.type
-            _keep(draft.modifiers, span, rule.type, draft)
+            draft.modifier_ids.add(_keep(draft.modifiers, span, rule.type, draft).id)
             return
 
 
@@ -247,7 +250,8 @@ def _modifier(span: RawSpan, new_type: str, draft: _Draft) -> Entity:
     draft.used.add(span.id)
     key = (new_type, span.span)
     if key not in draft.modifiers:
-        taken = {m.id for m in draft.modifiers.values()} | draft.entity_of.keys()
-        new_id = span.id if span.id not in taken else f"{span.id}.{new_type}"
+        is_taken = span.id in draft.modifier_ids or span.id in draft.entity_of
+        new_id = f"{span.id}.{new_type}" if is_taken else span.id
         draft.modifiers[key] = Entity(new_id, new_type, span.span)
+        draft.modifier_ids.add(new_id)
     return draft.modifiers[key]

@@ -6,7 +6,7 @@ constrained decoder is measured against. Under a grammar, for forms that have on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -56,8 +56,8 @@ def generate_texts(
         prefix = record_prefix(model, prefix_ids, device) if share_prefix else None
         prompts = {n: encoder.prompt(examples[n]) for n in numbers}
         ordered = sorted(numbers, key=lambda n: (limits[n], len(prompts[n])), reverse=True)
-        for i in range(0, len(ordered), batch_size):
-            batch = ordered[i : i + batch_size]
+        room = _positions(model) - len(prefix_ids)
+        for batch in _batches(ordered, batch_size, room, {n: (len(prompts[n]), limits[n]) for n in numbers}):
             # A limit of 0 asks for nothing, which ``generate`` would refuse.
             if (largest := max(limits[n] for n in batch)) > 0:
                 rows = rows_for(encoder, [examples[n] for n in batch]) if under_grammar else None
@@ -69,6 +69,31 @@ def generate_texts(
             if progress:
                 progress(num_done, len(examples))
     return texts
+
+
+def _batches(
+    ordered: Sequence[int], size: int, room: float, needs: Mapping[int, tuple[int, int]]
+) -> Iterator[list[int]]:
+    """Rows that fit together: ``size`` at most, and the longest prompt with the largest limit in ``room``.
+
+    ``needs``: (tokens of the prompt, limit) of each. A row that does not fit by itself is alone, and its
+    answer is cut, nobody else's.
+    """
+    batch: list[int] = []
+    for number in ordered:
+        joined = [needs[n] for n in (*batch, number)]
+        too_wide = max(prompt for prompt, _ in joined) + max(limit for _, limit in joined) > room
+        if batch and (len(batch) == size or too_wide):
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def _positions(model: Any) -> float:
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return float("inf") if most is None else most
 
 
 def default_limit(encoder: Encoder, example: Example) -> int:
@@ -98,9 +123,8 @@ def _generate(
     else:
         ids = [prefix_ids + pad * gap + p for gap, p in zip(padding, prompts, strict=True)]
         seen = [[1] * len(prefix_ids) + [0] * gap + [1] * (width - gap) for gap in padding]
-    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if most is not None:  # learned positions end there
-        max_new_tokens = max(1, min(max_new_tokens, most - len(ids[0])))
+    # Learned positions end there.
+    max_new_tokens = int(max(1, min(max_new_tokens, _positions(model) - len(ids[0]))))
     given = {} if prefix is None else {"past_key_values": _repeated(prefix, len(prompts))}
     out = model.generate(
         input_ids=torch.tensor(ids, device=device),

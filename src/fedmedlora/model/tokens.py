@@ -60,6 +60,8 @@ class Encoder:
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_id
         self._cache: dict[str, tuple[int, ...]] = {}
         self._prefixes: dict[str, tuple[int, ...]] = {}
+        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+        self._marks = {*tokenizer.all_special_tokens, *(str(token) for token in added)}
         self._anchor = ""
         for anchor in ("", ")", "."):
             self._anchor, self._cache = anchor, {}
@@ -103,7 +105,12 @@ class Encoder:
         if found is None:
             # Without an instruction the message begins with the input itself.
             slot = _SLOT if instruction else _SLOT + "\n"
-            found = self._plain(self._before.replace(slot, instruction))
+            if any(mark in instruction for mark in self._marks):  # out of a file, it could spell one
+                head, _, tail = self._before.partition(slot)
+                own = self._plain(instruction, split_special_tokens=True)
+                found = (*self._plain(head), *own, *self._plain(tail))
+            else:
+                found = self._plain(self._before.replace(slot, instruction))
             if not self.tokenizer.chat_template and self.tokenizer.bos_token_id is not None:
                 found = (self.tokenizer.bos_token_id, *found)
             # Something has to stand before the first token; a text begins where another one ended.

@@ -14,6 +14,7 @@ is the note's group.
 from __future__ import annotations
 
 import importlib
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,10 +22,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fedmedlora.corpora.formats.brat import SURFACE_DIFFERS
+from fedmedlora.corpora.json_lines import text_value
 from fedmedlora.corpora.note import Span, surface
 from fedmedlora.corpora.raw import RawAttribute, RawEvent, RawNote, RawRelation, RawSpan
 
-MAX_GAP = 1_000_000  # characters between two passages; more is a damaged offset
+MAX_GAP = 1_000_000  # characters between a passages of a document, in all; more is damage
 
 _Ids = dict[str, list[str]]  # an annotation's id in the file -> ids in the raw note
 
@@ -107,18 +109,25 @@ def _take_text(document: Any, draft: _Draft) -> None:
         else:
             parts = [(s.offset, s.text or "", " ") for s in passage.sentences]
             pieces += [(offset, text, " " if i else "\n") for i, (offset, text, _) in enumerate(parts)]
-    if not all(isinstance(o, int) and isinstance(t, str) for o, t, _ in pieces):
+    if not all(type(offset) is int for offset, _, _ in pieces):
         raise ValueError(f"{draft.where}: a passage needs a whole number as offset, and a text")
+    for _, text, _ in pieces:
+        text_value(text, "text of a passage", draft.where)
     pieces.sort(key=lambda piece: piece[0])
     draft.begin = pieces[0][0] if pieces else 0
+    filled: list[str] = []
+    length = all_gaps = 0
     for offset, text, filler in pieces:
-        gap = offset - draft.begin - len(draft.text)
-        if not 0 <= gap <= MAX_GAP:
+        gap = offset - draft.begin - length
+        all_gaps += gap
+        if gap < 0 or all_gaps > MAX_GAP:
             raise ValueError(
                 f"{draft.where}: the passage at offset {offset} begins {'before' if gap < 0 else 'far past'} "
                 "the end of the one before it; offsets count characters from the document's beginning"
             )
-        draft.text += filler * gap + text
+        filled += [filler * gap, text]
+        length += gap + len(text)
+    draft.text = "".join(filled)
 
 
 def _take(annotation: Any, draft: _Draft) -> str:
@@ -147,8 +156,13 @@ def _take(annotation: Any, draft: _Draft) -> str:
     draft.spans.append(RawSpan(new, label, span, draft.num_annotations))
     for key, value in annotation.infons.items():
         if key != "type":
-            draft.attributes.append(RawAttribute(str(key), new, str(value or ""), draft.num_annotations))
+            draft.attributes.append(RawAttribute(str(key), new, _plain(value), draft.num_annotations))
     return new
+
+
+def _plain(value: object) -> str:
+    """An infon as text; JSON may hold other things. "" would be a flag that is set."""
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def _lose(new: str, reason: str, draft: _Draft) -> str:
@@ -181,3 +195,8 @@ def _relate(
         draft.relations.append(RawRelation(label, roles[0][1], roles[1][1], number))
     elif roles:
         draft.events.append(RawEvent(label, "", tuple(roles), number))
+    else:
+        draft.skipped["relation without a node"] += 1
+    for key in relation.infons:
+        if key != "type":
+            draft.skipped["infon of a relation"] += 1

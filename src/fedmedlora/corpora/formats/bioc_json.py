@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from fedmedlora.corpora.formats._bioc import codec, raw_notes
-from fedmedlora.corpora.members import decode, place_of, read_members
+from fedmedlora.corpora.json_lines import json_value
+from fedmedlora.corpora.members import place_of, read_members
 from fedmedlora.corpora.raw import RawNote
 
 
@@ -19,12 +20,7 @@ def read(source: Path) -> tuple[RawNote, ...]:
     notes: list[RawNote] = []
     for name, content in read_members(source, (".json",)).items():
         file = place_of(source, name)
-        try:
-            found = json.loads(decode(content.removeprefix(b"\xef\xbb\xbf"), file))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{file}:{error.lineno}: not JSON ({error.msg})") from None
-        except RecursionError:
-            raise ValueError(f"{file}: nested too deeply for this format") from None
+        found = json_value(content, file)
         for record in found if isinstance(found, list) else [found]:
             try:
                 notes += raw_notes(biocjson.loads(json.dumps(record)), file, name)

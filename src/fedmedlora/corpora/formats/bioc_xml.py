@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 from fedmedlora.corpora.formats._bioc import codec, raw_notes
 from fedmedlora.corpora.members import place_of, read_members
@@ -17,19 +18,34 @@ def read(source: Path) -> tuple[RawNote, ...]:
     corpus has no use for and an attacker has), and what ``raw_notes`` refuses.
     """
     biocxml = codec("biocxml")
-    from lxml.etree import LxmlError
+    from lxml import etree
 
     notes: list[RawNote] = []
     for name, content in read_members(source, (".xml",)).items():
         file = place_of(source, name)
-        if b"<!ENTITY" in content.replace(b"\0", b""):
-            raise ValueError(f"{file}: declares XML entities; write them out, such files are not read")
+        parser = etree.XMLParser(remove_comments=True, remove_pis=True, resolve_entities=False)
         try:
-            collection = biocxml.load(io.BytesIO(content))
-        except LxmlError as error:
+            tree = etree.parse(io.BytesIO(content), parser)
+        except etree.LxmlError as error:
             line = getattr(error, "lineno", None) or 1
             raise ValueError(f"{file}:{line}: not XML ({type(error).__name__})") from None
+        _refuse_oddities(tree, file)
+        try:
+            # Written out again without comments: text behind one would be lost.
+            collection = biocxml.loads(etree.tostring(tree.getroot(), encoding="unicode"))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{file}: not BioC ({type(error).__name__} in a document)") from None
         notes += raw_notes(collection, file, name)
     return tuple(notes)
+
+
+def _refuse_oddities(tree: Any, file: str) -> None:
+    """Raise ``ValueError`` for what the library would read as something else, or as nothing."""
+    dtd = tree.docinfo.internalDTD
+    if dtd is not None and any(True for _ in dtd.iterentities()):
+        raise ValueError(f"{file}: declares XML entities; write them out, such files are not read")
+    if tree.getroot().tag != "collection":
+        raise ValueError(f"{file}: not BioC (the outermost element must be a <collection> of no namespace)")
+    for element in tree.getroot().iter("text", "offset", "id", "infon"):
+        if len(element):
+            raise ValueError(f"{file}:{element.sourceline}: <{element.tag}> holds elements, not text alone")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from fedmedlora.corpora.members import decode, place_of, read_members
+from fedmedlora.corpora.members import decode, note_name, place_of, read_members
 from fedmedlora.corpora.note import Fragment, Span
 from fedmedlora.corpora.raw import RawAttribute, RawEvent, RawNote, RawRelation, RawSpan
 
@@ -103,7 +103,7 @@ def _note(stem: str, text: str | None, annotation: str, file: str) -> RawNote:
             )
     path = PurePosixPath(stem)
     return RawNote(
-        name=path.name,
+        name=note_name(path.name),
         text=text or "",
         source=found.file,
         spans=tuple(found.spans.values()),

@@ -17,7 +17,6 @@ without an entity were dropped when such files were made.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -25,7 +24,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fedmedlora.corpora.iob_tags import chunks, is_tag
-from fedmedlora.corpora.members import decode, place_of, read_members
+from fedmedlora.corpora.json_lines import json_value, text_value
+from fedmedlora.corpora.members import place_of, read_members
 from fedmedlora.corpora.raw import RawNote, RawRelation, RawSpan
 
 RELATION = "hasAttr"
@@ -41,12 +41,7 @@ def read(source: Path) -> tuple[RawNote, ...]:
     notes: list[RawNote] = []
     for name, content in read_members(source, (".json",)).items():
         file = place_of(source, name)
-        try:
-            found = json.loads(decode(content.removeprefix(b"\xef\xbb\xbf"), file))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{file}:{error.lineno}: not JSON ({error.msg})") from None
-        except RecursionError:
-            raise ValueError(f"{file}: nested too deeply for this format") from None
+        found = json_value(content, file)
         records = found.get("data") if isinstance(found, dict) else found
         if not isinstance(records, list):
             raise ValueError(f"{file}: must be a list of records, or an object with such a list under data")
@@ -55,6 +50,7 @@ def read(source: Path) -> tuple[RawNote, ...]:
         for number, record in enumerate(records, start=1):
             draft = _Draft(f"{file}: record {number}", number)
             _take(record, draft)
+            text_value(draft.text, "the text", draft.where)
             notes.append(
                 RawNote(
                     name=f"{stem}-{number}",
@@ -140,6 +136,8 @@ def _marked(marked: str, draft: _Draft) -> tuple[str, _Found]:
 
 def _look_for(output: list[Any], draft: _Draft) -> _Found:
     found: _Found = []
+    taken: set[tuple[int, int, str]] = set()
+    begin: dict[tuple[str, str], int] = {}  # where to go on looking for what is not in the order of the text
     at = 0
     for item in output:
         if not (isinstance(item, list) and len(item) == 2 and all(isinstance(x, str) and x for x in item)):
@@ -147,12 +145,15 @@ def _look_for(output: list[Any], draft: _Draft) -> _Found:
         surface, label = item
         start = draft.text.find(surface, at)
         if start < 0:  # not in the order of the text, or inside the one before
-            places = (m.span() for m in re.finditer(re.escape(surface), draft.text))
-            start = next((a for a, b in places if (a, b, label) not in found), -1)
+            start = draft.text.find(surface, begin.get((surface, label), 0))
+            while start >= 0 and (start, start + len(surface), label) in taken:
+                start = draft.text.find(surface, start + 1)
+            begin[surface, label] = start + 1 if start >= 0 else len(draft.text)
         if start < 0:
             draft.skipped[NOT_FOUND] += 1
             continue
         found.append((start, start + len(surface), label))
+        taken.add(found[-1])
         at = max(at, start + len(surface))
     return found
 
@@ -178,6 +179,9 @@ def _tagged(record: dict[str, Any], draft: _Draft) -> _Found:
         draft.text += token
     # A tag on the white space between two words of one chunk is often O: it ends nothing.
     words = [i for i, token in enumerate(tokens) if token.strip()]
+    for first, after, _ in chunks(tags):
+        if not any(tokens[i].strip() for i in range(first, after)):
+            draft.skipped["tagged white space"] += 1
     return [
         (bounds[words[first]][0], bounds[words[after - 1]][1], label)
         for first, after, label in chunks([tags[i] for i in words])

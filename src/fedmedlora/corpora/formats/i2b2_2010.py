@@ -29,9 +29,11 @@ from fedmedlora.corpora.raw import RawAttribute, RawNote, RawRelation, RawSpan
 _PLACE = r'c="(.*?)" (\d{1,9}):(\d{1,9}) (\d{1,9}):(\d{1,9})'
 _LINES = {
     "con": re.compile(_PLACE + r'\|\|t="([^"]+)"', re.ASCII),
-    "ast": re.compile(_PLACE + r'\|\|t="[^"]+"\|\|a="([^"]+)"', re.ASCII),
+    "ast": re.compile(_PLACE + r'\|\|t="([^"]+)"\|\|a="([^"]+)"', re.ASCII),
     "rel": re.compile(_PLACE + r'\|\|r="([^"]+)"\|\|' + _PLACE, re.ASCII),
 }
+
+_MAX_LINE = 20_000  # characters; a real line has some hundred, and the patterns' time grows with the square
 
 _Where = tuple[int, int, int, int]  # line and token of the first and of the last word
 
@@ -66,7 +68,8 @@ class _Draft:
     text: str
     lines: list[tuple[int, int]]  # offsets of each line
     spans: dict[tuple[_Where, str], RawSpan] = field(default_factory=dict)
-    at: dict[_Where, list[str]] = field(default_factory=dict)  # ids of the concepts at a place
+    at: dict[_Where, list[tuple[str, str]]] = field(default_factory=dict)  # (label, id)s at a place
+    words: dict[tuple[int, str], list[tuple[int, int]]] = field(default_factory=dict)  # offsets, by line
     skipped: Counter[str] = field(default_factory=Counter)
     lost: set[str] = field(default_factory=set)
 
@@ -86,14 +89,18 @@ def _note(
         for number, line in enumerate(content.split("\n"), start=1):
             if not line.strip():
                 continue
-            match = _LINES[kind].fullmatch(line.strip())
+            match = _LINES[kind].fullmatch(line.strip()) if len(line) <= _MAX_LINE else None
             if match is None:
                 raise ValueError(f"{where}:{number}: not a line of a .{kind} file of i2b2 2010")
             here, place = f"{where}:{number}", _place(match, 1)
             if kind == "con":
                 _take(match[1], place, match[6], here, number, draft)
             elif kind == "ast":
-                attributes.append(RawAttribute("assertion", _concept(place, here, draft), match[6], number))
+                whose = _concept(place, here, draft, match[6])
+                if whose in draft.lost:
+                    draft.skipped["assertion of a concept that was left out"] += 1
+                else:
+                    attributes.append(RawAttribute("assertion", whose, match[7], number))
             else:
                 ends = (_concept(place, here, draft), _concept(_place(match, 7), here, draft))
                 relations.append(RawRelation(match[6], *ends, number))
@@ -103,7 +110,7 @@ def _note(
         source=files.get("con", ("", file))[1],
         spans=tuple(draft.spans.values()),
         relations=tuple(relations),
-        attributes=tuple(a for a in attributes if a.target not in draft.lost),
+        attributes=tuple(attributes),
         folders=path.parts[:-1],
         skipped=draft.skipped,
         lost=frozenset(draft.lost),
@@ -120,7 +127,7 @@ def _take(written: str, place: _Where, label: str, where: str, number: int, draf
         draft.skipped["same span and type again"] += 1
         return
     new = f"T{number}"
-    draft.at.setdefault(place, []).append(new)
+    draft.at.setdefault(place, []).append((label, new))
     tried = [found for count in (_words, _single_spaced) if (found := _offsets(place, count, draft))]
     if not tried:
         raise ValueError(f"{where}: {place[0]}:{place[1]} to {place[2]}:{place[3]} is not in the text")
@@ -153,7 +160,10 @@ def _offsets(
         if not 1 <= line <= len(draft.lines):
             return None
         begin, end = draft.lines[line - 1]
-        words = count(draft.text[begin:end])
+        key = (line, count.__name__)
+        if key not in draft.words:
+            draft.words[key] = count(draft.text[begin:end])
+        words = draft.words[key]
         if token >= len(words):
             return None
         found.append((begin + words[token][0], begin + words[token][1]))
@@ -161,8 +171,10 @@ def _offsets(
     return (start, after) if start < after else None
 
 
-def _concept(place: _Where, where: str, draft: _Draft) -> str:
-    """The id of the concept at ``place``; the first, where several types have it."""
-    if place not in draft.at:
-        raise ValueError(f"{where}: the .con file has no concept at {place[0]}:{place[1]}")
-    return draft.at[place][0]
+def _concept(place: _Where, where: str, draft: _Draft, label: str = "") -> str:
+    """The id of the concept at ``place``, of type ``label`` ("": any); one that was kept before others."""
+    found = [key for own, key in draft.at.get(place, []) if label in ("", own)]
+    if not found:
+        of_type = " of that type" if label else ""
+        raise ValueError(f"{where}: the .con file has no concept{of_type} at {place[0]}:{place[1]}")
+    return min(found, key=lambda key: key in draft.lost)

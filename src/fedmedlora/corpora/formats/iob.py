@@ -20,6 +20,7 @@ from fedmedlora.corpora.raw import RawNote, RawSpan
 
 SUFFIXES = (".iob", ".iob2", ".bio", ".bioes", ".conll", ".tsv", ".txt")
 DOCUMENT = "-DOCSTART-"
+RESERVED = ("O", "_", "-X-")  # fillers of a column, never a note's name
 _SPACES = re.compile(r"[ \t]+")
 
 _Token = tuple[str, str, int]  # token, tag, line
@@ -28,12 +29,12 @@ _Token = tuple[str, str, int]  # token, tag, line
 def read(source: Path) -> tuple[RawNote, ...]:
     """All notes of the files under ``source`` that end in one of ``SUFFIXES``, in the order of the files.
 
-    A file without any line of a token and a tag (a readme) is no file of this format. Raises ``ValueError``
-    naming file and line for a line without a tag in its last column.
+    A ``.txt`` that does not begin with a token and a tag, or holds neither a typed tag nor an O, is a readme.
+    Raises ``ValueError`` naming file and line for a line without a tag in its last column.
     """
     notes: list[RawNote] = []
     files = read_members(source, SUFFIXES)
-    tagged = {name: content for name, content in files.items() if _is_tagged(content)}
+    tagged = {n: content for n, content in files.items() if not n.endswith(".txt") or _is_tagged(content)}
     for name, content in tagged.items():
         file = place_of(source, name)
         lines = decode(content.removeprefix(b"\xef\xbb\xbf"), file).split("\n")
@@ -55,8 +56,13 @@ def read(source: Path) -> tuple[RawNote, ...]:
 
 
 def _is_tagged(content: bytes) -> bool:
-    rows = (_SPACES.split(line.strip()) for line in content.decode("utf-8", "replace").split("\n"))
-    return any(row[0] == DOCUMENT or (len(row) > 1 and is_tag(row[-1])) for row in rows)
+    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+    rows = [_SPACES.split(line.strip()) for line in text.split("\n") if line.strip()]
+    if rows and rows[0][0] == DOCUMENT:
+        return True
+    tags = [row[-1] for row in rows if len(row) > 1 and is_tag(row[-1])]
+    begins = bool(rows) and len(rows[0]) > 1 and is_tag(rows[0][-1])
+    return begins and any(tag == "O" or "-" in tag for tag in tags)
 
 
 def _documents(lines: list[str], file: str) -> Iterator[tuple[str, bool, list[list[_Token]]]]:
@@ -73,7 +79,7 @@ def _documents(lines: list[str], file: str) -> Iterator[tuple[str, bool, list[li
         if columns[0] == DOCUMENT:
             if is_marked or found:
                 yield title, is_marked, found
-            middle = [c for c in columns[1:-1] if c not in ("", "-X-", "O", "_")]
+            middle = [c for c in columns[1:-1] if c not in ("", *RESERVED)]
             title, is_marked, found = middle[0] if len(middle) == 1 else "", True, []
             continue
         if len(columns) < 2 or not columns[0] or not is_tag(columns[-1]):

@@ -7,13 +7,13 @@ BIO labels, which the records hold too, say the same and are not read.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fedmedlora.corpora.formats.brat import SURFACE_DIFFERS
-from fedmedlora.corpora.members import decode, place_of, read_members
+from fedmedlora.corpora.json_lines import json_value, text_value
+from fedmedlora.corpora.members import place_of, read_members
 from fedmedlora.corpora.raw import RawNote, RawSpan
 
 
@@ -25,12 +25,7 @@ def read(source: Path) -> tuple[RawNote, ...]:
     notes: list[RawNote] = []
     for name, content in read_members(source, (".json",)).items():
         file = place_of(source, name)
-        try:
-            records = json.loads(decode(content.removeprefix(b"\xef\xbb\xbf"), file))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{file}:{error.lineno}: not JSON ({error.msg})") from None
-        except RecursionError:
-            raise ValueError(f"{file}: nested too deeply for this format") from None
+        records = json_value(content, file)
         if not isinstance(records, list):
             raise ValueError(f"{file}: must be a list of trials, each with nctid, text and entities")
         path = PurePosixPath(name)
@@ -49,6 +44,7 @@ def _note(record: Any, file: str, number: int, folders: tuple[str, ...]) -> RawN
     kinds = [(type(a), type(b), type(c), type(d)) for a, b, c, d in found]
     if not isinstance(name, str) or not isinstance(text, str) or set(kinds) - {(int, int, str, str)}:
         raise ValueError(f"{where}: nctid, text, surfaces and types are texts, offsets whole numbers")
+    text_value(text, "text", where)
     spans: dict[tuple[str, int, int], RawSpan] = {}
     skipped: Counter[str] = Counter()
     for start, end, surface, label in found:

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from fedmedlora.corpora.formats.brat import SURFACE_DIFFERS
 from fedmedlora.corpora.members import decode, place_of, read_members
-from fedmedlora.corpora.raw import RawNote, RawSpan
+from fedmedlora.corpora.raw import RawNote, RawSpan, is_label
 
 _TEXT = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _OFFSET = re.compile(r"\d{1,12}", re.ASCII)
@@ -89,7 +89,7 @@ def _note(block: list[tuple[int, str]], file: str, folders: tuple[str, ...]) -> 
                 skipped[SURFACE_DIFFERS] += 1
             else:
                 spans.append(RawSpan(f"T{len(spans) + 1}", fields[4], ((start, end),), number))
-        elif len(fields) == 4:
+        elif len(fields) == 4 and is_label(fields[1]) and not _OFFSET.fullmatch(fields[1]):
             skipped[f"relation {fields[1]}: links concepts, not mentions"] += 1
         else:
             raise ValueError(f"{where}: neither a mention (6 fields) nor a relation (4 fields)")

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from fedmedlora.corpora.note import Note
 
+# Read back without it, what nobody looked for would count as absent.
+ANNOTATES = "what a note's source annotates: no place for it; say it under [annotates] of a mapping"
+
 Writer = Callable[[tuple[Note, ...], Path], Counter[str]]
 
 
@@ -35,8 +38,11 @@ def load_writer(name: str) -> Writer:
 
 
 def left_out(notes: tuple[Note, ...], *keys: str) -> Counter[str]:
-    """How often the notes have something that a format has no place for: "group", "meta"."""
-    found: Counter[str] = Counter()
+    """How often the notes have something that a format has no place for: "group", "meta".
+
+    No format here says what a source annotates at all.
+    """
+    found = Counter({ANNOTATES: len(notes)})
     for key in keys:
         found[f"{key} of a note: the format has no place for it"] = sum(bool(getattr(n, key)) for n in notes)
     return +found

@@ -21,7 +21,9 @@ def write(notes: tuple[Note, ...], out: Path) -> Counter[str]:
     Raises ``ValueError``, also for a note with a character that XML has no way to write.
     """
     for note in notes:
-        found = _NO_XML.search("".join((note.text, note.id, note.group)))
+        mentions = (*note.entities, *note.modifiers)
+        names = [word for mention in mentions for word in (mention.id, mention.type)]
+        found = _NO_XML.search("".join((note.text, note.id, note.group, *names)))
         if found:
             raise ValueError(
                 f"note {note.id!r} holds the character U+{ord(found[0]):04X}, which XML cannot; "
