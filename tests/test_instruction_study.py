@@ -158,7 +158,7 @@ def test_show_shows_what_is_trained_on(material, capsys):
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "Is it there?\nDenies cough, b 1.\n\nno<|end|>" in shown
-    assert "characters of plain in the target" in shown
+    assert "2 characters in the response" in shown
     assert main([*words[:2], "--number", "13"]) == 2
     assert "instruction has 1 to 12" in capsys.readouterr().err
 

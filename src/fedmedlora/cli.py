@@ -94,7 +94,9 @@ def parser() -> argparse.ArgumentParser:
     init.set_defaults(run=_init)
 
     show = commands.add_parser("show", help="show what a model is trained on: prompt, target and loss mask")
-    show.add_argument("notes", type=Path, help="JSONL file or BRAT folder; its text is shown on the terminal")
+    show.add_argument(
+        "notes", type=Path, help="JSONL file (notes or prompts) or BRAT folder; its text is shown"
+    )
     show.add_argument("--task", choices=known_tasks(), default="ner")
     show.add_argument("--number", type=int, default=1, help="which example, from 1")
     show.add_argument("--prompts", choices=("study", "short"), default="short")

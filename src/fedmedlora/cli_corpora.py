@@ -205,7 +205,7 @@ def _split(args: argparse.Namespace) -> None:
     left = sorted({path.name for path in args.out.glob("*.jsonl")} - {path.name for path in texts})
     write_together({path: text.encode() for path, text in texts.items()})
     for path, notes in zip(texts, parts.values(), strict=True):
-        print(f"{path}: {len(notes)} notes")
+        print(f"{path}: {len(notes)} {'records' if are_records else 'notes'}")
     if left:
         print(
             f"{args.out}: also holds {', '.join(left)}, of an earlier split? Notes may be in two of them",

@@ -72,7 +72,12 @@ def without_effect(
         ("validation", ["by"], not needs_validation, "no method weighs sites by a validation loss"),
         ("validation", ["notes"], not reads_validation, "nothing is trained that it would measure"),
         ("validation", ["max_sentences"], not (has_validation and reads_validation), unvalidated),
-        ("evaluation", ["zero_shot_free"], "zero_shot" not in methods, "zero_shot is not in methods"),
+        (
+            "evaluation",
+            ["zero_shot_free"],
+            "zero_shot" not in methods and not is_instruction,
+            "zero_shot is not in methods",
+        ),
         ("evaluation", ["decoding"], not is_trained, "methods hold zero_shot alone; see zero_shot_free"),
         (
             "evaluation",

@@ -139,7 +139,7 @@ def test_what_is_left_out_is_counted_with_its_links(read) -> None:
         (document(passage(0, 7)), "text of a passage is 7"),  # type: ignore[arg-type]
         (document(passage(0, "a\ud800")), "half a character"),
         (document(*(passage(i * 600_000, "a") for i in range(3))), "far past the end"),
-        (document({"offset": 0}), "not BioC"),
+        (document({"offset": 0}), r"document 1: not BioC \(no 'infons'\)"),
         ({"documents": 3}, "not BioC"),
     ],
 )
@@ -163,9 +163,9 @@ XML = f"<collection><source/><date/><key/><document><id>d</id>{PASSAGE}</documen
     ("text", "message"),
     [
         ("<collection>", r"a\.xml:1: not XML"),
-        (XML.format("").replace("<offset>0</offset>", ""), r"a\.xml: not BioC"),
-        (XML.format("").replace(">0<", ">secret<"), r"a\.xml: not BioC"),
-        (XML.format("<annotation/>"), r"a\.xml: not BioC"),
+        (XML.format("").replace("<offset>0</offset>", ""), r"a\.xml: document 1: not BioC"),
+        (XML.format("").replace(">0<", ">secret<"), r"a\.xml: document 1: not BioC"),
+        (XML.format("<annotation/>"), r"a\.xml: document 1: not BioC"),
         (XML.format("<text>a <b>secret</b></text>"), r"a\.xml:1: <text> holds elements"),
         ("<html><collection/></html>", "outermost element"),
         (XML.format("").replace("<collection>", '<collection xmlns="x">'), "no namespace"),

@@ -58,13 +58,17 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"prompt": "secret"}, "response is empty"),
+        ({"prompt": "secret"}, "response is missing"),
+        ({"prompt": "secret", "response": ""}, "response is empty"),
         ({"prompt": " ", "response": "secret"}, "prompt is empty"),
         ({"prompt": "secret", "response": 3}, "response is 3; it must be a string"),
         ({"prompt": ["secret"], "response": "x"}, "prompt is a list"),
         ({"prompt": "secret", "responce": "x"}, "did you mean 'response'"),
         ({"prompt": "secret", "response": "x", "choices": "ab"}, "choices is a string of 2 characters"),
-        ({"prompt": "secret", "response": "x", "choices": [1]}, "list of strings"),
+        (
+            {"prompt": "secret", "response": "x", "choices": ["a", 1]},
+            "choices item 2 is 1; it must be",
+        ),
         ({"prompt": "secret", "response": "x", "group": 1}, "group is 1"),
         ({"id": "2", "prompt": "secret", "response": "x"}, "id '2' is already on line 2"),
         ("secret", "each line must hold one JSON object"),
@@ -83,7 +87,7 @@ def test_a_record_is_refused_by_its_line(record: object, message: str, tmp_path:
     [
         ([], "two choices or more"),
         (["x"], "two choices"),
-        (["x", "x"], "each once"),
+        (["x", "x "], "two of the choices are the same"),
         (["y", "z"], "none of the 2"),
     ],
 )
@@ -104,7 +108,8 @@ def test_choices(choices: list[str], message: str, tmp_path: Path) -> None:
         ({"score": "bleu"}, "allowed are exact_match, choice, token_f1"),
         ({"synthetic": "no"}, "true or false"),
         ({"metric": "x"}, "unknown key 'metric'"),
-        ({"num_records": 3}, "cut off"),
+        ({"num_records": 3}, "num_records is 3 but 1 records follow"),
+        ({"score": None}, "score is missing"),
     ],
 )
 def test_headers(header: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -143,5 +148,10 @@ def test_half_a_character_in_a_choice(tmp_path: Path) -> None:
     header = json.dumps({**HEADER, "score": "choice"})
     record = '{"prompt": "a", "response": "b", "choices": ["a\\ud800", "b"]}'
     (tmp_path / "a.jsonl").write_text(f"{header}\n{record}\n")
-    with pytest.raises(ValueError, match="a choice holds half a character"):
+    with pytest.raises(ValueError, match="choices item 1 holds half a character"):
         read_instructions(tmp_path / "a.jsonl")
+
+
+def test_a_header_alone(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no record"):
+        read_instructions(write(tmp_path / "a.jsonl"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fedmedlora.corpora.convert import convert
 from fedmedlora.corpora.formats.iob import read
 from fedmedlora.corpora.iob_tags import chunks, is_tag
 
@@ -63,6 +64,20 @@ def test_a_readme_with_a_letter_is_none_and_a_broken_file_is_named(tmp_path: Pat
     (tmp_path / "c.tsv").write_text("fever\tB_problem\n")
     with pytest.raises(ValueError, match=r"c\.tsv:1"):
         read(tmp_path)
+
+
+def test_a_file_that_is_named_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("fever b-problem\n")
+    assert read(tmp_path) == ()
+    with pytest.raises(ValueError, match=r"a\.txt:1: needs a token"):
+        read(tmp_path / "a.txt")
+
+
+def test_what_the_format_cannot_say_nobody_annotated(tmp_path: Path) -> None:
+    (tmp_path / "a.iob").write_text("fever B-problem\n")
+    found = convert("iob", tmp_path)
+    assert found.header["annotates"]["pairs"] == []
+    assert found.header["annotates"]["entities"] == ["drug", "problem", "test", "treatment"]
 
 
 def test_documents(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_writing_an_id_twice_is_refused_before_anything_is_written(tmp_path: Pat
     ("lines", "message"),
     [
         ([], "is empty"),
-        (["{}"], ":1: format is a NoneType"),
+        (["{}"], ":1: format is missing"),
         (["[]"], ":1: holds a list"),
         ([header(version=2)], "version is 2; this program reads version 1 only"),
         ([header(version="1")], "version is '1'"),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from fedmedlora.corpora.formats import load_reader, reader_names
+from fedmedlora.corpora.formats import holds_links, load_reader, reader_names
 from fedmedlora.corpora.jsonl import NoteSet, annotates_json
 from fedmedlora.corpora.mapping import identity_mapping, mapping_names, shipped_mapping
 from fedmedlora.corpora.mapping_rules import Mapping
 from fedmedlora.corpora.members import refuse_absent
-from fedmedlora.corpora.note import Note
+from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.raw import RawNote
 from fedmedlora.corpora.schema import CLINICAL, Schema
 from fedmedlora.corpora.to_note import to_note
@@ -33,6 +34,9 @@ def convert(
             mapping = shipped_mapping(name, schema or CLINICAL)
         elif name in reader_names():
             mapping = identity_mapping(name, schema or CLINICAL)
+            if not holds_links(name):  # what a format cannot say, nobody annotated in it
+                own = Annotates(mapping.annotates.entities, frozenset())
+                mapping = replace(mapping, annotates=own)
         else:
             raise ValueError(
                 f"unknown corpus or reader {name!r}; corpora: {', '.join(mapping_names())}; "
@@ -46,7 +50,11 @@ def convert(
     reader = name if name in reader_names() else mapping.reader
     raws = load_reader(reader)(locate(src, mapping))
     if not raws:
-        raise ValueError(f"{src}: holds no note that the reader {reader!r} can see; is it the right folder?")
+        what = "folder" if src.is_dir() else "file"
+        raise ValueError(
+            f"{src}: holds no note that the reader {reader!r} can see; is it the right {what}, and the right "
+            "format (docs/formats.md)?"
+        )
     notes, skipped = to_notes(raws, mapping)
     resolved = src.resolve()
     header = {

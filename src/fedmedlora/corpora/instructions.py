@@ -99,8 +99,13 @@ def read_instructions(path: Path | str) -> NoteSet:
             raise ValueError(f"{where}: id {shown(note.id)} is already on line {first_line[note.id]}")
         first_line[note.id] = number
         notes.append(note)
-    if header.pop("num_records", len(notes)) != len(notes):
-        raise ValueError(f"{path}:1: num_records is not {len(notes)}, which follow; was the file cut off?")
+    stated = header.pop("num_records", len(notes))
+    if stated != len(notes):
+        raise ValueError(
+            f"{path}:1: num_records is {shown(stated)} but {len(notes)} records follow; was the file cut off?"
+        )
+    if not notes:
+        raise ValueError(f"{path}: holds no record, only a header")
     return NoteSet(tuple(notes), header)
 
 
@@ -143,16 +148,22 @@ def _note(record: dict[str, Any], score: str, number: str, where: str) -> Note:
     }
     note_id = text_value(record.get("id", number), "id", where) or number
     choices = record.get("choices", [])
-    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+    if not isinstance(choices, list):
         raise ValueError(f"{where}: choices is {kind_of(choices)}; it must be a list of strings")
-    for choice in choices:
-        text_value(choice, "a choice", where)
+    for place, choice in enumerate(choices, start=1):
+        text_value(choice, f"choices item {place}", where)
     for key in ("prompt", "response"):
+        if key not in record:
+            raise ValueError(f"{where}: {key} is missing")
         if not found[key].strip():
             raise ValueError(f"{where}: {key} is empty; a record needs something said and something answered")
     if score == "choice":
-        if len(set(choices)) < 2 or len(set(choices)) != len(choices):
-            raise ValueError(f'{where}: score "choice" needs two choices or more, each once')
+        if len(choices) < 2:
+            raise ValueError(
+                f'{where}: score "choice" needs two choices or more; the record has {len(choices)}'
+            )
+        if len({choice.strip() for choice in choices}) != len(choices):
+            raise ValueError(f"{where}: two of the choices are the same, white space aside; name each once")
         if found["response"] not in choices:
             raise ValueError(f"{where}: the response is none of the {len(choices)} choices")
     meta = {"instruction": found["instruction"], "response": found["response"]}

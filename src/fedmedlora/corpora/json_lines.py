@@ -69,6 +69,8 @@ def kind_of(value: object) -> str:
 
 def shown(value: object) -> str:
     """A value for a message. Long strings are cut: a misplaced one might be the text of a note."""
+    if value is None:
+        return "missing"
     text = repr(value) if isinstance(value, str | int | float | bool) else f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{type(value).__name__} of {len(text)} characters"
 
@@ -78,8 +80,8 @@ def check_keys(record: dict[str, Any], known: tuple[str, ...], where: str) -> No
     for key in record:
         if key not in known:
             near = get_close_matches(key, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{where}: unknown key {shown(key)}{hint} Known keys: {', '.join(known)}")
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"{where}: unknown key {shown(key)}{hint or '.'} Known keys: {', '.join(known)}")
 
 
 def text_value(value: object, key: str, where: str) -> str:

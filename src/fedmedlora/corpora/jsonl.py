@@ -203,7 +203,8 @@ def _header(record: dict[str, Any], where: str) -> dict[str, Any]:
     if record.get("format") != FORMAT:
         raise ValueError(
             f"{where}: format is {shown(record.get('format'))}; the first line must be a header with "
-            f'"format": "{FORMAT}" (`fedmedlora corpora convert` writes such files)'
+            f'"format": "{FORMAT}" (`fedmedlora corpora convert` writes such files), or '
+            '"fedmedlora-instructions" for prompts and responses (docs/instruction-data.md)'
         )
     version = record.get("version")
     if version != VERSION or isinstance(version, bool):

@@ -10,7 +10,7 @@ from typing import Any
 from fedmedlora.report.blocks import data_table, fold, items, name, pairs, paragraph, section
 from fedmedlora.report.markup import Child, Markup, tag
 from fedmedlora.report.numbers import NOT_MEASURED, count_text, seconds_text
-from fedmedlora.report.rows import score_rows
+from fedmedlora.report.rows import has_answers, score_rows
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
@@ -51,9 +51,11 @@ def omitted_section(results: Mapping[str, Any]) -> Markup:
         "omitted",
         "What was left out",
         paragraph(
-            "No answer can say discontinuous spans, and inline markup no crossing ones. They are not trained "
-            "on, but they count as gold: a method cannot get them right. Examples that are too long for the "
-            "model are left out, and counted here."
+            "Records that are too long for the model are left out of training; in a test they count as wrong."
+            if has_answers(results)
+            else "No answer can say discontinuous spans, and inline markup no crossing ones. They are not "
+            "trained on, but they count as gold: a method cannot get them right. Examples that are too long "
+            "for the model are left out, and counted here."
         ),
         data_table(
             "omitted-data",

@@ -57,28 +57,26 @@ def summary_section(results: Mapping[str, Any]) -> Markup:
 
 def cohorts_section(results: Mapping[str, Any]) -> Markup:
     """The sources of notes, and how many."""
-    columns = ["Cohort", "Role", "Notes are", "Train notes", "Train examples", "Test notes", "Test sentences"]
+    what = "records" if has_answers(results) else "notes"
+    columns = ["Cohort", "Role", f"{what.title()} are", f"Train {what}", "Train examples", f"Test {what}"]
+    columns += [] if has_answers(results) else ["Test sentences"]
     rows: list[list[Child]] = []
     annotated: list[list[Child]] = []
     for cohort in results["cohorts"]:
         keys = ("num_train_notes", "num_train_examples", "num_test_notes", "num_test_sentences")
-        numbers = [count_text(cohort[key]) for key in keys]
+        numbers = [count_text(cohort[key]) for key in keys[: len(columns) - 3]]
         rows.append([name(cohort["name"]), KINDS[cohort["kind"]], _nature(cohort), *numbers])
-        annotates = cohort["annotates"]
+        found = cohort["annotates"]
         annotated.append(
             [
                 name(cohort["name"]),
-                ", ".join(annotates["entities"]) or "nothing",
-                ", ".join(annotates["pairs"]) or "nothing",
+                ", ".join(found["entities"]) or "nothing",
+                ", ".join(found["pairs"]) or "nothing",
             ]
         )
-    return section(
-        "cohorts",
-        "Cohorts",
-        data_table(
-            "cohorts-size", "Where the notes come from, and how many there are.", columns, rows, num_words=3
-        ),
-        fold(
+    annotates: Child = ""
+    if not has_answers(results):
+        annotates = fold(
             "What each source annotates",
             data_table(
                 "cohorts-annotated",
@@ -87,7 +85,14 @@ def cohorts_section(results: Mapping[str, Any]) -> Markup:
                 annotated,
                 style="prose",
             ),
+        )
+    return section(
+        "cohorts",
+        "Cohorts",
+        data_table(
+            "cohorts-size", f"Where the {what} come from, and how many there are.", columns, rows, num_words=3
         ),
+        annotates,
     )
 
 

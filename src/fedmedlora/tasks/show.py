@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from fedmedlora.tasks.copying import is_tag
-from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.example import PLAIN, Example
 from fedmedlora.tasks.form import copies
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")  # tags, by the label's place in ``labels``
@@ -45,6 +45,11 @@ def show(example: Example, tokens: Sequence[tuple[str, bool]] | None = None) -> 
 def _legend(example: Example, tokens: Sequence[tuple[str, bool]] | None) -> Text:
     legend = Text(f"{example.id} · task {example.task}\n")
     legend.append("prompt", "dim").append(" · ").append("supervised", "underline")
+    if example.form == PLAIN:
+        legend.append(f"\n{len(''.join(example.target))} characters in the response")
+        if tokens is not None:
+            legend.append(f", {sum(s for _, s in tokens)} of {len(tokens)} tokens supervised")
+        return legend
     for label in example.labels:
         legend.append(" · ").append(label, _colour(f"<{label}>", example))
     legend.append(f"\n{len(example.pieces)} pieces, ")

@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from fedmedlora.corpora.raw import RawNote
 
@@ -24,9 +25,18 @@ def reader_names() -> tuple[str, ...]:
     )
 
 
+def holds_links(name: str) -> bool:
+    """Whether the format ``name`` can tie modifiers to entities; if not, its file has HOLDS_LINKS = False."""
+    return bool(getattr(_module(name), "HOLDS_LINKS", True))
+
+
 def load_reader(name: str) -> Reader:
     """The ``read`` function of ``formats/<name>.py``. Raises ``ValueError`` listing the known names."""
+    reader: Reader = _module(name).read
+    return reader
+
+
+def _module(name: str) -> Any:
     if name not in reader_names():
         raise ValueError(f"unknown reader {name!r}; known readers: {', '.join(reader_names())}")
-    reader: Reader = importlib.import_module(f"{__name__}.{name}").read
-    return reader
+    return importlib.import_module(f"{__name__}.{name}")

@@ -23,9 +23,18 @@ def read(source: Path) -> tuple[RawNote, ...]:
         found = json_value(content, file)
         for record in found if isinstance(found, list) else [found]:
             try:
-                notes += raw_notes(biocjson.loads(json.dumps(record)), file, name)
-            except (KeyError, TypeError, AttributeError) as error:
+                for key in ("documents", "infons", "source", "date", "key"):
+                    record[key]
+                documents = list(record["documents"])
+            except (KeyError, TypeError):
                 raise ValueError(
-                    f"{file}: not BioC ({type(error).__name__}: a key is missing or of another type)"
+                    f"{file}: not BioC (a collection has documents, infons, source, date and key)"
                 ) from None
+            for number, document in enumerate(documents, start=1):
+                try:
+                    biocjson.fromJSON(document, "BioCDocument")
+                except (KeyError, TypeError, AttributeError) as error:
+                    missing = f"no {error}" if isinstance(error, KeyError) else "a value of another type"
+                    raise ValueError(f"{file}: document {number}: not BioC ({missing})") from None
+            notes += raw_notes(biocjson.loads(json.dumps(record)), file, name)
     return tuple(notes)

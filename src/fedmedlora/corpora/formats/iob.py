@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from fedmedlora.corpora.iob_tags import chunks, is_tag
-from fedmedlora.corpora.members import decode, place_of, read_members
+from fedmedlora.corpora.members import decode, is_archive, place_of, read_members
 from fedmedlora.corpora.raw import RawNote, RawSpan
 
 SUFFIXES = (".iob", ".iob2", ".bio", ".bioes", ".conll", ".tsv", ".txt")
 DOCUMENT = "-DOCSTART-"
 RESERVED = ("O", "_", "-X-")  # fillers of a column, never a note's name
+HOLDS_LINKS = False
 _SPACES = re.compile(r"[ \t]+")
 
 _Token = tuple[str, str, int]  # token, tag, line
@@ -29,12 +30,17 @@ _Token = tuple[str, str, int]  # token, tag, line
 def read(source: Path) -> tuple[RawNote, ...]:
     """All notes of the files under ``source`` that end in one of ``SUFFIXES``, in the order of the files.
 
-    A ``.txt`` that does not begin with a token and a tag, or holds neither a typed tag nor an O, is a readme.
-    Raises ``ValueError`` naming file and line for a line without a tag in its last column.
+    A ``.txt`` of a folder that does not begin with a token and a tag, or holds neither a typed tag nor an O,
+    is a readme. Raises ``ValueError`` naming file and line for a line without a tag in its last column.
     """
     notes: list[RawNote] = []
     files = read_members(source, SUFFIXES)
-    tagged = {n: content for n, content in files.items() if not n.endswith(".txt") or _is_tagged(content)}
+    is_named = source.is_file() and not is_archive(source)  # then it is meant, whatever it looks like
+    tagged = {
+        n: content
+        for n, content in files.items()
+        if is_named or not n.endswith(".txt") or _is_tagged(content)
+    }
     for name, content in tagged.items():
         file = place_of(source, name)
         lines = decode(content.removeprefix(b"\xef\xbb\xbf"), file).split("\n")

@@ -16,6 +16,8 @@ from fedmedlora.corpora.json_lines import json_value, text_value
 from fedmedlora.corpora.members import place_of, read_members
 from fedmedlora.corpora.raw import RawNote, RawSpan
 
+HOLDS_LINKS = False
+
 
 def read(source: Path) -> tuple[RawNote, ...]:
     """All trials of the ``.json`` files (or ``.json.gz``) under ``source``.

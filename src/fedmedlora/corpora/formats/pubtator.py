@@ -25,6 +25,7 @@ from fedmedlora.corpora.formats.brat import SURFACE_DIFFERS
 from fedmedlora.corpora.members import decode, place_of, read_members
 from fedmedlora.corpora.raw import RawNote, RawSpan, is_label
 
+HOLDS_LINKS = False
 _TEXT = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _OFFSET = re.compile(r"\d{1,12}", re.ASCII)
 
