@@ -26,7 +26,7 @@ from fedmedlora.corpora.json_lines import text_value
 from fedmedlora.corpora.note import Span, surface
 from fedmedlora.corpora.raw import RawAttribute, RawEvent, RawNote, RawRelation, RawSpan
 
-MAX_GAP = 1_000_000  # characters between a passages of a document, in all; more is damage
+MAX_GAP = 1_000_000  # characters between the passages of a document, in all; more is damage
 
 _Ids = dict[str, list[str]]  # an annotation's id in the file -> ids in the raw note
 
