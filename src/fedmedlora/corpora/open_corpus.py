@@ -107,7 +107,8 @@ def reference_page() -> str:
     for corpus in map(open_corpus, corpus_names()):
         mapping = shipped_mapping(corpus.name)
         kinds = ", ".join(kind for kind in mapping.schema.entities if kind in mapping.annotates.entities)
-        size = f"{len(corpus.files)} files, {corpus.num_bytes / 1e6:.1f} MB" if corpus.files else "no"
+        num = f"{len(corpus.files)} file{'s' if len(corpus.files) > 1 else ''}"
+        size = f"{num}, {corpus.num_bytes / 1e6:.1f} MB" if corpus.files else "no"
         pairs = f"; {len(mapping.annotates.pairs)} pairs" if mapping.annotates.pairs else ""
         lines.append(
             f"| [`{corpus.name}`]({corpus.home}) | {corpus.about} | `{mapping.reader}` | {kinds}{pairs} | "
