@@ -21,7 +21,9 @@ def add_corpora(commands: Any) -> None:
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(run=_list)
 
-    fetch = actions.add_parser("fetch", help="download an open corpus from its owners' place")
+    fetch = actions.add_parser(
+        "fetch", help="download an open corpus: the files on record, each with its sum"
+    )
     fetch.add_argument("name", metavar="NAME", help="see `corpora list`")
     fetch.add_argument("--out", type=Path, required=True, help="folder")
     fetch.set_defaults(run=_fetch)
