@@ -6,9 +6,10 @@ interval. The unit that is drawn is the note, because the entities of one note d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from fedmedlora.evaluation.counts import Counts
 
@@ -35,12 +36,8 @@ def f1_interval(
         return None
     # (num_notes, 2): the two sides of F1 = 2tp / (2tp + fp + fn), both of which add
     sides = np.array([(2 * c.tp, 2 * c.tp + c.fp + c.fn) for c in per_note], dtype=np.int64)
-    rows = max(1, _MAX_DRAWS // num_notes)
     totals = np.concatenate(
-        [
-            sides[rng.integers(num_notes, size=(min(rows, num_resamples - done), num_notes))].sum(axis=1)
-            for done in range(0, num_resamples, rows)
-        ]
+        [sides[drawn].sum(axis=1) for drawn in _draws(num_notes, num_resamples, rng)]
     )  # (num_resamples, 2)
     defined = totals[totals[:, 1] > 0]
     if not len(defined):  # few resamples, and none of them drew a note with anything in it
@@ -61,18 +58,17 @@ def mean_interval(
     if len(scores) < 2:
         return None
     values = np.asarray(scores, dtype=np.float64)
-    rows = max(1, _MAX_DRAWS // len(values))
-    means = np.concatenate(
-        [
-            values[rng.integers(len(values), size=(min(rows, num_resamples - done), len(values)))].mean(
-                axis=1
-            )
-            for done in range(0, num_resamples, rows)
-        ]
-    )
+    means = np.concatenate([values[drawn].mean(axis=1) for drawn in _draws(len(values), num_resamples, rng)])
     tail = (1 - level) / 2
     low, high = np.quantile(means, (tail, 1 - tail))
     return float(low), float(high)
+
+
+def _draws(num: int, num_resamples: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+    """Indices below ``num``, (some resamples, num) at a time, ``num_resamples`` in all."""
+    rows = max(1, _MAX_DRAWS // num)
+    for done in range(0, num_resamples, rows):
+        yield rng.integers(num, size=(min(rows, num_resamples - done), num))
 
 
 def _check(num_resamples: int, level: float) -> None:
