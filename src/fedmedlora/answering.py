@@ -15,6 +15,7 @@ from fedmedlora.corpora.note import Note
 from fedmedlora.evaluation.answers import exact_match, token_f1
 from fedmedlora.extraction.generate import generate_texts
 from fedmedlora.extraction.likelihood import log_likelihoods
+from fedmedlora.model.cache import num_positions
 from fedmedlora.model.load import BaseModel
 from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.instruction import answer_example
@@ -38,8 +39,7 @@ def answer(
     finite likelihood. ``report(num_done, num_total)`` counts what is read.
     """
     metric = record_of(notes[0]).score if notes else ""
-    most = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
-    room = most if most is not None else float("inf")
+    room = num_positions(base.model)
     if metric == "choice":
         found = _chosen(base, model, notes, batch_size, room, report)
     else:

@@ -113,13 +113,14 @@ def _extract(args: argparse.Namespace) -> None:
     from fedmedlora.corpora.load import load_notes, load_texts
     from fedmedlora.corpora.members import refuse_absent
     from fedmedlora.corpora.schema_record import schema_of_record
+    from fedmedlora.corpora.writers.brat import refuse_full
     from fedmedlora.model.saved import read_manifest
     from fedmedlora.tasks.task import finders
 
     if args.format == "brat" and args.out is None:
         raise ValueError("--format brat writes a folder; name it with --out")
-    if args.format == "brat" and args.out.exists() and (args.out.is_file() or any(args.out.iterdir())):
-        raise ValueError(f"{args.out}: is there and not empty; name a new folder with --out")
+    if args.format == "brat":
+        refuse_full(args.out)
     if args.format != "brat" and args.out is not None and args.out.is_dir():
         raise ValueError(f"{args.out}: is a folder; --format {args.format} writes one file")
     if args.out is not None:

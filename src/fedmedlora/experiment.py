@@ -18,12 +18,13 @@ from fedmedlora.corpora.jsonl import write_notes
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.extraction.grammar import refuse_unreadable
 from fedmedlora.in_process import InProcess
-from fedmedlora.local_site import local_training
+from fedmedlora.local_site import local_training, with_lora
 from fedmedlora.manifest import manifest, plain_name
 from fedmedlora.measure import Form, Predictions, predict, scores
 from fedmedlora.methods import Method, methods_of
+from fedmedlora.model.cache import num_positions
 from fedmedlora.model.load import BaseModel, load_base_model
-from fedmedlora.model.lora import attach_lora, read_adapter
+from fedmedlora.model.lora import read_adapter
 from fedmedlora.model.saved import adapter_files
 from fedmedlora.prepare import Prepared, prepare, terms_of
 from fedmedlora.progress import Progress, Silent
@@ -100,14 +101,7 @@ def run_study(
         refuse_unreadable(base.encoder)
     terms = terms_of(study, base)
     prepared = prepare(study, terms, base.encoder)
-    model = attach_lora(
-        base.model,
-        rank=study.adapter.rank,
-        alpha=study.adapter.alpha,
-        dropout=study.adapter.dropout,
-        targets=study.adapter.targets,
-        seed=study.seed,
-    )
+    model = with_lora(base, terms)
     _check_positions(base, study)
     if study.training.gradient_checkpointing:
         check_gradient_checkpointing(model)
@@ -141,8 +135,8 @@ def _files_of_sites(sites: Sites) -> dict[str, str]:
 
 def _check_positions(base: BaseModel, study: Study) -> None:
     """Raise ``ValueError`` where an example may be longer than the model can look at."""
-    most = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
-    if most is not None and study.tasks.max_tokens > most:
+    most = num_positions(base.model)
+    if study.tasks.max_tokens > most:
         raise ValueError(
             f"[tasks] max_tokens: {study.tasks.max_tokens} is more than the {most} positions of the model "
             f"{plain_name(base)!r}; set it to {most} or less"

@@ -14,6 +14,8 @@ from fedmedlora.corpora.jsonl import NoteSet
 from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.split import blocks_of
+from fedmedlora.model.load import BaseModel
+from fedmedlora.model.lora import attach_lora
 from fedmedlora.model.tokens import Encoder, TokenExample
 from fedmedlora.tasks.training_set import sample_examples, sample_notes, sample_sentences
 from fedmedlora.terms import Terms
@@ -40,6 +42,18 @@ class LocalSite:
         if loss == "decision":
             return sum(1 for example in self.examples for choices in example.choices if choices)
         return sum(len(example.target) for example in self.examples)
+
+
+def with_lora(base: BaseModel, terms: Terms) -> Any:
+    """``base`` with the untrained adapter that ``terms`` ask for, the same wherever it is made."""
+    return attach_lora(
+        base.model,
+        rank=terms.adapter.rank,
+        alpha=terms.adapter.alpha,
+        dropout=terms.adapter.dropout,
+        targets=terms.adapter.targets,
+        seed=terms.seed,
+    )
 
 
 def local_training(terms: Terms, *, num_parts: int = 1) -> LocalTraining:

@@ -141,6 +141,19 @@ def test_what_is_left_out_is_counted_with_its_links(read) -> None:
         (document(*(passage(i * 600_000, "a") for i in range(3))), "far past the end"),
         (document({"offset": 0}), r"document 1: not BioC \(no 'infons'\)"),
         ({"documents": 3}, "not BioC"),
+        (document(passage(0, "a"), infons=[]), "document 1: infons must be an object"),
+        (
+            document(passage(0, "a", annotations=[{**annotation("0", 0, "a"), "infons": 3}])),
+            "document 1: annotation 1: infons must be an object",
+        ),
+        (
+            document(passage(0, "a", annotations=[{**annotation("0", 0, "a"), "text": 3}])),
+            "document 1: annotation 1: text is 3",
+        ),
+        (
+            document(passage(0, "a"), relations=[{**relation("L"), "infons": "x"}]),
+            "document 1: relation 1: infons must be an object",
+        ),
     ],
 )
 def test_damages_are_named(broken: dict[str, Any], message: str, read) -> None:

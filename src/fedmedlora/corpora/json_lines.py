@@ -1,4 +1,4 @@
-"""A line of JSON, read strictly, with errors that never show what may be text of a note."""
+"""JSON read strictly, and keys of any table, with errors that never show what may be text of a note."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from difflib import get_close_matches
 from typing import Any
 
-from fedmedlora.corpora.members import decode
+from fedmedlora.corpora.members import decode_unmarked
 
 
 def json_object(line: bytes, where: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def json_object(line: bytes, where: str) -> dict[str, Any]:
 def json_value(content: bytes, where: str) -> Any:
     """What the whole file ``content`` holds. Raises ``ValueError`` that begins with ``where``."""
     try:
-        return json.loads(decode(content.removeprefix(b"\xef\xbb\xbf"), where))
+        return json.loads(decode_unmarked(content, where))
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}:{error.lineno}: not JSON ({error.msg})") from None
     except RecursionError:

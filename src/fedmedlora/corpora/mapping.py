@@ -56,6 +56,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora.corpora.formats import reader_names
+from fedmedlora.corpora.json_lines import check_keys
 from fedmedlora.corpora.mapping_rules import ANY, AttributeIs, LinkRule, Mapping, SpanRule
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.corpora.schema import CLINICAL, Schema, find_schema, shipped_schema
@@ -156,7 +157,7 @@ def parse_mapping(text: str, where: str, schema: Schema | None = None, folder: P
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{where}: not TOML: {error}") from None
-    _check(table, "", where)
+    check_keys(table, _KEYS[""], where)
     if table.get("format") != FORMAT or table.get("version") != VERSION:
         raise ValueError(f'{where}: must begin with format = "{FORMAT}" and version = {VERSION}')
     schema = _schema(table, schema, folder, where)
@@ -210,14 +211,6 @@ def _schema(table: dict[str, Any], given: Schema | None, folder: Path | None, wh
     return found
 
 
-def _check(table: dict[str, Any], kind: str, where: str) -> None:
-    for key in table:
-        if key not in _KEYS[kind]:
-            near = get_close_matches(key, _KEYS[kind], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise ValueError(f"{where}: unknown key {key!r}{hint} Known keys: {', '.join(_KEYS[kind])}")
-
-
 def _table(table: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     value = table.get(key, {})
     if not isinstance(value, dict):
@@ -231,7 +224,7 @@ def _rules(table: dict[str, Any], key: str, where: str) -> list[tuple[dict[str, 
         raise ValueError(f"{where}: {key} must be written as [[{key}]], once per rule")
     found = [(rule, f"{where}: [[{key}]] number {i}") for i, rule in enumerate(value, start=1)]
     for rule, here in found:
-        _check(rule, key, here)
+        check_keys(rule, _KEYS[key], here)
     return found
 
 
@@ -359,7 +352,7 @@ def _annotates(
     if "annotates" not in table:
         return Annotates(frozenset(entity_types), frozenset(derived))
     stated, here = _table(table, "annotates", where), f"{where}: [annotates]"
-    _check(stated, "annotates", here)
+    check_keys(stated, _KEYS["annotates"], here)
     known = tuple(e for e in schema.entities if e in entity_types)
     return Annotates(
         frozenset(_one_of(e, known, "entities", here) for e in _texts(stated, "entities", here)),

@@ -111,6 +111,11 @@ def _check_size(source: Path, name: str, num_bytes: int) -> None:
         raise ValueError(f"{source}: {name!r} is over {MAX_MEMBER_BYTES} bytes; that is no note")
 
 
+def decode_unmarked(content: bytes, where: str) -> str:
+    """As ``decode``, without a byte order mark: for formats whose places do not count it."""
+    return decode(content.removeprefix(b"\xef\xbb\xbf"), where)
+
+
 def decode(content: bytes, where: str) -> str:
     """UTF-8 to text, CR LF and a byte order mark kept (offsets count them). Raises ``ValueError``."""
     try:

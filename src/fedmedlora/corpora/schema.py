@@ -35,6 +35,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from fedmedlora.corpora.json_lines import check_keys
+
 FORMAT = "fedmedlora-schema"
 VERSION = 1
 MAX_BYTES = 1_000_000
@@ -216,7 +218,7 @@ def _parse(text: str, where: str) -> Schema:
         raise ValueError(f"{where}: not TOML: {str(error)[:200]}") from None
     if table.get("format") != FORMAT or table.get("version") != VERSION:
         raise ValueError(f'{where}: must begin with format = "{FORMAT}" and version = {VERSION}')
-    _check_keys(table, "", where)
+    check_keys(table, _KEYS[""], where)
     entities, modifiers = _tables(table, "entity", where), _tables(table, "modifier", where)
     names = [one["name"] for one in modifiers]
     pairs = []
@@ -262,7 +264,7 @@ def _tables(table: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]
         raise ValueError(f"{where}: {key} must be written as [[{key}]], once per label")
     for number, one in enumerate(value, start=1):
         here = f"{where}: [[{key}]] number {number}"
-        _check_keys(one, key, here)
+        check_keys(one, _KEYS[key], here)
         _text(one, "name", here)
         for text in ("long", "short"):
             if not isinstance(one.get(text, ""), str):
@@ -278,14 +280,6 @@ def _text(table: dict[str, Any], key: str, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{where}: {key} must be there, a text in quotes that is not empty")
     return value
-
-
-def _check_keys(table: dict[str, Any], kind: str, where: str) -> None:
-    for key in table:
-        if key not in _KEYS[kind]:
-            near = get_close_matches(key, _KEYS[kind], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise ValueError(f"{where}: unknown key {key[:40]!r}{hint} Known keys: {', '.join(_KEYS[kind])}")
 
 
 CLINICAL = shipped_schema("clinical")

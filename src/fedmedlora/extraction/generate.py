@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
 from fedmedlora.extraction.grammar import Processor, rows_for
-from fedmedlora.model.cache import Prefix, record_prefix
+from fedmedlora.model.cache import Prefix, num_positions, record_prefix
 from fedmedlora.model.tokens import Encoder
 from fedmedlora.tasks.example import PLAIN, Example
 from fedmedlora.tasks.form import load_form
@@ -56,7 +56,7 @@ def generate_texts(
         prefix = record_prefix(model, prefix_ids, device) if share_prefix else None
         prompts = {n: encoder.prompt(examples[n]) for n in numbers}
         ordered = sorted(numbers, key=lambda n: (limits[n], len(prompts[n])), reverse=True)
-        room = _positions(model) - len(prefix_ids)
+        room = num_positions(model) - len(prefix_ids)
         for batch in _batches(ordered, batch_size, room, {n: (len(prompts[n]), limits[n]) for n in numbers}):
             # A limit of 0 asks for nothing, which ``generate`` would refuse.
             if (largest := max(limits[n] for n in batch)) > 0:
@@ -91,11 +91,6 @@ def _batches(
         yield batch
 
 
-def _positions(model: Any) -> float:
-    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return float("inf") if most is None else most
-
-
 def default_limit(encoder: Encoder, example: Example) -> int:
     """Tokens that an answer may take, by the form's own rule."""
     assert example.form != PLAIN, "words of its own have no rule: give limits"
@@ -124,7 +119,7 @@ def _generate(
         ids = [prefix_ids + pad * gap + p for gap, p in zip(padding, prompts, strict=True)]
         seen = [[1] * len(prefix_ids) + [0] * gap + [1] * (width - gap) for gap in padding]
     # Learned positions end there.
-    max_new_tokens = int(max(1, min(max_new_tokens, _positions(model) - len(ids[0]))))
+    max_new_tokens = int(max(1, min(max_new_tokens, num_positions(model) - len(ids[0]))))
     given = {} if prefix is None else {"past_key_values": _repeated(prefix, len(prompts))}
     out = model.generate(
         input_ids=torch.tensor(ids, device=device),

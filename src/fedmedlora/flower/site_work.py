@@ -16,10 +16,9 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.flower.messages import Letter
 from fedmedlora.flower.site_file import NO_TURNS, Refused, SiteFile
 from fedmedlora.in_process import InProcess
-from fedmedlora.local_site import prepare_site
+from fedmedlora.local_site import prepare_site, with_lora
 from fedmedlora.model.demo import cache_folder
 from fedmedlora.model.load import BaseModel, load_base_model
-from fedmedlora.model.lora import attach_lora
 from fedmedlora.model.memory import keep_freed_memory
 from fedmedlora.prepare import hash_notes, read_notes, refuse_overlap
 from fedmedlora.run_folder import UpdateCache
@@ -133,14 +132,7 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
             f"a round would take {steps} optimizer steps here; this site allows at most "
             f"{file.allows.max_steps_per_round}"
         )
-    model = attach_lora(
-        base.model,
-        rank=terms.adapter.rank,
-        alpha=terms.adapter.alpha,
-        dropout=terms.adapter.dropout,
-        targets=terms.adapter.targets,
-        seed=terms.seed,
-    )
+    model = with_lora(base, terms)
     hashes = hash_notes(file.path(file.train)) + (hash_notes(file.path(file.test)) if file.test else "")
     data_hash = hashlib.sha256(hashes.encode()).hexdigest()
     return SiteWork(

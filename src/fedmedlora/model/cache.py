@@ -117,6 +117,12 @@ def num_layers(model: Any) -> int:
     return count
 
 
+def num_positions(model: Any) -> float:
+    """Positions that a model can look at, prompt and answer together; infinite where it names no limit."""
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return float("inf") if most is None else most
+
+
 def decoder(model: Any) -> Any:
     """The transformer without its output head."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -55,8 +56,8 @@ class _Draft:
     num_annotations: int = 0
 
 
-def raw_notes(collection: Any, file: str, name: str) -> list[RawNote]:
-    """The documents of a ``bioc.BioCCollection`` that was read from ``file``, the member ``name``.
+def raw_notes(documents: Sequence[Any], file: str, name: str) -> list[RawNote]:
+    """``bioc.BioCDocument``s that were read from ``file``, the member ``name``.
 
     Raises ``ValueError`` naming file and document: passages that overlap, an offset past the text, an
     annotation without a type, a relation to nothing.
@@ -65,12 +66,13 @@ def raw_notes(collection: Any, file: str, name: str) -> list[RawNote]:
     folders = (*path.parts[:-1], path.name.split(".")[0])
     return [
         _note(document, file, f"{file}: document {number}", folders, f"{folders[-1]}-{number}")
-        for number, document in enumerate(collection.documents, start=1)
+        for number, document in enumerate(documents, start=1)
     ]
 
 
 def _note(document: Any, file: str, where: str, folders: tuple[str, ...], plain: str) -> RawNote:
     draft = _Draft(where)
+    group = _infons(document, where).get("group")
     _take_text(document, draft)
     everywhere: _Ids = {}
     scopes: list[tuple[Any, _Ids]] = [(document, everywhere)]
@@ -94,7 +96,7 @@ def _note(document: Any, file: str, where: str, folders: tuple[str, ...], plain:
         events=tuple(draft.events),
         attributes=tuple(draft.attributes),
         folders=folders,
-        group=str(document.infons.get("group") or ""),
+        group=str(group or ""),
         skipped=draft.skipped,
         lost=frozenset(draft.lost),
     )
@@ -135,7 +137,8 @@ def _take(annotation: Any, draft: _Draft) -> str:
     draft.num_annotations += 1
     new = f"T{draft.num_annotations}"
     where = f"{draft.where}: annotation {draft.num_annotations}"
-    label = annotation.infons.get("type")
+    infons = _infons(annotation, where)
+    label = infons.get("type")
     if not isinstance(label, str) or not label:
         raise ValueError(f'{where}: has no infon "type"; its value becomes the label')
     places = [(location.offset, location.length) for location in annotation.locations]
@@ -151,13 +154,24 @@ def _take(annotation: Any, draft: _Draft) -> str:
         )
     if any(a[1] > b[0] for a, b in pairwise(span)):
         return _lose(new, "fragments overlap", draft)
-    if annotation.text is not None and annotation.text.split() != surface(draft.text, span).split():
+    written = annotation.text
+    if (
+        written is not None
+        and text_value(written, "text", where).split() != surface(draft.text, span).split()
+    ):
         return _lose(new, SURFACE_DIFFERS, draft)
     draft.spans.append(RawSpan(new, label, span, draft.num_annotations))
-    for key, value in annotation.infons.items():
+    for key, value in infons.items():
         if key != "type":
             draft.attributes.append(RawAttribute(str(key), new, _plain(value), draft.num_annotations))
     return new
+
+
+def _infons(owner: Any, where: str) -> dict[str, Any]:
+    """The infons of a document, an annotation or a relation; JSON may hold anything in their place."""
+    if not isinstance(owner.infons, dict):
+        raise ValueError(f"{where}: infons must be an object of names and values")
+    return owner.infons
 
 
 def _plain(value: object) -> str:
@@ -171,12 +185,11 @@ def _lose(new: str, reason: str, draft: _Draft) -> str:
     return new
 
 
-def _relate(
-    relation: Any, own: dict[str, list[str]], everywhere: dict[str, list[str]], draft: _Draft
-) -> None:
-    label = str(relation.infons.get("type") or "")
+def _relate(relation: Any, own: _Ids, everywhere: _Ids, draft: _Draft) -> None:
     number = len(draft.relations) + len(draft.events) + 1
     where = f"{draft.where}: relation {number}"
+    infons = _infons(relation, where)
+    label = str(infons.get("type") or "")
     roles: list[tuple[str, str]] = []
     for node in relation.nodes:
         found = own.get(str(node.refid)) or everywhere.get(str(node.refid)) or []
@@ -197,6 +210,6 @@ def _relate(
         draft.events.append(RawEvent(label, "", tuple(roles), number))
     else:
         draft.skipped["relation without a node"] += 1
-    for key in relation.infons:
+    for key in infons:
         if key != "type":
             draft.skipped["infon of a relation"] += 1

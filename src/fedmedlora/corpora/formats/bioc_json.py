@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from fedmedlora.corpora.formats._bioc import codec, raw_notes
@@ -25,16 +24,17 @@ def read(source: Path) -> tuple[RawNote, ...]:
             try:
                 for key in ("documents", "infons", "source", "date", "key"):
                     record[key]
-                documents = list(record["documents"])
+                given = list(record["documents"])
             except (KeyError, TypeError):
                 raise ValueError(
                     f"{file}: not BioC (a collection has documents, infons, source, date and key)"
                 ) from None
-            for number, document in enumerate(documents, start=1):
+            documents = []
+            for number, document in enumerate(given, start=1):
                 try:
-                    biocjson.fromJSON(document, "BioCDocument")
+                    documents.append(biocjson.fromJSON(document, "BioCDocument"))
                 except (KeyError, TypeError, AttributeError) as error:
                     missing = f"no {error}" if isinstance(error, KeyError) else "a value of another type"
                     raise ValueError(f"{file}: document {number}: not BioC ({missing})") from None
-            notes += raw_notes(biocjson.loads(json.dumps(record)), file, name)
+            notes += raw_notes(documents, file, name)
     return tuple(notes)

@@ -30,32 +30,20 @@ def read(source: Path) -> tuple[RawNote, ...]:
             line = getattr(error, "lineno", None) or 1
             raise ValueError(f"{file}:{line}: not XML ({type(error).__name__})") from None
         _refuse_oddities(tree, file)
-        try:
-            # Written out again without comments: text behind one would be lost.
-            collection = biocxml.loads(etree.tostring(tree.getroot(), encoding="unicode"))
-        except _WRONG:
-            number = _culprit(biocxml, etree, tree.getroot())
-            raise ValueError(
-                f"{file}: document {number}: not BioC (passages and sentences need a whole number as offset; "
-                "annotations, locations and nodes their attributes)"
-            ) from None
-        notes += raw_notes(collection, file, name)
+        documents = []
+        for number, document in enumerate(tree.getroot().findall("document"), start=1):
+            # Written out again, without comments: text behind one would be lost.
+            alone = etree.Element("collection")
+            alone.append(document)
+            try:
+                documents += biocxml.loads(etree.tostring(alone, encoding="unicode")).documents
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise ValueError(
+                    f"{file}: document {number}: not BioC (passages and sentences need a whole number as "
+                    "offset; annotations, locations and nodes their attributes)"
+                ) from None
+        notes += raw_notes(documents, file, name)
     return tuple(notes)
-
-
-_WRONG = (KeyError, TypeError, ValueError, AttributeError)  # how the library says that something is missing
-
-
-def _culprit(biocxml: Any, etree: Any, root: Any) -> int:
-    """Which document, from 1, the library cannot read."""
-    for number, document in enumerate(root.findall("document"), start=1):
-        alone = etree.Element("collection")
-        alone.append(document)
-        try:
-            biocxml.loads(etree.tostring(alone, encoding="unicode"))
-        except _WRONG:
-            return number
-    raise AssertionError("some document is why the collection could not be read")
 
 
 def _refuse_oddities(tree: Any, file: str) -> None:

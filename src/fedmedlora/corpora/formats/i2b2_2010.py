@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fedmedlora.corpora.formats.brat import SURFACE_DIFFERS
-from fedmedlora.corpora.members import decode, place_of, read_members
+from fedmedlora.corpora.members import decode_unmarked, place_of, read_members
 from fedmedlora.corpora.raw import RawAttribute, RawNote, RawRelation, RawSpan
 
 _PLACE = r'c="(.*?)" (\d{1,9}):(\d{1,9}) (\d{1,9}):(\d{1,9})'
@@ -52,7 +52,7 @@ def read(source: Path) -> tuple[RawNote, ...]:
             raise ValueError(
                 f"{file}: there is another {path.name} under {source}; names say what belongs together"
             )
-        by_kind[kind][stem] = (decode(content.removeprefix(b"\xef\xbb\xbf"), file), file, path)
+        by_kind[kind][stem] = (decode_unmarked(content, file), file, path)
     texts = by_kind.pop("txt")
     for files in by_kind.values():
         for stem in sorted(files.keys() - texts.keys()):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from fedmedlora.corpora.iob_tags import chunks, is_tag
-from fedmedlora.corpora.members import decode, is_archive, place_of, read_members
+from fedmedlora.corpora.members import decode_unmarked, is_archive, place_of, read_members
 from fedmedlora.corpora.raw import RawNote, RawSpan
 
 SUFFIXES = (".iob", ".iob2", ".bio", ".bioes", ".conll", ".tsv", ".txt")
@@ -43,7 +43,7 @@ def read(source: Path) -> tuple[RawNote, ...]:
     }
     for name, content in tagged.items():
         file = place_of(source, name)
-        lines = decode(content.removeprefix(b"\xef\xbb\xbf"), file).split("\n")
+        lines = decode_unmarked(content, file).split("\n")
         path = PurePosixPath(name)
         stem = path.name.rpartition(".")[0]
         folders = (*path.parts[:-1], stem)

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fedmedlora.corpora.members import decode, read_members
+from fedmedlora.corpora.members import decode_unmarked, read_members
 from fedmedlora.corpora.note import Span, surface
 from fedmedlora.corpora.raw import RawEvent, RawNote, RawSpan
 
@@ -39,7 +39,7 @@ def _file(source: Path, name: str, content: bytes) -> Iterator[RawNote]:
     file = f"{source}" if source.name == name else f"{source}/{name}"
     path = PurePosixPath(name)
     folders = (*path.parts[:-1], path.name.split(".")[0])
-    text = decode(content.removeprefix(b"\xef\xbb\xbf"), file)
+    text = decode_unmarked(content, file)
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield _sentence(line, file, number, folders)

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from fedmedlora.corpora.formats.brat import SURFACE_DIFFERS
-from fedmedlora.corpora.members import decode, place_of, read_members
+from fedmedlora.corpora.members import decode_unmarked, place_of, read_members
 from fedmedlora.corpora.raw import RawNote, RawSpan, is_label
 
 HOLDS_LINKS = False
@@ -39,7 +39,7 @@ def read(source: Path) -> tuple[RawNote, ...]:
     notes: list[RawNote] = []
     for name, content in read_members(source, (".txt", ".pubtator")).items():
         file = place_of(source, name)
-        text = decode(content.removeprefix(b"\xef\xbb\xbf"), file)
+        text = decode_unmarked(content, file)
         # A readme lies beside some corpora; it holds no line of this format.
         if any(_TEXT.match(line) for line in text.split("\n")):
             path = PurePosixPath(name)

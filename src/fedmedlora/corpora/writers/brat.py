@@ -26,10 +26,15 @@ def write(notes: tuple[Note, ...], out: Path) -> Counter[str]:
 
     A folder that holds files already is refused: old notes would stand among the new ones.
     """
-    if out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{out}: the folder is not empty; name a new one for the BRAT files")
+    refuse_full(out)
     write_brat(notes, out)
     return left_out(notes, "group", "meta")
+
+
+def refuse_full(out: Path) -> None:
+    """Raise ``ValueError`` where ``out`` is a file, or a folder with something in it."""
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise ValueError(f"{out}: is there and not empty; name a new folder with --out")
 
 
 def write_brat(notes: Iterable[Note], folder: Path | str) -> tuple[Path, ...]:
