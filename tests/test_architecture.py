@@ -24,7 +24,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "tasks": ({"corpora"}, {"numpy", "rich"}),  # rich: an example in colour
     "evaluation": ({"corpora"}, {"numpy"}),
     # arithmetic
-    "exchange": (set(), {"numpy", "safetensors"}),
+    "exchange": ({"settings"}, {"numpy", "safetensors"}),
     "aggregation": ({"exchange"}, {"numpy"}),
     # model
     "model": (
@@ -58,10 +58,15 @@ JOINERS = [
     "work_plan",
     "cohort",
     "local_site",
+    "participation",
     "sites",
     "in_process",
     "prepare",
     "methods",
+    "run",
+    "train_method",
+    "evaluate_method",
+    "planned_cost",
     "experiment",
     "extract",
     "init",

@@ -128,7 +128,14 @@ def make_study(
 
 def without_time(value):
     """Results without what a clock, a memory counter or a command line put there."""
-    changing = {"seconds", "aggregate_seconds", "created_utc", "peak_memory_bytes", "command"}
+    changing = {
+        "seconds",
+        "aggregate_seconds",
+        "validate_seconds",
+        "created_utc",
+        "peak_memory_bytes",
+        "command",
+    }
     if isinstance(value, dict):
         return {k: without_time(v) for k, v in value.items() if k not in changing}
     return [without_time(v) for v in value] if isinstance(value, list) else value

@@ -10,7 +10,7 @@ import pytest
 from fedmedlora.aggregation.rule import load_rule
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
-from fedmedlora.rounds import SiteReport, run_rounds
+from fedmedlora.rounds import SiteReport, Validator, run_rounds
 
 
 def adapter(*values: float) -> Adapter:
@@ -144,7 +144,7 @@ def test_utility_is_the_coordinators_own_finding():
         claims,
         rule="fed_medlora_plus",
         settings=settings,
-        validation_losses=lambda adapters: {site: loss(a) for site, a in adapters.items()},
+        validator=Validator(losses=lambda adapters: {site: loss(a) for site, a in adapters.items()}),
     )
     weights = records[0]["weights"]
     # w ~ exp(-1) and exp(-2): 1 / (1 + e^-1) = 0.7311.

@@ -91,6 +91,9 @@ def test_a_round_that_was_tampered_with_is_refused(tmp_path, harm):
         store.load(1)
 
 
+KEY = "e" * 64
+
+
 def update(site="a.b", round_num=1, adapter=ONE, started_from="0" * 64) -> SiteUpdate:
     return SiteUpdate(site, round_num, adapter, started_from, 12)
 
@@ -98,26 +101,27 @@ def update(site="a.b", round_num=1, adapter=ONE, started_from="0" * 64) -> SiteU
 def test_updates_are_kept_by_site_round_and_start(tmp_path):
     cache = UpdateCache(tmp_path / "c")
     numbers = {"num_examples": 3, "train_loss": 0.1 + 0.2}
-    cache.save(update(), numbers)
-    assert cache.load("a.b", 1, "0" * 64) == (update(), numbers)
+    cache.save(update(), numbers, KEY)
+    assert cache.load("a.b", 1, "0" * 64, KEY) == (update(), numbers)
     for other in (("a", 1, "0" * 64), ("a.c", 1, "0" * 64), ("a.b", 2, "0" * 64), ("a.b", 1, "1" * 64)):
-        assert cache.load(*other) is None
+        assert cache.load(*other, KEY) is None
+    assert cache.load("a.b", 1, "0" * 64, "f" * 64) is None  # other notes, other settings
     cache.clear()
-    assert cache.load("a.b", 1, "0" * 64) is None
+    assert cache.load("a.b", 1, "0" * 64, KEY) is None
     cache.clear()  # nothing to remove is fine
 
 
 @pytest.mark.parametrize("harm", ["flipped", "cut", "gone"])
 def test_a_damaged_update_is_trained_again(tmp_path, harm):
     cache = UpdateCache(tmp_path)
-    cache.save(update(), {"num_examples": 3})
+    cache.save(update(), {"num_examples": 3}, KEY)
     (path,) = tmp_path.glob("*.safetensors")
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(bytes(content) if harm == "flipped" else bytes(content[:-3]))
     if harm == "gone":
         path.unlink()
-    assert cache.load("a.b", 1, "0" * 64) is None
+    assert cache.load("a.b", 1, "0" * 64, KEY) is None
 
 
 def test_a_damaged_record_is_named(tmp_path):
@@ -130,8 +134,8 @@ def test_a_validation_loss_is_never_kept_with_an_update(tmp_path):
     from dataclasses import replace
 
     cache = UpdateCache(tmp_path)
-    cache.save(replace(update(), validation_loss=0.5), {})
-    assert cache.load("a.b", 1, "0" * 64)[0].validation_loss is None
+    cache.save(replace(update(), validation_loss=0.5), {}, KEY)
+    assert cache.load("a.b", 1, "0" * 64, KEY)[0].validation_loss is None
 
 
 def test_files_are_whole_or_not_there(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.rounds import SiteReport, run_rounds
 from fedmedlora.run_folder import MethodFolder, UpdateCache
-from fedmedlora.sites import Participants, mean_of_others
+from fedmedlora.sites import Errand, Participants, SiteInfo, mean_of_others
 
 NAMES = ("a", "b", "c")
 START = Adapter({"x": np.array([0.0, 8.0], np.float32)})
@@ -29,13 +29,17 @@ class Moving:
         self.fault = fault
         self.asked: list[tuple[int, str]] = []
 
-    def train(self, names, round_num, current):
+    @property
+    def infos(self):
+        return tuple(SiteInfo(name, {}, (), "", 0.0, {}, 0.0) for name in NAMES)
+
+    def train(self, names, round_num, current, errand):
         self.asked += [(round_num, name) for name in names]
         yield from self.fault([report(n, round_num, current, 1.0 + NAMES.index(n)) for n in names])
 
 
 def participants(sites, tmp_path) -> Participants:
-    return Participants(sites, NAMES, UpdateCache(tmp_path / "updates"))
+    return Participants(sites, NAMES, UpdateCache(tmp_path / "updates"), Errand("fed_medlora"))
 
 
 def test_three_sites_in_their_order_whatever_the_order_of_arrival(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from fedmedlora.corpora.jsonl import NoteSet, annotates_json
 from fedmedlora.corpora.note import Note, union
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.measure import Form, Predictions, answer_scores, predict, scores
+from fedmedlora.measure import Form, Predictions, answer_scores, details, predict, scores
 from fedmedlora.model.load import BaseModel
-from fedmedlora.model.lora import write_adapter
+from fedmedlora.model.weights import write_weights
 from fedmedlora.progress import Progress
 from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.training_set import TrainingSet, num_sentences, sample_notes, training_set
@@ -30,11 +31,33 @@ class Cohort:
     synthetic: bool
     notes: tuple[Note, ...]
 
+    def notes_hash(self) -> str:
+        """sha256 of everything that its notes hold, annotations too."""
+        digest = hashlib.sha256()
+        for note in self.notes:
+            asked = [sorted(note.annotates.entities), sorted(note.annotates.pairs), sorted(note.meta.items())]
+            held = [note.id, note.text, note.entities, note.modifiers, note.links, asked]
+            digest.update(repr(held).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An adapter on a cohort. ``record``: one of the ``evaluations`` of ``results.json``.
+
+    ``predictions``, ``details`` (counts of each note: see ``measure.details``): None where they stay at a
+    site.
+    """
+
+    record: dict[str, Any]
+    predictions: Predictions | None = None
+    details: dict[str, Any] | None = None
+
 
 def prepare_cohort(terms: Terms, name: str, kind: str, found: NoteSet) -> Cohort:
     """Test notes, as many as the study reads. Raises ``ValueError`` for a file without notes."""
     kept = sample_notes(
-        found.notes, max_sentences=terms.evaluation.max_sentences, seed=terms.seed, name=f"{name}/test"
+        found.notes, max_sentences=terms.evaluation.max_sentences, seed=terms.draw_seed(), name=f"{name}/test"
     )
     if not kept:
         raise ValueError(f"cohort {name!r}: its test file holds no note")
@@ -52,14 +75,14 @@ def evaluate_cohort(
     seed: int,
     label: str,
     progress: Progress,
-) -> tuple[dict[str, Any], Predictions]:
-    """(one of the ``evaluations`` of ``results.json``, what was predicted) of ``adapter`` on ``cohort``.
+) -> Evaluation:
+    """``adapter`` on ``cohort``.
 
     ``label``: whose adapter it is, for the progress shown.
     """
     how = ", free" if form.decoding == "free" and not is_instruction(form.tasks) else ""
     began = time.perf_counter()
-    write_adapter(model, adapter)
+    write_weights(base, model, adapter)
     with progress.stage(f"{label}: reads {cohort.name}{how}", reading_cost(cohort.notes, form)) as advance:
         predictions = predict(base, model, cohort.notes, form, advance)
     seconds = time.perf_counter() - began
@@ -73,7 +96,7 @@ def evaluate_cohort(
         "scores": scores(cohort.notes, predictions, form, num_resamples=num_resamples, seed=seed),
         "answers": answer_scores(predictions, num_resamples=num_resamples, seed=seed),
     }
-    return record, predictions
+    return Evaluation(record, predictions, details(cohort.notes, predictions, form))
 
 
 def reading_form(terms: Terms, schema: Schema, decoding: str) -> Form:

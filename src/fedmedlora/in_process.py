@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from fedmedlora.cohort import evaluate_cohort, reading_form
+import numpy as np
+
+from fedmedlora.cohort import Evaluation, evaluate_cohort, reading_form
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.local import put, rest, take
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.local_site import LocalSite, local_training
-from fedmedlora.measure import Predictions
 from fedmedlora.model.load import BaseModel
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import SiteReport
-from fedmedlora.sites import SiteInfo
+from fedmedlora.run_folder import OwnParts
+from fedmedlora.sites import Errand, SiteInfo
 from fedmedlora.terms import Terms
 from fedmedlora.training.site import LocalTraining, train_round, validation_loss
 from fedmedlora.work_plan import reading_cost, training_cost, validation_cost
 
 EVERYBODY = "everybody"
+_AFTER_ALL = 10**9  # a round that comes after every round
 
 
 @dataclass(frozen=True)
 class InProcess:
     """``sites.Sites`` over ``model``, PEFT's model over ``base``. Several sites never train at once.
 
-    ``data_hashes``: sha256 over each site's files. ``num_parts``: see ``local_site.local_training``.
+    ``start``: the untrained adapter. ``own``: where sites keep what they do not send. ``data_hashes``:
+    sha256 over each site's files. ``num_parts``: see ``local_site.local_training``.
     """
 
     base: BaseModel
@@ -36,6 +42,8 @@ class InProcess:
     schema: Schema
     terms: Terms
     local: tuple[LocalSite, ...]
+    start: Adapter
+    own: OwnParts
     data_hashes: Mapping[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Silent)
     num_parts: int = 1
@@ -45,17 +53,38 @@ class InProcess:
         """See ``sites.Sites``."""
         return tuple(self._info(site) for site in self.local)
 
-    def train(self, names: Sequence[str], round_num: int, current: Adapter) -> Iterator[SiteReport]:
+    def train(
+        self, names: Sequence[str], round_num: int, current: Adapter, errand: Errand
+    ) -> Iterator[SiteReport]:
         """See ``sites.Sites``."""
         for name in names:
-            yield self._train(self._site(name), round_num, current)
+            yield self._train(self._site(name), round_num, current, errand)
 
-    def losses(self, names: Sequence[str], adapters: Mapping[str, Adapter]) -> dict[str, dict[str, float]]:
+    def mean_own(self, errand: Errand) -> Adapter | None:
+        """See ``sites.Sites``."""
+        found = [self.own.load(errand.method, site.name, _AFTER_ALL) for site in self.local]
+        own = [one for one in found if one is not None]
+        if not own:
+            return None
+        return Adapter(
+            {
+                name: np.mean([one.arrays[name].astype(np.float64) for one in own], axis=0).astype(np.float32)
+                for name in own[0].arrays
+            }
+        )
+
+    def losses(
+        self, names: Sequence[str], adapters: Mapping[str, Adapter], errand: Errand
+    ) -> dict[str, dict[str, float]]:
         """See ``sites.Sites``."""
         found: dict[str, dict[str, float]] = {}
         for name in names:
             site = self._site(name)
-            others = {label: adapter for label, adapter in adapters.items() if label != name}
+            others = {
+                label: self._whole(site, _AFTER_ALL, adapter, errand)
+                for label, adapter in adapters.items()
+                if label != name
+            }
             with self.progress.stage(
                 f"{name} scores adapters of others", validation_cost(site.held_out) * len(others)
             ):
@@ -66,25 +95,27 @@ class InProcess:
         return found
 
     def read(
-        self, names: Sequence[str], adapter: Adapter, decoding: str, label: str
-    ) -> Iterator[tuple[str, dict[str, Any], Predictions | None]]:
+        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
+    ) -> Iterator[tuple[str, Evaluation]]:
         """See ``sites.Sites``."""
         for name in names:
             cohort = self._site(name).cohort
             if cohort is None:
                 raise ValueError(f"site {name!r} has no test notes")
-            record, predictions = evaluate_cohort(
-                self.base,
-                self.model,
-                adapter,
-                cohort,
-                reading_form(self.terms, self.schema, decoding),
-                num_resamples=self.terms.evaluation.bootstrap,
-                seed=self.terms.seed,
-                label=label,
-                progress=self.progress,
+            yield (
+                name,
+                evaluate_cohort(
+                    self.base,
+                    self.model,
+                    self._whole(self._site(name), _AFTER_ALL, adapter, errand),
+                    cohort,
+                    reading_form(self.terms, self.schema, decoding),
+                    num_resamples=self.terms.evaluation.bootstrap,
+                    seed=self.terms.draw_seed(),
+                    label=label,
+                    progress=self.progress,
+                ),
             )
-            yield name, record, predictions
 
     def pooled(self) -> InProcess:
         """See ``sites.Sites``. "everybody" may also be the name of a site: it is another one."""
@@ -101,6 +132,8 @@ class InProcess:
             self.schema,
             self.terms,
             (everybody,),
+            self.start,
+            self.own,
             progress=self.progress,
             num_parts=len(self.local),
         )
@@ -126,26 +159,47 @@ class InProcess:
             train_cost=training_cost(site.examples, self._settings),
             read_cost=read_cost,
             loss_cost=validation_cost(site.held_out),
+            work_hash=self._work_hash(site),
+            test_hash="" if site.cohort is None else site.cohort.notes_hash(),
         )
 
-    def _train(self, site: LocalSite, round_num: int, current: Adapter) -> SiteReport:
+    def _work_hash(self, site: LocalSite) -> str:
+        digest = hashlib.sha256(f"{site.name}/{self.base.hash}/{self.base.precision}".encode())
+        digest.update(f"{self.base.quantization}/{self.base.device.type}/{self.terms.seed}".encode())
+        digest.update(f"{self._settings}/{self.terms.adapter}".encode())
+        for example in site.examples:
+            digest.update(repr((example.prefix, example.prompt, example.target, example.choices)).encode())
+        return digest.hexdigest()
+
+    def _whole(self, site: LocalSite, round_num: int, arrived: Adapter, errand: Errand) -> Adapter:
+        """What travels, and with it what the site had of its own when round ``round_num`` began."""
+        if errand.local.sends in ("both", "model"):
+            return arrived
+        own = self.own.load(errand.method, site.name, round_num) if errand.local.keeps else None
+        return put(self.start if own is None else put(self.start, own), arrived)
+
+    def _train(self, site: LocalSite, round_num: int, current: Adapter, errand: Errand) -> SiteReport:
         label = f"round {round_num}/{self._settings.num_rounds}: {site.name} trains"
         with self.progress.stage(label, training_cost(site.examples, self._settings)) as advance:
             result = train_round(
                 self.base,
                 self.model,
-                current,
+                self._whole(site, round_num, current, errand),
                 site.examples,
                 self._settings,
+                local=errand.local,
                 site=site.name,
                 round_num=round_num,
                 seed=self.terms.seed,
                 on_step=lambda step, num_steps, loss: advance(step, num_steps, f"loss {loss:.3f}"),
             )
+        sends = errand.local.sends
+        if errand.local.keeps:
+            self.own.save(errand.method, site.name, round_num, rest(result.adapter, sends))
         update = SiteUpdate(
             site=site.name,
             round_num=round_num,
-            adapter=result.adapter,
+            adapter=take(result.adapter, sends),
             started_from=current.hash(),
             num_target_tokens=site.num_target_tokens(self._settings.loss),
         )

@@ -138,7 +138,7 @@ def hold_out(notes: Sequence[Note], terms: Terms, name: str) -> tuple[tuple[Note
     if not terms.held_out_sentences:
         return (), tuple(notes)
     drawn = sample_notes(
-        notes, max_sentences=terms.held_out_sentences, seed=terms.seed, name=f"{name}/held-out"
+        notes, max_sentences=terms.held_out_sentences, seed=terms.draw_seed(), name=f"{name}/held-out"
     )
     ids = {note.id for note in drawn}
     blocks, _ = blocks_of(notes)
@@ -158,7 +158,7 @@ def loss_examples(
     """
     rendered = render(terms, schema, notes)
     examples = [example for of_task in rendered.examples.values() for example in of_task]
-    chosen = sample_sentences(examples, num=num, seed=terms.seed, name=name)
+    chosen = sample_sentences(examples, num=num, seed=terms.draw_seed(), name=name)
     fits, num_too_long = fitting([encoder.encode(e) for e in chosen], terms.tasks.max_tokens)
     return fits, num_too_long, rendered.not_expressible
 

@@ -18,7 +18,8 @@ from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.evaluation.answers import summarize_answers
-from fedmedlora.evaluation.score import score_notes
+from fedmedlora.evaluation.counts import TypedCounts
+from fedmedlora.evaluation.score import Agreement, score_notes
 from fedmedlora.evaluation.summary import summarize
 from fedmedlora.extraction.decode import decode
 from fedmedlora.extraction.generate import generate_texts
@@ -157,26 +158,58 @@ def scores(
     notes: Sequence[Note], predictions: Predictions, form: Form, *, num_resamples: int, seed: int
 ) -> dict[str, Any]:
     """The ``scores`` of ``results.json``: five kinds of item, strict and lenient, with intervals."""
-    found: dict[str, Any] = dict.fromkeys(
-        ("entities", "modifiers_gold", "links_gold", "modifiers_end_to_end", "links_end_to_end")
-    )
 
-    def summary(per_note: Sequence[Any]) -> dict[str, Any]:
+    def summary(per_note: Sequence[Agreement]) -> dict[str, Any]:
         rng = np.random.default_rng(seed) if num_resamples else None
         return summarize(per_note, rng=rng, num_resamples=num_resamples)
 
+    found = agreements(notes, predictions, form)
+    return {kind: None if per_note is None else summary(per_note) for kind, per_note in found.items()}
+
+
+def agreements(
+    notes: Sequence[Note], predictions: Predictions, form: Form
+) -> dict[str, list[Agreement] | None]:
+    """Counts of each note, in the order of note ids, by kind of item; None where it was not asked for."""
+    found: dict[str, list[Agreement] | None] = dict.fromkeys(
+        ("entities", "modifiers_gold", "links_gold", "modifiers_end_to_end", "links_end_to_end")
+    )
     linked = form.scope == "entity"
     if predictions.end_to_end is not None:
         per_note = score_notes(notes, predictions.end_to_end)
-        found["entities"] = summary([s.entities for s in per_note])
+        found["entities"] = [s.entities for s in per_note]
         if askers(form.tasks):
-            found["modifiers_end_to_end"] = summary([s.modifiers for s in per_note])
-            found["links_end_to_end"] = summary([s.links for s in per_note]) if linked else None
+            found["modifiers_end_to_end"] = [s.modifiers for s in per_note]
+            found["links_end_to_end"] = [s.links for s in per_note] if linked else None
     if predictions.given_gold is not None:
         per_note = score_notes(notes, predictions.given_gold)
-        found["modifiers_gold"] = summary([s.modifiers for s in per_note])
-        found["links_gold"] = summary([s.links for s in per_note]) if linked else None
+        found["modifiers_gold"] = [s.modifiers for s in per_note]
+        found["links_gold"] = [s.links for s in per_note] if linked else None
     return found
+
+
+def details(notes: Sequence[Note], predictions: Predictions, form: Form) -> dict[str, Any]:
+    """What intervals over several runs need: ``{"per_note": {kind: {criterion: [[tp, fp, fn], ...]}}}``.
+
+    Notes are in the order of their ids, which are not told. Of instruction data, the records' scores in
+    the order of theirs: ``{"answers": [...]}``.
+    """
+    if predictions.answers is not None:
+        return {"answers": [score for _, score in sorted(predictions.answers.scores.items())]}
+
+    def triples(per_note: Sequence[TypedCounts]) -> list[list[int]]:
+        return [[c.tp, c.fp, c.fn] for c in (typed.micro() for typed in per_note)]
+
+    return {
+        "per_note": {
+            kind: {
+                "strict": triples([one.strict for one in per_note]),
+                "lenient": triples([one.lenient for one in per_note]),
+            }
+            for kind, per_note in agreements(notes, predictions, form).items()
+            if per_note is not None
+        }
+    }
 
 
 def answer_scores(predictions: Predictions, *, num_resamples: int, seed: int) -> dict[str, Any] | None:

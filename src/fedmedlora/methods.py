@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedmedlora.aggregation.rule import Rule, load_rule
-from fedmedlora.sites import SiteInfo, Sites
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.local import Local, is_whole_model, take
+from fedmedlora.sites import Errand, SiteInfo, Sites
 from fedmedlora.study import Study
 
 LABELS = {
@@ -13,7 +15,21 @@ LABELS = {
     "centralized": "Centralized",
     "fed_medlora": "Fed-MedLoRA",
     "fed_medlora_plus": "Fed-MedLoRA+",
+    "fedsa_lora": "FedSA-LoRA",
+    "ffa_lora": "FFA-LoRA",
+    "fedprox": "FedProx",
+    "fedavg_full": "FedAvg, all parameters",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """A hospital that joins late: ``num_notes`` of ``site``'s notes are trained on, from the adapter of
+    the method ``start`` ("zero_shot": from scratch)."""
+
+    site: str
+    num_notes: int
+    start: str
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,7 @@ class Method:
     """One row of the main table. ``rule`` is None where nothing is trained.
 
     ``sites``: who trains; of centralized training, everybody as one. ``names``: which of them.
+    ``is_federated``: whether sites may be away, and shares of them drawn; one site alone always trains.
     """
 
     name: str
@@ -28,11 +45,26 @@ class Method:
     rule: Rule | None
     sites: Sites
     names: tuple[str, ...]
+    is_federated: bool = False
+    adaptation: Adaptation | None = None
 
     @property
     def folder_name(self) -> str:
         """The name as a folder's: site names are safe, the colon is not everywhere."""
         return self.name.replace(":", "-")
+
+    @property
+    def shares_updates(self) -> bool:
+        """Whether another method or run may use what its sites train: they keep nothing between rounds."""
+        return self.rule is None or not self.rule.local.keeps
+
+    def errand(self) -> Errand:
+        """On whose behalf its sites work."""
+        return Errand(self.name, Local() if self.rule is None else self.rule.local)
+
+    def travelling(self, adapter: Adapter) -> Adapter:
+        """The part of ``adapter`` that travels."""
+        return adapter if is_whole_model(adapter) else take(adapter, self.errand().local.sends)
 
     def infos(self) -> tuple[SiteInfo, ...]:
         """What is known of the sites that train."""
@@ -54,5 +86,5 @@ def methods_of(study: Study, sites: Sites) -> tuple[Method, ...]:
             found.append(Method(name, LABELS[name], alone, pooled, tuple(i.name for i in pooled.infos)))
         else:
             rule = study.rule(name)
-            found.append(Method(name, LABELS.get(name, name), rule, sites, names))
+            found.append(Method(name, LABELS.get(name, name), rule, sites, names, is_federated=True))
     return tuple(found)

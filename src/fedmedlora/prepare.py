@@ -49,6 +49,7 @@ def terms_of(study: Study, base: BaseModel) -> Terms:
     encoder, schema = base.encoder, study.schema()
     return Terms(
         seed=study.seed,
+        sample_seed=study.draw_seed(),
         base_model=base.hash,
         tokenizer=encoder.tokenizer_hash(),
         frame=tuple(encoder.frame),
@@ -107,7 +108,7 @@ def prepare(study: Study, terms: Terms, encoder: Encoder) -> Prepared:
         record = cohort_record(cohort.name, cohort.kind, external[cohort.name])
         records.append(record | testing_record(terms, schema, cohorts[-1]))
     examples, validation_notes, validation_record = _validation(study, terms, encoder, schema, validation)
-    weighing = [name for name in study.rule_names() if study.rule(name).needs_validation]
+    weighing = [name for name in study.rule_names() if study.rule(name).needs.validation]
     if weighing and not examples and study.validation.by == "coordinator":
         raise ValueError(
             f"[validation] notes: they give no validation example to measure a loss on, which {weighing[0]} "
@@ -163,7 +164,7 @@ def _validation(
         kept += fits
         too_long += num_too_long
         not_expressible.update(lost)
-        kept_notes += sample_notes(own, max_sentences=num, seed=study.seed, name=name)
+        kept_notes += sample_notes(own, max_sentences=num, seed=terms.draw_seed(), name=name)
     record = {
         "num_notes": sum(len(notes) for notes in files),
         "num_loss_examples": len(kept),

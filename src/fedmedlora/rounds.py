@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
+from fedmedlora.aggregation.mixing import Probe, learn_weights
 from fedmedlora.aggregation.rule import Rule
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
@@ -45,8 +46,16 @@ class Carrier(Protocol):
         """One report per site that answered; every update started from ``current``."""
 
 
-# Site -> its adapter after a round, to site -> that adapter's mean loss on validation notes (L_k).
-ValidationLosses = Callable[[Mapping[str, Adapter]], Mapping[str, float]]
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """What rules can find out about adapters on validation notes.
+
+    ``losses``: site -> its adapter after a round, to site -> that adapter's mean loss (L_k). ``probe``: an
+    adapter -> its loss, and the loss's gradient by the adapter's arrays. None: cannot be found out here.
+    """
+
+    losses: Callable[[Mapping[str, Adapter]], Mapping[str, float]] | None = None
+    probe: Probe | None = None
 
 
 class RoundStore(Protocol):
@@ -66,22 +75,23 @@ def run_rounds(
     num_rounds: int,
     *,
     store: RoundStore,
-    validation_losses: ValidationLosses | None = None,
+    validator: Validator | None = None,
     watch: Callable[[int, Adapter], dict[str, Any] | None] = lambda round_num, adapter: None,
 ) -> tuple[Adapter, list[dict[str, Any]]]:
     """The adapter after ``num_rounds`` rounds from ``start``, and one record per round.
 
-    ``validation_losses``: asked for when the rule needs it. ``watch``: called with every new adapter; what
-    it returns is kept in the round's record. Rounds that ``store`` already holds are not run again, and the
-    result is the same, bit for bit.
+    Adapters hold what travels under the rule. ``validator``: asked when the rule needs it. ``watch``:
+    called with every new adapter; what it returns is kept in the round's record. Rounds that ``store``
+    already holds are not run again, and the result is the same, bit for bit.
     """
-    if rule.needs_validation and validation_losses is None:
+    validator = validator or Validator()
+    if (rule.needs.losses and validator.losses is None) or (rule.needs.mixing and validator.probe is None):
         raise ValueError("this rule weighs sites by a validation loss, and the run has no validation example")
     current, records = start, []
     for round_num in range(1, num_rounds + 1):
         finished = store.load(round_num)
         if finished is None:
-            finished = _one_round(round_num, current, rule, carrier, validation_losses, watch)
+            finished = _one_round(round_num, current, rule, carrier, validator, watch)
             store.save(round_num, *finished)
         current, record = finished
         records.append(record)
@@ -93,17 +103,13 @@ def _one_round(
     current: Adapter,
     rule: Rule,
     carrier: Carrier,
-    validation_losses: ValidationLosses | None,
+    validator: Validator,
     watch: Callable[[int, Adapter], dict[str, Any] | None],
 ) -> tuple[Adapter, dict[str, Any]]:
     reports = list(carrier.train(round_num, current))
-    if rule.needs_validation:
-        assert validation_losses is not None, "checked before the first round"
-        # L_k is found by others than the site itself: whatever it might claim is overwritten.
-        losses = validation_losses({r.update.site: r.update.adapter for r in reports})
-        reports = [
-            replace(r, update=replace(r.update, validation_loss=losses[r.update.site])) for r in reports
-        ]
+    validated = time.perf_counter()
+    reports = _weighable(current, reports, rule, validator)
+    validate_seconds = time.perf_counter() - validated
     updates = [report.update for report in reports]
     began = time.perf_counter()
     weights = rule.weights(updates)
@@ -114,8 +120,28 @@ def _one_round(
         "weights": weights,
         "sites": [_site_record(report) for report in reports],
         "aggregate_seconds": seconds,
+        "validate_seconds": validate_seconds if rule.needs.validation else None,
         "validation": watch(round_num, following),
     }
+
+
+def _weighable(
+    current: Adapter, reports: list[SiteReport], rule: Rule, validator: Validator
+) -> list[SiteReport]:
+    """``reports`` with what the rule needs to weigh them, found by others than the sites themselves."""
+    if rule.needs.losses:
+        assert validator.losses is not None, "checked before the first round"
+        losses = validator.losses({r.update.site: r.update.adapter for r in reports})
+        reports = [
+            replace(r, update=replace(r.update, validation_loss=losses[r.update.site])) for r in reports
+        ]
+    if rule.needs.mixing:
+        assert validator.probe is not None, "checked before the first round"
+        weights = learn_weights(current, [r.update for r in reports], rule.needs.mixing, validator.probe)
+        reports = [
+            replace(r, update=replace(r.update, mixing_weight=weights[r.update.site])) for r in reports
+        ]
+    return reports
 
 
 def _site_record(report: SiteReport) -> dict[str, Any]:

@@ -6,6 +6,7 @@ files only, and a run that is resumed finds either a finished piece or none.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -102,6 +103,10 @@ class MethodFolder:
         """Where the method's scores on a cohort are kept."""
         return self.folder / f"{cohort}-{decoding}.json"
 
+    def details(self, cohort: str, decoding: str) -> Path:
+        """Where the counts of each note are kept, which intervals over several runs are made of."""
+        return self.folder / f"{cohort}-{decoding}.details.json"
+
     def save(self, round_num: int, adapter: Adapter, record: dict[str, Any]) -> None:
         """See ``rounds.RoundStore``."""
         write_file(self._path(round_num, "safetensors"), adapter.to_bytes())
@@ -113,13 +118,18 @@ class MethodFolder:
 
 @dataclass(frozen=True, slots=True)
 class UpdateCache:
-    """Site updates of this run by (site, round, starting adapter): trained once, used by every rule."""
+    """Site updates by (site, round, starting adapter, ``key``): trained once, used by every rule and run.
+
+    ``key``: sha256 of whatever else an update depends on.
+    """
 
     folder: Path
 
-    def load(self, site: str, round_num: int, started_from: str) -> tuple[SiteUpdate, dict[str, Any]] | None:
+    def load(
+        self, site: str, round_num: int, started_from: str, key: str
+    ) -> tuple[SiteUpdate, dict[str, Any]] | None:
         """The update and its numbers, or None."""
-        path = self._path(site, round_num, started_from)
+        path = self._path(site, round_num, started_from, key)
         numbers = read_json(path.with_suffix(".json"))
         if numbers is None:
             return None
@@ -130,9 +140,9 @@ class UpdateCache:
             whole = False
         return (update, numbers) if whole else None  # what a disk has damaged is trained again
 
-    def save(self, update: SiteUpdate, numbers: dict[str, Any]) -> None:
+    def save(self, update: SiteUpdate, numbers: dict[str, Any], key: str) -> None:
         """Keep ``update``."""
-        path = self._path(update.site, update.round_num, update.started_from)
+        path = self._path(update.site, update.round_num, update.started_from, key)
         write_file(path.with_suffix(".safetensors"), update.to_bytes())
         write_json(path.with_suffix(".json"), {**numbers, "adapter_hash": update.adapter.hash()})
 
@@ -140,5 +150,65 @@ class UpdateCache:
         """Remove everything; the finished rounds hold what a report needs."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _path(self, site: str, round_num: int, started_from: str) -> Path:
-        return self.folder / f"{started_from[:24]}-{round_num:03d}-{site}.x"
+    def _path(self, site: str, round_num: int, started_from: str, key: str) -> Path:
+        return self.folder / f"{started_from[:24]}-{key[:16]}-{round_num:03d}-{site}.x"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationCache:
+    """Evaluations of a study's runs, by the hash of what they depend on: nothing is read twice."""
+
+    folder: Path
+
+    def load(self, key: str, predictions: Path, details: Path) -> dict[str, Any] | None:
+        """The record saved under ``key``, or None; its files are put where this run keeps its own."""
+        record: dict[str, Any] | None = read_json(self.folder / key / "record.json")
+        if record is None:
+            return None
+        for path in (self.folder / key / "predictions").rglob("*"):
+            if path.is_file():
+                write_file(
+                    predictions / path.relative_to(self.folder / key / "predictions"), path.read_bytes()
+                )
+        if (self.folder / key / "details.json").exists():
+            write_file(details, (self.folder / key / "details.json").read_bytes())
+        return record
+
+    def save(
+        self, key: str, record: Mapping[str, Any], predictions: Path, cohort: str, details: Path
+    ) -> None:
+        """Keep ``record`` and its files, those of ``cohort`` in the folder ``predictions``."""
+        for path in (*predictions.glob(f"{cohort}.json"), *predictions.glob(f"*/{cohort}.jsonl")):
+            write_file(self.folder / key / "predictions" / path.relative_to(predictions), path.read_bytes())
+        if details.exists():
+            write_file(self.folder / key / "details.json", details.read_bytes())
+        write_json(self.folder / key / "record.json", record)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnParts:
+    """What sites keep to themselves between the rounds of a method: the arrays that do not travel."""
+
+    folder: Path
+
+    def load(self, method: str, site: str, before: int) -> Adapter | None:
+        """What ``site`` kept at the last round before round ``before`` that it took part in, or None.
+
+        Raises ``ValueError`` for a damaged file.
+        """
+        found = [path for path in self._folder(method, site).glob("*.safetensors") if int(path.stem) < before]
+        if not found:
+            return None
+        path = max(found, key=lambda path: int(path.stem))
+        try:
+            return Adapter.from_bytes(path.read_bytes(), check_finite=True)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: damaged; what the site has learned by itself is lost") from error
+
+    def save(self, method: str, site: str, round_num: int, own: Adapter) -> None:
+        """Keep ``own``, after round ``round_num``."""
+        write_file(self._folder(method, site) / f"{round_num:04d}.safetensors", own.to_bytes())
+
+    def _folder(self, method: str, site: str) -> Path:
+        # A method's name may have come over a network: it names no path.
+        return self.folder / hashlib.sha256(method.encode()).hexdigest()[:16] / site

@@ -46,6 +46,9 @@ class Range:
         return " and ".join(parts)
 
 
+SEEDS = Range(low=0, high=2**31 - 1)
+
+
 def setting(meaning: str, default: Any = MISSING, *, within: Range | None = None) -> Any:
     """A dataclass field: its ``meaning`` in one sentence, its default (left out: required), its range."""
     metadata = {"meaning": meaning, "within": within or Range()}

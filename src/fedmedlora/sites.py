@@ -6,14 +6,16 @@ SuperLink. ``Participants`` is the carrier of one method's rounds over either.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from fedmedlora.cohort import Evaluation
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
-from fedmedlora.measure import Predictions
 from fedmedlora.rounds import SiteReport
 from fedmedlora.run_folder import UpdateCache
 
@@ -26,6 +28,8 @@ class SiteInfo:
     annotate, each combination once. ``data_hash``: sha256 over its files, so that a run that is resumed
     notices other notes. ``train_cost``, ``read_cost`` (by decoding; of its test notes, and empty where it
     has none or keeps them to itself), ``loss_cost`` (0: no held-out notes): see ``work_plan.py``.
+    ``work_hash``: the same for the same examples under the same settings, so that equal work is done once
+    however many runs ask for it, and ``test_hash`` for the same test notes; "" where that is not known here.
     """
 
     name: str
@@ -35,6 +39,16 @@ class SiteInfo:
     train_cost: float
     read_cost: Mapping[str, float]
     loss_cost: float
+    work_hash: str = ""
+    test_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """For which method a site works, and what the method's rule asks of a site."""
+
+    method: str
+    local: Local = field(default_factory=Local)
 
 
 class Sites(Protocol):
@@ -44,19 +58,29 @@ class Sites(Protocol):
     def infos(self) -> tuple[SiteInfo, ...]:
         """One per site, in the study's order."""
 
-    def train(self, names: Sequence[str], round_num: int, current: Adapter) -> Iterator[SiteReport]:
-        """The sites' updates from ``current``, each as it arrives."""
+    def train(
+        self, names: Sequence[str], round_num: int, current: Adapter, errand: Errand
+    ) -> Iterator[SiteReport]:
+        """The sites' updates from ``current``, each as it arrives.
 
-    def losses(self, names: Sequence[str], adapters: Mapping[str, Adapter]) -> dict[str, dict[str, float]]:
+        Both hold what travels under ``errand.local``; the rest is the site's own affair.
+        """
+
+    def losses(
+        self, names: Sequence[str], adapters: Mapping[str, Adapter], errand: Errand
+    ) -> dict[str, dict[str, float]]:
         """Site -> label -> mean loss of that adapter on the site's held-out notes.
 
         A label that is the site's own name is left out: nobody scores itself.
         """
 
+    def mean_own(self, errand: Errand) -> Adapter | None:
+        """The mean of what the sites keep to themselves under ``errand``, or None where it is not here."""
+
     def read(
-        self, names: Sequence[str], adapter: Adapter, decoding: str, label: str
-    ) -> Iterator[tuple[str, dict[str, Any], Predictions | None]]:
-        """(site, evaluation on its test notes as in ``results.json``, predictions if they are here).
+        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
+    ) -> Iterator[tuple[str, Evaluation]]:
+        """(site, evaluation on its test notes).
 
         ``label``: whose adapter it is, for the progress shown. Predictions never leave a site's machine.
         """
@@ -70,31 +94,41 @@ class Participants:
     """The carrier of one method: asks ``names``, remembers what came, refuses what was not asked for.
 
     The first round of every rule starts from the same adapter, so the rules share its training, and a run
-    that was stopped asks only for what is missing.
+    that was stopped asks only for what is missing. ``takes_part``: round -> who is asked in it.
     """
 
     sites: Sites
     names: tuple[str, ...]
     cache: UpdateCache
+    errand: Errand
+    takes_part: Callable[[int], tuple[str, ...]] | None = None
 
     def train(self, round_num: int, current: Adapter) -> list[SiteReport]:
         """See ``rounds.Carrier``. Raises ``ValueError`` for an update too few, too many or out of place."""
+        names = self.names if self.takes_part is None else self.takes_part(round_num)
         started_from = current.hash()
+        keys = {info.name: self._key(info) for info in self.sites.infos}
         found: dict[str, SiteReport] = {}
-        for name in self.names:
-            known = self.cache.load(name, round_num, started_from)
+        for name in names:
+            known = self.cache.load(name, round_num, started_from, keys[name])
             if known is not None:
                 found[name] = SiteReport(update=known[0], **known[1])
-        missing = [name for name in self.names if name not in found]
-        for report in self.sites.train(missing, round_num, current) if missing else ():
+        missing = [name for name in names if name not in found]
+        for report in self.sites.train(missing, round_num, current, self.errand) if missing else ():
             update = report.update
             _refuse_unasked(update, missing, found, round_num, started_from)
-            self.cache.save(update, report.numbers())
+            self.cache.save(update, report.numbers(), keys[update.site])
             found[update.site] = report
-        absent = [name for name in self.names if name not in found]
+        absent = [name for name in names if name not in found]
         if absent:
             raise ValueError(f"round {round_num}: no update of {', '.join(absent)}; go on with --resume")
-        return [found[name] for name in self.names]
+        return [found[name] for name in names]
+
+    def _key(self, info: SiteInfo) -> str:
+        """What else a site's update depends on, besides the round and the adapter that it started from."""
+        # What a site keeps to itself is another thing in every method and in every run.
+        whose = self.errand.method if self.errand.local.keeps else ""
+        return hashlib.sha256(f"{info.work_hash}/{self.errand.local}/{whose}".encode()).hexdigest()
 
 
 def mean_of_others(losses: Mapping[str, Mapping[str, float]], label: str) -> float:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from fedmedlora.aggregation.rule import Rule, known_rules, load_rule
 from fedmedlora.corpora.schema import Schema, find_schema, schema_names
-from fedmedlora.settings import Range, nearest, read_table, reference, setting
+from fedmedlora.settings import SEEDS, Range, nearest, read_table, reference, setting
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_tables import Cohort, Evaluation, Lora, Model, Site, Tasks, Training, Validation
 from fedmedlora.tasks.form import load_form
@@ -40,7 +40,13 @@ class Study:
     """
 
     name: str = setting("title of the study")
-    seed: int = setting("seed of everything random", 0, within=Range(low=0, high=2**31 - 1))
+    seed: int = setting("seed of everything random", 0, within=SEEDS)
+    sample_seed: int = setting(
+        "seed of what is drawn for tests and validation, so that several seeds are read on the same notes; "
+        "-1: seed",
+        -1,
+        within=Range(low=-1, high=2**31 - 1),
+    )
     methods: tuple[str, ...] = setting(
         "what is run, in this order: zero_shot, single_site, centralized, and rules by name",
         ("zero_shot", "fed_medlora", "fed_medlora_plus"),
@@ -79,8 +85,14 @@ class Study:
             except ValueError as error:
                 raise ValueError(f"[rules.{rule[:80]}] {error}") from error
         for rule in self.rule_names():
-            if not self.rule(rule).needs_validation:
+            needs = self.rule(rule).needs
+            if not needs.validation:
                 continue
+            if self.validation.by == "sites" and needs.mixing is not None:
+                raise ValueError(
+                    f'[validation] by: "sites" send losses, and {rule} learns weights from gradients on the '
+                    'coordinator\'s own notes; set by = "coordinator"'
+                )
             if self.validation.by == "sites" and len(self.sites) < 2:
                 raise ValueError(
                     f'[validation] by: "sites" needs two sites or more, for nobody scores itself; {rule} '
@@ -91,6 +103,10 @@ class Study:
                     f"[validation] notes: missing; {rule} weighs each site by its loss on validation notes. "
                     f"Name them, or take {rule} out of methods"
                 )
+
+    def draw_seed(self) -> int:
+        """The seed of what is drawn for tests and validation, the same for all seeds of a study."""
+        return self.seed if self.sample_seed < 0 else self.sample_seed
 
     def rule_names(self) -> tuple[str, ...]:
         """The methods that are aggregation rules, in order."""
@@ -132,7 +148,7 @@ class Study:
 
     def validates_by_sites(self) -> bool:
         """Whether some method weighs sites by losses, and the sites are who measures them."""
-        weighs = any(self.rule(name).needs_validation for name in self.rule_names())
+        weighs = any(self.rule(name).needs.losses for name in self.rule_names())
         return weighs and self.validation.by == "sites"
 
     def reads_under_grammar(self) -> bool:
@@ -259,7 +275,7 @@ def parse_study(
         raise ValueError(f"{source}: not TOML: {error}") from error
     around = {"folder": folder, "sites_are_here": sites_are_here}
     study = read_table(Study, table, f"{source}:", around)
-    is_weighed = any(study.rule(name).needs_validation for name in study.rule_names())
+    is_weighed = any(study.rule(name).needs.validation for name in study.rule_names())
     notices = without_effect(
         table,
         study.to_dict(),

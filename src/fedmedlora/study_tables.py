@@ -140,6 +140,11 @@ class Training:
         "compute the instruction that examples share once per step, or for every example", "shared-prefix"
     )
     gradient_checkpointing: bool = setting("recompute activations to save memory", False)
+    participation: float = setting(
+        "share of the sites that are drawn to train in each round, rounded up",
+        1.0,
+        within=Range(low=0, high=1, open_low=True),
+    )
     max_train_examples: int = setting(
         "examples per site, out of sentences drawn at random by the seed; 0: all", 0, within=_COUNT
     )
@@ -167,6 +172,11 @@ class Validation:
         "coordinator",
     )
     notes: tuple[str, ...] = setting("files of notes; required by fed_medlora_plus if by coordinator", ())
+    signal: Literal["loss", "task_loss", "f1"] = setting(
+        "what fed_medlora_plus weighs an adapter by: its mean loss; the mean over tasks of each task's loss; "
+        "1 - F1 (mean of strict entities and modifiers; needs by coordinator)",
+        "loss",
+    )
     max_sentences: int = setting(
         "sentences used, as many of each file, drawn at random by the seed; 0: all", 200, within=_COUNT
     )
@@ -214,6 +224,7 @@ class Site:
         "",
     )
     test: str = setting("file of test notes; empty: the site is not evaluated on", "")
+    absent_rounds: tuple[int, ...] = setting("rounds that the site misses", (), within=_POSITIVE)
 
     def __post_init__(self) -> None:
         _check_name(self.name)

@@ -12,7 +12,7 @@ from typing import Any
 
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.schema_record import schema_of_record
-from fedmedlora.settings import Range, read_table, setting
+from fedmedlora.settings import SEEDS, Range, read_table, setting
 from fedmedlora.study_tables import Evaluation, Lora, Tasks, Training
 
 MAX_CHARACTERS = 1_000_000  # of terms as text; real ones have a few thousand
@@ -22,10 +22,13 @@ MAX_CHARACTERS = 1_000_000  # of terms as text; real ones have a few thousand
 class Terms:
     """The part of a study that a site needs to do its work, and the base model that it must hold."""
 
-    seed: int = setting("seed of everything random", within=Range(low=0, high=2**31 - 1))
+    seed: int = setting("seed of the training, and of the notes that are drawn for it", within=SEEDS)
     base_model: str = setting("hash of the base model's weights")
     tokenizer: str = setting("hash of its tokenizer")
     frame: tuple[str, ...] = setting("the chat template's text before and after a prompt")
+    sample_seed: int = setting(
+        "seed of what is drawn for tests and validation; -1: seed", -1, within=Range(low=-1, high=2**31 - 1)
+    )
     held_out_sentences: int = setting(
         "sentences of its training notes that each site keeps to score the others' adapters on; 0: none",
         0,
@@ -36,6 +39,10 @@ class Terms:
     tasks: Tasks = field(default_factory=Tasks)
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
+
+    def draw_seed(self) -> int:
+        """The seed of what is drawn for tests and validation, the same for all seeds of a study."""
+        return self.seed if self.sample_seed < 0 else self.sample_seed
 
     def schema(self) -> Schema:
         """What is asked for: entity types, modifiers, pairs, definitions. Raises ``ValueError``."""

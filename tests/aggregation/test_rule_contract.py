@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import fedmedlora.aggregation
+from fedmedlora.aggregation.needs import Needs
 from fedmedlora.aggregation.rule import NOT_RULES, known_rules, load_rule
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 
 RULES = known_rules()
@@ -193,7 +195,8 @@ def test_a_rule_is_a_frozen_value(name):
     rule = load_rule(name)
     assert rule == load_rule(name, {})
     assert hash(rule) == hash(load_rule(name))
-    assert isinstance(rule.needs_validation, bool)
+    assert isinstance(rule.needs, Needs)
+    assert isinstance(rule.local, Local)
     with pytest.raises((AttributeError, TypeError)):
         rule.gamma = 3.0
 
@@ -201,7 +204,7 @@ def test_a_rule_is_a_frozen_value(name):
 def test_a_rule_that_needs_validation_refuses_updates_without_it(name):
     rule = load_rule(name)
     bare = [replace(GOOD, validation_loss=None), replace(GOOD, site="b")]
-    if rule.needs_validation:
+    if rule.needs.validation:
         with pytest.raises(ValueError, match="'a' has no validation loss"):
             rule.aggregate(CURRENT, bare)
     else:

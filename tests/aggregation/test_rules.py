@@ -32,7 +32,7 @@ def test_fed_medlora_by_hand():
     assert rule.weights(updates) == {"a": 0.25, "b": 0.75}
     assert list(rule.weights(updates)) == ["a", "b"]
     assert rule.aggregate(CURRENT, updates) == adapter(1.0, 5.0)
-    assert not rule.needs_validation
+    assert not rule.needs.validation
 
 
 def test_a_site_that_trained_on_nothing_has_no_weight():
@@ -107,7 +107,8 @@ def test_bad_settings_are_refused(settings, message):
 
 
 def test_rules_are_found_by_file_name():
-    assert known_rules() == ("fed_medlora", "fed_medlora_plus")
+    rules = ("fed_medlora", "fed_medlora_plus", "fedavg_full", "fedprox", "fedsa_lora", "ffa_lora")
+    assert known_rules() == rules
     assert load_rule("fed_medlora") == FedMedLora()
     assert load_rule("fed_medlora_plus", {"gamma": 0, "tau": 2.0}) == FedMedLoraPlus(0, 2.0)
 

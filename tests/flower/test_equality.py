@@ -12,7 +12,15 @@ from fedmedlora.model.saved import read_saved_adapter
 
 SITES = ("lakeside", "northgate", "stonebridge")
 # What a clock, a memory counter or a command line put there.
-CHANGING = {"seconds", "aggregate_seconds", "created_utc", "peak_memory_bytes", "command", "num_cores"}
+CHANGING = {
+    "seconds",
+    "aggregate_seconds",
+    "validate_seconds",
+    "created_utc",
+    "peak_memory_bytes",
+    "command",
+    "num_cores",
+}
 
 
 def lasting(value):

@@ -101,9 +101,9 @@ def test_the_last_step_of_a_pass_is_a_short_one(setting, step_examples, monkeypa
     sizes = []
     real = site_module._optimizer_step
 
-    def spy(base, model, examples, settings, optimizer):
+    def spy(base, model, examples, settings, optimizer, *more):
         sizes.append(len(examples))
-        return real(base, model, examples, settings, optimizer)
+        return real(base, model, examples, settings, optimizer, *more)
 
     monkeypatch.setattr(site_module, "_optimizer_step", spy)
     result = train(setting, step_examples)  # 7 examples, 3 a step, one pass
@@ -121,9 +121,9 @@ def test_two_rounds_continue_order_and_schedule_and_begin_with_a_fresh_optimizer
     seen = []
     real = site_module._optimizer_step
 
-    def spy(base, model, examples, settings, optimizer):
+    def spy(base, model, examples, settings, optimizer, *more):
         seen.append((len(optimizer.state), optimizer.param_groups[0]["lr"], [e.example.id for e in examples]))
-        return real(base, model, examples, settings, optimizer)
+        return real(base, model, examples, settings, optimizer, *more)
 
     monkeypatch.setattr(site_module, "_optimizer_step", spy)
     numbered = [replace(e, example=replace(e.example, id=str(i))) for i, e in enumerate(step_examples[:6])]

@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedmedlora.aggregation.check import check_updates
-from fedmedlora.aggregation.mean import weighted_mean
+from fedmedlora.aggregation.mean import by_size, weighted_mean
+from fedmedlora.aggregation.needs import Needs
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 
 
@@ -24,15 +25,18 @@ class FedMedLora:
     """Weighs by supervised target tokens. No settings. A site with none has weight 0."""
 
     @property
-    def needs_validation(self) -> bool:
-        """False: sizes are enough."""
-        return False
+    def needs(self) -> Needs:
+        """Nothing: sizes are enough."""
+        return Needs()
+
+    @property
+    def local(self) -> Local:
+        """Plain training; both factors travel."""
+        return Local()
 
     def weights(self, updates: Sequence[SiteUpdate]) -> dict[str, float]:
         """Site -> n_k / sum n, sorted by site. Raises ValueError: see ``check_updates``."""
-        ordered = check_updates(updates)
-        total = sum(update.num_target_tokens for update in ordered)
-        return {update.site: update.num_target_tokens / total for update in ordered}
+        return by_size(updates)
 
     def aggregate(self, current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
         """The weighted mean of the sites' adapters. Raises ValueError: see ``weighted_mean``."""

@@ -1,4 +1,4 @@
-"""The weighted mean of the sites' adapters, exact where it must be."""
+"""Weights by data size, and the weighted mean of the sites' adapters, exact where it must be."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import numpy as np
 from fedmedlora.aggregation.check import check_fit, check_updates
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
+
+
+def by_size(updates: Sequence[SiteUpdate]) -> dict[str, float]:
+    """Site -> its share of all supervised target tokens, sorted by site. Errors as in ``check_updates``."""
+    ordered = check_updates(updates)
+    total = sum(update.num_target_tokens for update in ordered)
+    return {update.site: update.num_target_tokens / total for update in ordered}
 
 
 def weighted_mean(current: Adapter, updates: Sequence[SiteUpdate], weights: Mapping[str, float]) -> Adapter:

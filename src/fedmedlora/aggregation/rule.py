@@ -27,18 +27,26 @@ from dataclasses import fields
 from typing import Protocol, cast
 
 import fedmedlora.aggregation
+from fedmedlora.aggregation.needs import Needs
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 
-NOT_RULES = frozenset({"rule", "check", "mean"})  # the files of this folder that are not rules
+NOT_RULES = frozenset(
+    {"rule", "check", "mean", "needs", "mixing"}
+)  # the files of this folder that are not rules
 
 
 class Rule(Protocol):
     """(current adapter, the sites' updates) -> next adapter. The laws are in the module docstring."""
 
     @property
-    def needs_validation(self) -> bool:
-        """Whether every update must carry a validation loss before it is weighed."""
+    def needs(self) -> Needs:
+        """What every update must carry before it is weighed."""
+
+    @property
+    def local(self) -> Local:
+        """What the rule asks of a site's own training, and which arrays travel."""
 
     def weights(self, updates: Sequence[SiteUpdate]) -> dict[str, float]:
         """Site -> weight. Weights are finite, not negative and sum to 1 (to rounding)."""

@@ -25,7 +25,8 @@ class SiteUpdate:
     ``num_target_tokens``: supervised target tokens of the site's training examples: its data size (n_k).
     ``validation_loss``: mean loss of ``adapter`` on the coordinator's validation set (L_k), nats per
     supervised position. Filled in by the coordinator (``dataclasses.replace``), never by a site: it is
-    not part of the bytes, so a site cannot claim one.
+    not part of the bytes, so a site cannot claim one. ``mixing_weight``: the same, for rules whose weights
+    are learned on validation examples.
 
     Raises ValueError for a name that could not safely name a file, a round below 1, a malformed hash or
     a negative count.
@@ -37,6 +38,7 @@ class SiteUpdate:
     started_from: str
     num_target_tokens: int
     validation_loss: float | None = None
+    mixing_weight: float | None = None
 
     def __post_init__(self) -> None:
         check_site_name(self.site)

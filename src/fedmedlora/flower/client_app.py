@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 
 import fedmedlora
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, Letter
+from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, Letter, errand_of
 from fedmedlora.flower.site_file import Refused, SiteFile, load_site_file
 from fedmedlora.flower.site_work import CURRENT, SiteWork, open_site, turn
 from fedmedlora.flower.state import simulated_site
@@ -40,7 +40,9 @@ def train(message: Message, context: Context) -> Message:
     return _answer(
         message,
         context,
-        lambda work, letter: work.train(letter.whole("round_num"), _adapter(letter.part(CURRENT))),
+        lambda work, letter: work.train(
+            letter.whole("round_num"), _adapter(letter.part(CURRENT)), errand_of(letter)
+        ),
     )
 
 
@@ -50,7 +52,9 @@ def read(message: Message, context: Context) -> Message:
     return _answer(
         message,
         context,
-        lambda work, letter: work.read(_adapter(letter.part(CURRENT)), letter.text("decoding")),
+        lambda work, letter: work.read(
+            _adapter(letter.part(CURRENT)), letter.text("decoding"), errand_of(letter)
+        ),
     )
 
 
@@ -60,7 +64,9 @@ def losses(message: Message, context: Context) -> Message:
     return _answer(
         message,
         context,
-        lambda work, letter: work.losses({name: _adapter(data) for name, data in letter.parts.items()}),
+        lambda work, letter: work.losses(
+            {name: _adapter(data) for name, data in letter.parts.items()}, errand_of(letter)
+        ),
     )
 
 

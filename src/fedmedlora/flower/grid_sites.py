@@ -10,14 +10,15 @@ from typing import Any
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from fedmedlora.cohort import Evaluation
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.flower.answers import evaluation, losses, site_info
-from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, TRAIN, Letter
+from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, TRAIN, Letter, errand_fields
 from fedmedlora.flower.site_work import CURRENT, UPDATE
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import SiteReport
-from fedmedlora.sites import SiteInfo, Sites
+from fedmedlora.sites import Errand, SiteInfo, Sites
 from fedmedlora.terms import Terms
 
 POLL_S = 0.5
@@ -35,11 +36,13 @@ class GridSites:
     nodes: Mapping[str, int]
     infos: tuple[SiteInfo, ...]
 
-    def train(self, names: Sequence[str], round_num: int, current: Adapter) -> Iterator[SiteReport]:
+    def train(
+        self, names: Sequence[str], round_num: int, current: Adapter, errand: Errand
+    ) -> Iterator[SiteReport]:
         """See ``sites.Sites``."""
         costs = {info.name: info.train_cost for info in self.infos}
         data = current.to_bytes()
-        letter = self._letter({"round_num": round_num}, {CURRENT: data})
+        letter = self._letter({"round_num": round_num, **errand_fields(errand)}, {CURRENT: data})
         total = self.terms.training.rounds
         label = (
             f"round {round_num}/{total}: {len(names)} {'sites train' if len(names) > 1 else 'site trains'}"
@@ -51,11 +54,17 @@ class GridSites:
                 yield _report(asked[node], answer, len(data))
                 advance(number, len(names), f"{asked[node]} answered")
 
-    def losses(self, names: Sequence[str], adapters: Mapping[str, Adapter]) -> dict[str, dict[str, float]]:
+    def mean_own(self, errand: Errand) -> None:
+        """See ``sites.Sites``: what sites keep stays at their own machines."""
+
+    def losses(
+        self, names: Sequence[str], adapters: Mapping[str, Adapter], errand: Errand
+    ) -> dict[str, dict[str, float]]:
         """See ``sites.Sites``."""
+        whose = errand_fields(errand)
         parts = {label: adapter.to_bytes() for label, adapter in adapters.items()}
         letters = {
-            self.nodes[name]: self._letter({}, {label: p for label, p in parts.items() if label != name})
+            self.nodes[name]: self._letter(whose, {label: p for label, p in parts.items() if label != name})
             for name in names
         }
         by_node = {self.nodes[name]: name for name in names}
@@ -70,12 +79,13 @@ class GridSites:
         return found
 
     def read(
-        self, names: Sequence[str], adapter: Adapter, decoding: str, label: str
-    ) -> Iterator[tuple[str, dict[str, Any], None]]:
-        """See ``sites.Sites``. What was predicted stays at the site."""
+        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
+    ) -> Iterator[tuple[str, Evaluation]]:
+        """See ``sites.Sites``. What was predicted, and the counts of each note, stay at the site."""
         costs = {info.name: info.read_cost.get(decoding, 0.0) for info in self.infos}
         how = "" if decoding == "constrained" else ", free"
-        letter = self._letter({"decoding": decoding}, {CURRENT: adapter.to_bytes()})
+        fields = {"decoding": decoding, **errand_fields(errand)}
+        letter = self._letter(fields, {CURRENT: adapter.to_bytes()})
         by_node = {self.nodes[name]: name for name in names}
         with self.progress.stage(
             f"{label}: {len(names)} sites read their test notes{how}", sum(costs[name] for name in names)
@@ -83,7 +93,7 @@ class GridSites:
             answers = ask(self.grid, READ, dict.fromkeys(by_node, letter))
             for number, (node, answer) in enumerate(answers, start=1):
                 name = by_node[node]
-                yield name, evaluation(name, decoding, answer), None
+                yield name, Evaluation(evaluation(name, decoding, answer))
                 advance(number, len(names), f"{name} answered")
 
     def pooled(self) -> Sites:

@@ -10,13 +10,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from fedmedlora.exchange.local import Local
+from fedmedlora.settings import read_table
+from fedmedlora.sites import Errand
+
 DESCRIBE, TRAIN, READ, LOSSES = "query.describe", "train", "evaluate.read", "evaluate.losses"
-VERSION = 1
+VERSION = 2
 MAX_JSON = 4_000_000  # characters of a question or an answer without its adapters; real ones have thousands
 _STYPE = "fedmedlora.bytes"
 
@@ -92,6 +96,16 @@ class Letter:
         if not isinstance(self.fields.get(key), kind):
             raise ValueError(f"message: {key} is missing or of the wrong kind")
         return self.fields[key]
+
+
+def errand_fields(errand: Errand) -> dict[str, Any]:
+    """``errand`` as fields of a letter."""
+    return {"method": errand.method, "local": asdict(errand.local)}
+
+
+def errand_of(letter: Letter) -> Errand:
+    """What ``errand_fields`` wrote. Raises ``ValueError`` for anything else, naming the key."""
+    return Errand(letter.text("method"), read_table(Local, letter.table("local"), "message: local:"))
 
 
 def _no_constant(name: str) -> float:

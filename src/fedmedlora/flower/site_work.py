@@ -19,10 +19,11 @@ from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import prepare_site, with_lora
 from fedmedlora.model.demo import cache_folder
 from fedmedlora.model.load import BaseModel, load_base_model
+from fedmedlora.model.lora import read_adapter
 from fedmedlora.model.memory import keep_freed_memory
 from fedmedlora.prepare import hash_notes, read_notes, refuse_overlap
-from fedmedlora.run_folder import UpdateCache
-from fedmedlora.sites import Participants
+from fedmedlora.run_folder import OwnParts, UpdateCache
+from fedmedlora.sites import Errand, Participants
 from fedmedlora.terms import Terms
 from fedmedlora.training.schedule import steps_per_round
 
@@ -65,7 +66,7 @@ class SiteWork:
             }
         )
 
-    def train(self, round_num: int, current: Adapter) -> Letter:
+    def train(self, round_num: int, current: Adapter, errand: Errand) -> Letter:
         """The site's update of this round. Asked again, it sends the same one without training again."""
         if not 1 <= round_num <= self.terms.training.rounds:
             raise Refused(f"round {round_num}: the study has rounds 1 to {self.terms.training.rounds}")
@@ -75,24 +76,24 @@ class SiteWork:
         cache = UpdateCache(self.file.path(self.file.state) / "last-update" / key[:24])
         if not cache.folder.exists():
             UpdateCache(cache.folder.parent).clear()  # the last one only
-        carrier = Participants(self.site, (self.file.name,), cache)
+        carrier = Participants(self.site, (self.file.name,), cache, errand)
         report = carrier.train(round_num, current)[0]
         return Letter({"site": self.file.name, **report.numbers()}, {UPDATE: report.update.to_bytes()})
 
-    def read(self, adapter: Adapter, decoding: str) -> Letter:
+    def read(self, adapter: Adapter, decoding: str, errand: Errand) -> Letter:
         """Scores of ``adapter`` on the site's test notes: counts and F1. What was predicted stays here."""
         if not self.file.allows.scores:
             raise Refused("this site does not send scores of adapters on its notes (scores = false)")
         if decoding not in ("constrained", "free"):
             raise Refused("decoding: known are constrained and free")
-        ((_, record, _),) = self.site.read((self.file.name,), adapter, decoding, "the adapter")
-        return Letter({"site": self.file.name, "evaluation": record})
+        ((_, found),) = self.site.read((self.file.name,), adapter, decoding, errand, "the adapter")
+        return Letter({"site": self.file.name, "evaluation": found.record})
 
-    def losses(self, adapters: Mapping[str, Adapter]) -> Letter:
+    def losses(self, adapters: Mapping[str, Adapter], errand: Errand) -> Letter:
         """Losses of other sites' adapters on this site's held-out notes."""
         if not (self.file.allows.validates_others and self.terms.held_out_sentences):
             raise Refused("this site does not score other sites' adapters (validates_others = false)")
-        found = self.site.losses((self.file.name,), adapters)[self.file.name]
+        found = self.site.losses((self.file.name,), adapters, errand)[self.file.name]
         told = {label: loss if math.isfinite(loss) else None for label, loss in found.items()}
         return Letter({"site": self.file.name, "losses": told})
 
@@ -136,8 +137,24 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
     hashes = hash_notes(file.path(file.train)) + (hash_notes(file.path(file.test)) if file.test else "")
     data_hash = hashlib.sha256(hashes.encode()).hexdigest()
     return SiteWork(
-        file, terms, InProcess(base, model, schema, terms, (site,), data_hashes={file.name: data_hash})
+        file,
+        terms,
+        InProcess(
+            base,
+            model,
+            schema,
+            terms,
+            (site,),
+            read_adapter(model),
+            OwnParts(file.path(file.state) / "own" / _study_key(terms, data_hash)),
+            data_hashes={file.name: data_hash},
+        ),
     )
+
+
+def _study_key(terms: Terms, data_hash: str) -> str:
+    """What the site keeps of its own belongs to these terms and these notes, and to no other study."""
+    return hashlib.sha256(f"{terms.to_json()}\n{data_hash}".encode()).hexdigest()[:24]
 
 
 def _refuse_other_model(base: BaseModel, terms: Terms) -> None:

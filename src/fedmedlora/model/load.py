@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ class BaseModel:
     """A frozen base model on its device, with its tokenizer.
 
     ``hash``: sha256 over the names and contents of its weight files, so that a site can tell whether it
-    holds the same model as the others, whatever the folder is called.
+    holds the same model as the others, whatever the folder is called. ``pristine``: by name, the weights
+    that full-parameter training has overwritten for the time being (``weights.py``).
     """
 
     name: str
@@ -34,6 +35,7 @@ class BaseModel:
     precision: str
     quantization: str
     revision: str
+    pristine: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def device_name(self) -> str:
         """``"cpu"``, or the name of the GPU."""

@@ -170,6 +170,12 @@ _ROUND = Table(
         "weights": Named("site", Value("share", "its weight; all together are 1"), "weight of each site"),
         "sites": Many(_SITE_ROUND, "one per site that took part, each once"),
         "aggregate_seconds": Value("seconds", "time of the coordinator's aggregation", "s"),
+        "validate_seconds": Value(
+            "seconds",
+            "time of what the rule finds out on validation notes before it weighs",
+            "s",
+            null="it needs nothing",
+        ),
         "validation": Table(
             {
                 "loss": Value("number", "loss of the new adapter", "nats", null="it was not finite"),

@@ -13,10 +13,11 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.local import Local
 from fedmedlora.model.load import BaseModel
-from fedmedlora.model.lora import read_adapter, write_adapter
 from fedmedlora.model.memory import peak_memory_bytes
 from fedmedlora.model.tokens import TokenExample
+from fedmedlora.model.weights import read_weights, trained, write_weights
 from fedmedlora.training.batches import padded_step, shared_prefix_step
 from fedmedlora.training.schedule import learning_rate, round_of_examples, steps_per_round
 
@@ -70,17 +71,27 @@ def train_round(
     site: str,
     round_num: int,
     seed: int,
+    local: Local | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> LocalResult:
     """Train ``model`` (PEFT's, over ``base``) from ``current`` for one round on ``examples``.
+
+    ``local``: what the rule asks for beyond plain training. The result holds all of what ``current`` holds.
 
     Same arguments, same result on the same machine. ``on_step(step, num_steps, loss)`` is called after
     each optimizer step. Raises ``ValueError`` without examples, and when the loss is no longer finite.
     """
     if not examples:
         raise ValueError(f"site {site!r} has no example to train on; check what its notes annotate")
+    local = local or Local()
+    whole = local.trains == "model"
+    if whole and base.precision != "float32":
+        raise ValueError(
+            f"training every parameter needs float32 weights, and these are {base.precision}: steps smaller "
+            'than its rounding would be lost; set [model] precision = "float32"'
+        )
     began = time.perf_counter()
-    write_adapter(model, current)
+    write_weights(base, model, current)
     per_round = steps_per_round(
         len(examples),
         examples_per_step=settings.examples_per_step,
@@ -94,16 +105,16 @@ def train_round(
         seed=seed,
         site=site,
     )
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=False
-    )
     if settings.gradient_checkpointing:
         _gradient_checkpointing(model, True)
     model.train()
     losses: list[float] = []
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), trained(model, local.trains) as parameters:
+            optimizer = torch.optim.AdamW(
+                parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=False
+            )
+            anchors = [p.detach().clone() for p in parameters] if local.proximal else []
             torch.manual_seed(_step_seed(seed, site, round_num))  # for dropout, where it is set
             for step in range(per_round):
                 rate = learning_rate(
@@ -114,10 +125,11 @@ def train_round(
                     schedule=settings.schedule,
                 )
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * local.learning_rate_factor
                 size = settings.examples_per_step
+                batch = chosen[step * size : (step + 1) * size]
                 losses.append(
-                    _optimizer_step(base, model, chosen[step * size : (step + 1) * size], settings, optimizer)
+                    _optimizer_step(base, model, batch, settings, optimizer, local.proximal, anchors)
                 )
                 if on_step:
                     on_step(step + 1, per_round, losses[-1])
@@ -125,9 +137,9 @@ def train_round(
         model.eval()
         if settings.gradient_checkpointing:
             _gradient_checkpointing(model, False)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
     return LocalResult(
-        adapter=read_adapter(model),
+        adapter=read_weights(model, whole=whole),
         train_loss=sum(losses) / len(losses),
         num_steps=per_round,
         num_examples=len(chosen),
@@ -149,9 +161,35 @@ def validation_loss(
     """The training loss of ``adapter`` on ``examples`` (mean over all supervised positions), no update."""
     if not examples:
         raise ValueError("the validation set has no example; check which notes the study names")
-    write_adapter(model, adapter)
+    write_weights(base, model, adapter)
     model.eval()
     return _step_loss(base, model, examples, settings, backward=False)
+
+
+def validation_gradient(
+    base: BaseModel,
+    model: Any,
+    adapter: Adapter,
+    examples: Sequence[TokenExample],
+    settings: LocalTraining,
+) -> tuple[float, Adapter]:
+    """``validation_loss``, and its gradient by the arrays of ``adapter``, LoRA's; nothing is updated."""
+    if not examples:
+        raise ValueError("the validation set has no example; check which notes the study names")
+    write_weights(base, model, adapter)
+    model.eval()
+    model.zero_grad(set_to_none=True)
+    try:
+        with trained(model, "both") as parameters:
+            loss = _step_loss(base, model, examples, settings, backward=True)
+            gradients = {p: torch.zeros_like(p) if p.grad is None else p.grad for p in parameters}
+            with torch.no_grad():
+                for parameter, gradient in gradients.items():
+                    parameter.copy_(gradient)  # so that it is read under the adapter's own names
+        return loss, read_weights(model, whole=False)
+    finally:
+        model.zero_grad(set_to_none=True)
+        write_weights(base, model, adapter)
 
 
 def _optimizer_step(
@@ -160,11 +198,16 @@ def _optimizer_step(
     examples: Sequence[TokenExample],
     settings: LocalTraining,
     optimizer: torch.optim.Optimizer,
+    proximal: float,
+    anchors: Sequence[torch.Tensor],
 ) -> float:
     optimizer.zero_grad(set_to_none=True)
     loss = _step_loss(base, model, examples, settings, backward=True)
     if not torch.isfinite(torch.tensor(loss)):
         raise ValueError(f"the training loss is {loss}: lower training.learning_rate")
+    for parameter, anchor in zip(optimizer.param_groups[0]["params"], anchors, strict=bool(anchors)):
+        if parameter.grad is not None:  # the gradient of mu / 2 |w - w_t|^2
+            parameter.grad.add_(parameter.detach() - anchor, alpha=proximal)
     if settings.max_grad_norm:
         torch.nn.utils.clip_grad_norm_(
             [p for group in optimizer.param_groups for p in group["params"]], settings.max_grad_norm

@@ -1,0 +1,27 @@
+"""What a rule has to be told about the sites' updates before it can weigh them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """How mixing weights are learned (``mixing.py``): ``steps`` gradient steps of size ``rate``."""
+
+    steps: int
+    rate: float
+    gamma: float
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """``losses``: each update's ``validation_loss``. ``mixing``: each one's ``mixing_weight``, learned so."""
+
+    losses: bool = False
+    mixing: Mixing | None = None
+
+    @property
+    def validation(self) -> bool:
+        """Whether anything has to be validated."""
+        return self.losses or self.mixing is not None

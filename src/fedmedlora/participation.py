@@ -1,0 +1,32 @@
+"""Who takes part in a round: all sites, or a share of them drawn at random, without those that are away."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Collection, Mapping, Sequence
+
+
+def participants(
+    names: Sequence[str],
+    round_num: int,
+    *,
+    share: float = 1.0,
+    away: Mapping[str, Collection[int]] | None = None,
+    seed: int = 0,
+) -> tuple[str, ...]:
+    """Those of ``names`` that are asked in round ``round_num`` (from 1), in their order.
+
+    Of the sites that are there, ``share`` (above 0, at most 1) rounded up are drawn by ``seed`` and round;
+    McMahan et al., https://arxiv.org/abs/1602.05629, algorithm 1 (their C). ``away``: site -> rounds that it
+    misses. Raises ``ValueError`` where everybody is away.
+    """
+    there = [name for name in names if round_num not in (away or {}).get(name, ())]
+    if not there:
+        raise ValueError(f"round {round_num}: every site is away (absent_rounds); a round needs one at least")
+    num = max(1, math.ceil(share * len(there) - 1e-9))
+    digest = hashlib.sha256(f"{seed}/participants/{round_num}".encode()).digest()
+    # Drawn out of the sorted names: the order of the sites in the study file plays no role.
+    drawn = set(random.Random(int.from_bytes(digest[:8], "big")).sample(sorted(there), num))
+    return tuple(name for name in there if name in drawn)

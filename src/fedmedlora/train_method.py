@@ -1,0 +1,160 @@
+"""One method's rounds: who is asked, what the rule may find out on validation notes, what is watched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.local import Local, put, take
+from fedmedlora.local_site import local_training
+from fedmedlora.measure import Form, predict, scores
+from fedmedlora.methods import Method
+from fedmedlora.model.tokens import TokenExample
+from fedmedlora.model.weights import read_weights, write_weights
+from fedmedlora.participation import participants
+from fedmedlora.rounds import Validator, run_rounds
+from fedmedlora.run import Run
+from fedmedlora.run_folder import UpdateCache
+from fedmedlora.sites import Participants, mean_of_others
+from fedmedlora.tasks.task import finders
+from fedmedlora.training.site import validation_gradient, validation_loss
+from fedmedlora.work_plan import ner_cost, validation_cost
+
+_NEW = "the new adapter"  # no site can be called that: its name would have spaces
+
+
+def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter | None, list[dict[str, Any]]]:
+    """(the adapter after all rounds, one record per round) of ``method``, from ``start``.
+
+    The adapter is whole: what does not travel is that of ``start``, or the mean of what the sites kept.
+    None where they keep it at their own machines.
+    """
+    assert method.rule is not None
+    local = method.rule.local
+    if local.trains == "model":
+        write_weights(run.base, run.model, run.start)
+        start = read_weights(run.model, whole=True)
+    study = run.study
+    away = {site.name: site.absent_rounds for site in study.sites}
+
+    def takes_part(round_num: int) -> tuple[str, ...]:
+        share = study.training.participation
+        return participants(method.names, round_num, share=share, away=away, seed=study.seed)
+
+    carrier = Participants(
+        sites=method.sites,
+        names=method.names,
+        cache=run.updates if method.shares_updates else UpdateCache(run.folder / "site-updates" / "own"),
+        errand=method.errand(),
+        takes_part=takes_part if method.is_federated else None,
+    )
+    final, records = run_rounds(
+        take(start, local.sends),
+        method.rule,
+        carrier,
+        study.training.rounds,
+        store=run.store(method),
+        validator=_validator(run, method, start),
+        watch=lambda round_num, adapter: _watch(run, method, start, round_num, adapter),
+    )
+    return whole(method, start, final), records
+
+
+def whole(method: Method, start: Adapter, travelling: Adapter) -> Adapter | None:
+    """``travelling`` with what did not travel, or None where that is at the sites' own machines."""
+    local = Local() if method.rule is None else method.rule.local
+    if local.sends in ("both", "model"):
+        return travelling
+    if not local.keeps:
+        return put(start, travelling)
+    own = method.sites.mean_own(method.errand())
+    return None if own is None else put(put(start, own), travelling)
+
+
+def _validator(run: Run, method: Method, start: Adapter) -> Validator:
+    if run.study.validates_by_sites():
+
+        def losses_at_sites(adapters: Mapping[str, Adapter]) -> dict[str, float]:
+            found = method.sites.losses(method.names, adapters, method.errand())
+            return {site: mean_of_others(found, site) for site in adapters}
+
+        return Validator(losses=losses_at_sites)
+    examples = run.prepared.validation
+    if not examples:
+        return Validator()
+
+    def losses_here(adapters: Mapping[str, Adapter]) -> dict[str, float]:
+        return {site: _signal(run, adapter) for site, adapter in adapters.items()}
+
+    def probe(adapter: Adapter) -> tuple[float, Adapter]:
+        with run.progress.stage("gradient on the validation notes", 3 * validation_cost(examples)):
+            settings = local_training(run.terms)
+            return validation_gradient(run.base, run.model, adapter, examples, settings)
+
+    return Validator(losses=losses_here, probe=probe)
+
+
+def _signal(run: Run, adapter: Adapter) -> float:
+    """What Fed-MedLoRA+ weighs an adapter by, as ``[validation] signal`` says; smaller is better."""
+    signal = run.study.validation.signal
+    if signal == "f1":
+        return 1.0 - _mean_f1(run, adapter)
+    examples = run.prepared.validation
+    with run.progress.stage("validation loss of a site's adapter", validation_cost(examples)):
+        if signal == "loss":
+            return _loss(run, adapter, examples)
+        tasks = sorted({example.example.task for example in examples})
+        of_task = [[e for e in examples if e.example.task == task] for task in tasks]
+        return math.fsum(_loss(run, adapter, part) for part in of_task) / len(tasks)
+
+
+def _loss(run: Run, adapter: Adapter, examples: tuple[TokenExample, ...] | list[TokenExample]) -> float:
+    # The training loss, without an update.
+    return validation_loss(run.base, run.model, adapter, examples, local_training(run.terms))
+
+
+def _mean_f1(run: Run, adapter: Adapter) -> float:
+    """Mean over entities and modifiers (asked for with gold entities) of strict micro-F1; undefined is 0."""
+    form = run.form("constrained")
+    found = _read_validation(run, adapter, form, "F1 of a site's adapter on the validation notes")
+    kinds = [found[kind] for kind in ("entities", "modifiers_gold") if found[kind] is not None]
+    return math.fsum(kind["strict"]["f1"] or 0.0 for kind in kinds) / len(kinds)
+
+
+def _read_validation(run: Run, adapter: Adapter, form: Form, label: str) -> dict[str, Any]:
+    notes = run.prepared.validation_notes
+    write_weights(run.base, run.model, adapter)
+    with run.progress.stage(label, ner_cost(notes)) as advance:
+        predictions = predict(run.base, run.model, notes, form, advance)
+    return scores(notes, predictions, form, num_resamples=0, seed=0)
+
+
+def _watch(
+    run: Run, method: Method, start: Adapter, round_num: int, travelling: Adapter
+) -> dict[str, Any] | None:
+    by_sites = run.study.validates_by_sites()
+    if not ((run.prepared.validation or by_sites) and run.study.evaluation.every_round):
+        return None
+    if by_sites:  # all of them, whichever trained: the curves of all methods are of the same notes
+        names = [info.name for info in run.sites.infos]
+        losses = run.sites.losses(names, {_NEW: travelling}, method.errand())
+        loss, adapter = mean_of_others(losses, _NEW), whole(method, start, travelling)
+    else:
+        adapter = whole(method, start, travelling)
+        if adapter is None:
+            return None
+        with run.progress.stage("validation loss", validation_cost(run.prepared.validation)):
+            loss = _loss(run, adapter, run.prepared.validation)
+    told = loss if math.isfinite(loss) else None
+    found: dict[str, Any] = {"loss": told, "ner_strict_f1": None, "ner_lenient_f1": None}
+    form = run.form("constrained")
+    form = replace(form, tasks=finders(form.tasks))
+    if form.tasks and run.prepared.validation_notes and adapter is not None:
+        label = f"round {round_num}: entities in the validation notes"
+        entities = _read_validation(run, adapter, form, label)["entities"]
+        found["ner_strict_f1"] = entities["strict"]["f1"]
+        found["ner_lenient_f1"] = entities["lenient"]["f1"]
+    return found

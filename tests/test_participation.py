@@ -1,0 +1,44 @@
+"""Who takes part in a round."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from fedmedlora.participation import participants
+
+SITES = ("d", "a", "c", "b")
+
+
+def test_everybody_by_default_in_their_order():
+    assert participants(SITES, 1) == SITES
+
+
+def test_a_share_is_rounded_up_and_never_nobody():
+    assert [len(participants(SITES, 1, share=s)) for s in (0.01, 0.25, 0.26, 0.5, 0.75, 0.76, 1.0)] == [
+        1,
+        1,
+        2,
+        2,
+        3,
+        4,
+        4,
+    ]
+    assert len(participants([str(i) for i in range(10)], 1, share=0.3)) == 3  # 0.3 * 10 is a little over 3
+
+
+def test_draws_depend_on_seed_and_round_and_not_on_the_order_of_the_sites():
+    first = participants(SITES, 3, share=0.5, seed=7)
+    assert set(first) == set(participants(tuple(reversed(SITES)), 3, share=0.5, seed=7))
+    many = Counter(name for r in range(1, 401) for name in participants(SITES, r, share=0.5))
+    assert all(150 < many[name] < 250 for name in SITES)  # 200 expected, standard deviation 10
+
+
+def test_who_is_away_is_not_asked():
+    away = {"a": (1, 2), "b": (2,)}
+    assert participants(SITES, 1, away=away) == ("d", "c", "b")
+    assert participants(SITES, 2, away=away) == ("d", "c")
+    assert participants(SITES, 3, away=away) == SITES
+    with pytest.raises(ValueError, match=r"round 1: every site is away \(absent_rounds\)"):
+        participants(("a",), 1, away=away)
