@@ -50,29 +50,13 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
 # What joins the islands: the loop, the embedded carrier, and what prepares and measures a run. In order:
 # each may import those named before it, so the loop does not know its carriers. Only cli knows the report.
 MEETING = set(MAP) - {"report"}
+# fmt: off
 JOINERS = [
-    "rounds",
-    "manifest",
-    "answering",
-    "measure",
-    "work_plan",
-    "cohort",
-    "local_site",
-    "participation",
-    "sites",
-    "in_process",
-    "prepare",
-    "methods",
-    "run",
-    "train_method",
-    "evaluate_method",
-    "planned_cost",
-    "experiment",
-    "extract",
-    "init",
-    "demo",
-    "report_examples",
+    "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site",
+    "participation", "sites", "in_process", "simulate", "prepare", "methods", "run", "train_method",
+    "evaluate_method", "new_site", "planned_cost", "experiment", "extract", "init", "demo", "report_examples",
 ]
+# fmt: on
 for number, joiner in enumerate(JOINERS):
     MAP[joiner] = (MEETING | set(JOINERS[:number]), {"numpy"})
 MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr", "filelock"})

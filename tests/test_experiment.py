@@ -331,11 +331,11 @@ def test_resume_after_a_kill_between_files(plain, tmp_path, monkeypatch, stop_at
     written = []
     real = sites_module.UpdateCache.save
 
-    def save(self, update, numbers):
+    def save(self, update, numbers, key):
         written.append(update.site)
         if len(written) == stop_at:
             raise KeyboardInterrupt
-        real(self, update, numbers)
+        real(self, update, numbers, key)
 
     with monkeypatch.context() as patched:
         patched.setattr(sites_module.UpdateCache, "save", save)

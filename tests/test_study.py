@@ -7,7 +7,8 @@ import pytest
 
 from fedmedlora.aggregation.fed_medlora_plus import FedMedLoraPlus
 from fedmedlora.settings import type_words
-from fedmedlora.study import Study, StudyWarning, load_study, parse_study, reference_page
+from fedmedlora.study import Study, StudyWarning, load_study, parse_study
+from fedmedlora.study_reference import reference_page
 from fedmedlora.study_tables import Evaluation, Lora, Model, Tasks, Training
 
 PAGE = Path(__file__).parents[1] / "docs" / "study-file.md"
@@ -229,7 +230,7 @@ def test_to_dict_is_the_toml_with_defaults_filled_in():
     plain = study.to_dict()
     assert json.loads(json.dumps(plain)) == plain
     assert plain["adapter"] == {"rank": 16, "alpha": 32.0, "dropout": 0.0, "targets": "all-linear"}
-    assert plain["sites"] == [{"name": "a", "train": "a.jsonl", "test": "t.jsonl"}]
+    assert plain["sites"][0] | {"name": "a", "train": "a.jsonl", "test": "t.jsonl"} == plain["sites"][0]
     assert "folder" not in plain
 
 

@@ -22,7 +22,7 @@ def decodings(study: Study, method: Method) -> tuple[str, ...]:
     """How the method's adapter is read."""
     if is_instruction(study.tasks.names):
         return ("free",)  # an answer is in words of its own
-    if method.rule is None:
+    if method.rule is None and method.adaptation is None:
         return ("constrained", "free") if study.evaluation.zero_shot_free else ("constrained",)
     return study.evaluation.decoding
 
@@ -52,11 +52,12 @@ def evaluate(run: Run, method: Method, adapter: Adapter | None, decoding: str) -
                 run.model,
                 adapter,
                 here[name],
-                run.form(decoding),
+                replace(run.form(decoding), shots=method.shots),
                 num_resamples=run.study.evaluation.bootstrap,
                 seed=run.terms.draw_seed(),
                 label=method.label,
                 progress=run.progress,
+                reader_of=method.reader_of,
             )
             _keep(run, method, adapter, name, found)
     return [read_json(store.evaluation(n, decoding)) for n in names_read(run, method, adapter)]
@@ -89,7 +90,7 @@ def _key(
     local = method.errand().local
     infos = {info.name: info for info in run.sites.infos}
     notes_hash = here[name].notes_hash() if name in here else infos[name].test_hash
-    if adapter is None or local.keeps or not notes_hash:
+    if adapter is None or local.keeps or not notes_hash or method.reader_of is not None:
         return None
     # An untrained adapter changes nothing, whichever seed has drawn its A.
     is_untrained = all(not array.any() for key, array in adapter.arrays.items() if ".lora_B." in key)
@@ -102,7 +103,7 @@ def _key(
         run.base.hash,
         run.base.precision,
         run.base.device.type,
-        repr(run.form(decoding)),
+        repr(replace(run.form(decoding), shots=method.shots)),
         evaluation.bootstrap,
         run.terms.draw_seed(),
     ]

@@ -24,6 +24,7 @@ from fedmedlora.model.load import BaseModel, load_base_model
 from fedmedlora.model.lora import read_adapter
 from fedmedlora.model.saved import adapter_files
 from fedmedlora.model.weights import write_weights
+from fedmedlora.new_site import adaptations
 from fedmedlora.planned_cost import planned_cost
 from fedmedlora.prepare import prepare, terms_of
 from fedmedlora.progress import Progress, Silent
@@ -31,6 +32,7 @@ from fedmedlora.run import Run
 from fedmedlora.run_folder import EvaluationCache, OwnParts, UpdateCache, open_run, write_file
 from fedmedlora.sites import Sites
 from fedmedlora.study import Study
+from fedmedlora.tasks.few_shot import Shots
 from fedmedlora.terms import Terms
 from fedmedlora.train_method import train
 from fedmedlora.training.site import check_gradient_checkpointing
@@ -101,7 +103,9 @@ def run_study(
         updates=UpdateCache(here / "shared" if shared is None else shared / "updates"),
         evaluations=None if shared is None else EvaluationCache(shared / "evaluations"),
     )
-    methods = methods_of(study, sites)
+    shots = Shots(study.few_shot.num_examples, terms.draw_seed(), prepared.shot_notes)
+    methods = methods_of(study, sites, shots)
+    methods = (*methods, *adaptations(run, methods))
     progress.plan(planned_cost(run, methods))
     finals: dict[str, Adapter | None] = {}
     try:
@@ -130,10 +134,12 @@ def _check_positions(base: BaseModel, study: Study) -> None:
 def _run_method(run: Run, method: Method, finals: dict[str, Adapter | None]) -> dict[str, Any]:
     adapter: Adapter | None = run.start
     rounds: list[dict[str, Any]] = []
+    if method.adaptation is not None:
+        adapter = finals.get(method.adaptation.start, run.start)  # zero_shot is not always in methods
+        assert adapter is not None, "new sites are here, and so is what the other sites keep"
     if method.rule is not None:
-        start = run.start if method.adaptation is None else finals[method.adaptation.start]
-        assert start is not None, "refused before anything was trained"
-        adapter, rounds = train(run, method, start)
+        assert adapter is not None, "only an adaptation starts from what others have trained"
+        adapter, rounds = train(run, method, adapter)
     finals[method.name] = adapter
     is_saved = method.rule is not None and adapter is not None and not is_whole_model(adapter)
     if is_saved and adapter is not None:

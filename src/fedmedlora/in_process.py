@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -109,11 +109,12 @@ class InProcess:
                     self.model,
                     self._whole(self._site(name), _AFTER_ALL, adapter, errand),
                     cohort,
-                    reading_form(self.terms, self.schema, decoding),
+                    replace(reading_form(self.terms, self.schema, decoding), shots=errand.shots),
                     num_resamples=self.terms.evaluation.bootstrap,
                     seed=self.terms.draw_seed(),
                     label=label,
                     progress=self.progress,
+                    reader_of=errand.reader_of,
                 ),
             )
 

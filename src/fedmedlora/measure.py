@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from fedmedlora.answering import answer
 from fedmedlora.corpora.instructions import record_of
-from fedmedlora.corpora.note import Note
+from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.evaluation.answers import summarize_answers
@@ -26,6 +26,7 @@ from fedmedlora.extraction.generate import generate_texts
 from fedmedlora.model.load import BaseModel
 from fedmedlora.tasks.assemble import merge
 from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.few_shot import Shots, solved_examples, with_shots
 from fedmedlora.tasks.form import Reading, load_form
 from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.markup import place
@@ -46,6 +47,7 @@ class Form:
     decoding: str = "constrained"
     batch_size: int = 16
     max_answer_tokens: int = 256
+    shots: Shots | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,28 @@ class Predictions:
     num_unparsed: int
     num_ungrounded: int = 0
     answers: Answers | None = None
+
+
+class Reads(Protocol):
+    """Finds what is said in sentences. The counts are of what was really read."""
+
+    @property
+    def num_examples(self) -> int:
+        """Examples that were read; one that was read before counts once."""
+
+    @property
+    def num_unparsed(self) -> int:
+        """Answers with a part that could not be read."""
+
+    @property
+    def num_ungrounded(self) -> int:
+        """Mentions that answers name and that their sentence does not hold."""
+
+    def read(self, examples: Sequence[Example]) -> list[Reading]:
+        """What the answer to each example says."""
+
+
+ReaderOf = Callable[[Form, Report], Reads]
 
 
 class Reader:
@@ -126,18 +150,26 @@ class Reader:
         return at, example.input, example.labels
 
 
-def predict(base: BaseModel, model: Any, notes: Sequence[Note], form: Form, report: Report) -> Predictions:
+def predict(
+    base: BaseModel,
+    model: Any,
+    notes: Sequence[Note],
+    form: Form,
+    report: Report,
+    reader_of: ReaderOf | None = None,
+) -> Predictions:
     """What the adapter in ``model`` finds in ``notes``; gold is used as given entities only.
 
-    Prompts ask for what each note ``annotates``. ``report(num_done, num_total)`` counts examples; the
-    total grows once entities are known.
+    ``reader_of``: makes another reader than the model (not of instruction data). Prompts ask for what each
+    note ``annotates``. ``report(num_done, num_total)`` counts examples; the total grows once entities are
+    known.
     """
     if is_instruction(form.tasks):
         settings = {"batch_size": form.batch_size, "max_answer_tokens": form.max_answer_tokens}
         right, num_unread = answer(base, model, notes, **settings, report=report)
         metric = record_of(notes[0]).score if notes else ""
         return Predictions(None, None, len(right), num_unread, answers=Answers(metric, right))
-    reader = Reader(base, model, form, report)
+    reader: Reads = reader_of(form, report) if reader_of else Reader(base, model, form, report)
     find, ask = finders(form.tasks), askers(form.tasks)
     end_to_end = given_gold = None
     if find:
@@ -222,7 +254,7 @@ def answer_scores(predictions: Predictions, *, num_resamples: int, seed: int) ->
 
 
 def _ask(
-    reader: Reader, tasks: Sequence[str], notes: dict[str, Note], form: Form, *, keep_entities: bool = False
+    reader: Reads, tasks: Sequence[str], notes: dict[str, Note], form: Form, *, keep_entities: bool = False
 ) -> dict[str, Note]:
     """``notes`` with what each of ``tasks`` finds in them, by note id.
 
@@ -232,9 +264,10 @@ def _ask(
     for name in tasks:
         task = load_task(name)
         examples: list[Example] = []
+        solved: dict[Annotates, tuple[Example, ...]] = {}
         for note in notes.values():
             keep = [(e.start, e.end) for e in note.entities] if keep_entities else []
-            examples += task.examples(
+            asked = task.examples(
                 note,
                 sentences(note.text, keep=keep),
                 form.schema,
@@ -243,9 +276,27 @@ def _ask(
                 form=form.output_form,
                 with_gold=False,
             ).examples
+            if note.annotates not in solved:
+                solved[note.annotates] = _solved(name, note.annotates, form)
+            examples += [with_shots(example, solved[note.annotates]) for example in asked]
         answers: dict[str, list[Answer]] = {note_id: [] for note_id in notes}
         for example, reading in zip(examples, reader.read(examples), strict=True):
             answers[example.note_id].append((example, reading.mentions))
         for note in notes.values():
             parts[note.id].append(task.annotate(note, answers[note.id]))
     return {note_id: merge(of_note) for note_id, of_note in parts.items()}
+
+
+def _solved(task: str, annotates: Annotates, form: Form) -> tuple[Example, ...]:
+    """Solved examples to show to questions of ``task`` about notes that annotate ``annotates``."""
+    if form.shots is None or not load_task(task).labels(form.schema, annotates):
+        return ()
+    return solved_examples(
+        form.shots,
+        task,
+        annotates,
+        form.schema,
+        prompt_set=form.prompt_set,
+        scope=form.scope,
+        form=form.output_form,
+    )

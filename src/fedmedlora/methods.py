@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from fedmedlora.aggregation.rule import Rule, load_rule
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local, is_whole_model, take
+from fedmedlora.measure import ReaderOf
 from fedmedlora.sites import Errand, SiteInfo, Sites
 from fedmedlora.study import Study
+from fedmedlora.tasks.few_shot import Shots
 
 LABELS = {
     "zero_shot": "Zero-shot",
@@ -38,6 +40,7 @@ class Method:
 
     ``sites``: who trains; of centralized training, everybody as one. ``names``: which of them.
     ``is_federated``: whether sites may be away, and shares of them drawn; one site alone always trains.
+    ``num_rounds``: 0: those of the study. ``shots``, ``reader_of``: see ``sites.Errand``.
     """
 
     name: str
@@ -47,6 +50,9 @@ class Method:
     names: tuple[str, ...]
     is_federated: bool = False
     adaptation: Adaptation | None = None
+    num_rounds: int = 0
+    shots: Shots | None = None
+    reader_of: ReaderOf | None = None
 
     @property
     def folder_name(self) -> str:
@@ -60,7 +66,8 @@ class Method:
 
     def errand(self) -> Errand:
         """On whose behalf its sites work."""
-        return Errand(self.name, Local() if self.rule is None else self.rule.local)
+        local = Local() if self.rule is None else self.rule.local
+        return Errand(self.name, local, self.shots, self.reader_of)
 
     def travelling(self, adapter: Adapter) -> Adapter:
         """The part of ``adapter`` that travels."""
@@ -71,14 +78,17 @@ class Method:
         return tuple(info for info in self.sites.infos if info.name in self.names)
 
 
-def methods_of(study: Study, sites: Sites) -> tuple[Method, ...]:
-    """The study's methods, single-site training once per site."""
+def methods_of(study: Study, sites: Sites, shots: Shots | None = None) -> tuple[Method, ...]:
+    """The study's methods, single-site training once per site. ``shots``: what few_shot shows."""
     names = tuple(info.name for info in sites.infos)
     alone = load_rule("fed_medlora")
     found: list[Method] = []
     for name in study.methods:
         if name == "zero_shot":
             found.append(Method(name, LABELS[name], None, sites, ()))
+        elif name == "few_shot":
+            assert shots is not None, "the study has validation notes"
+            found.append(Method(name, f"Few-shot, {shots.num}", None, sites, (), shots=shots))
         elif name == "single_site":
             found += [Method(f"{name}:{s}", f"{s} alone", alone, sites, (s,)) for s in names]
         elif name == "centralized":

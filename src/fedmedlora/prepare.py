@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fedmedlora.corpora.schema_record import schema_record
 from fedmedlora.local_site import LocalSite, loss_examples, prepare_site
 from fedmedlora.model.load import BaseModel
 from fedmedlora.model.tokens import Encoder, TokenExample
+from fedmedlora.simulate import dealt, shaped
 from fedmedlora.study import Study
 from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.training_set import num_sentences, sample_notes
@@ -31,7 +32,8 @@ class Prepared:
 
     ``records``: one entry per external cohort for ``results.json``. ``file_hashes``: see ``file_hashes``.
     ``validation_record``: what the validation set holds, for ``results.json``; None where the study names
-    none. ``sites``: empty where they are elsewhere.
+    none. ``sites``: empty where they are elsewhere. ``new_sites``: what hospitals that join late may train
+    on. ``shot_notes``: where solved examples for prompts come from.
     """
 
     schema: Schema
@@ -42,6 +44,8 @@ class Prepared:
     validation_record: dict[str, Any] | None
     records: tuple[dict[str, Any], ...]
     file_hashes: dict[str, str]
+    new_sites: Mapping[str, NoteSet] = field(default_factory=dict)
+    shot_notes: tuple[Note, ...] = ()
 
 
 def terms_of(study: Study, base: BaseModel) -> Terms:
@@ -96,13 +100,28 @@ def prepare(study: Study, terms: Terms, encoder: Encoder) -> Prepared:
     }
     external = {c.name: read_notes(study.resolve(c.test), schema, tasks) for c in study.cohorts}
     validation = [read_notes(study.resolve(path), schema, tasks).notes for path in study.validation.notes]
-    refuse_overlap(validation, train, {**site_tests, **external})
+    new_sites = {c.name: read_notes(study.resolve(c.train), schema, tasks) for c in study.cohorts if c.train}
+    # What joins late is trained on too, and under its own name its test notes are looked at for patients.
+    refuse_overlap(validation, {**train, **new_sites}, {**site_tests, **external})
+    train = {s.name: shaped(s, train[s.name], schema, study.seed) for s in study.sites if here}
 
-    sites = tuple(
-        prepare_site(terms, encoder, schema, s.name, train[s.name], site_tests.get(s.name), source=s.train)
-        for s in (study.sites if here else ())
-    )
-    cohorts, records = [], []
+    cohorts: list[Cohort] = []
+    records: list[dict[str, Any]] = []
+    if study.federation.num_sites:
+        sites = tuple(
+            prepare_site(terms, encoder, schema, name, found, None, source="what it was dealt")
+            for name, found in dealt(study, train).items()
+        )
+        for name, found in site_tests.items():  # nobody's own any more: read by the coordinator
+            cohorts.append(prepare_cohort(terms, name, "site", found))
+            records.append(cohort_record(name, "site", found) | testing_record(terms, schema, cohorts[-1]))
+    else:
+        sites = tuple(
+            prepare_site(
+                terms, encoder, schema, s.name, train[s.name], site_tests.get(s.name), source=s.train
+            )
+            for s in (study.sites if here else ())
+        )
     for cohort in study.cohorts:
         cohorts.append(prepare_cohort(terms, cohort.name, cohort.kind, external[cohort.name]))
         record = cohort_record(cohort.name, cohort.kind, external[cohort.name])
@@ -123,6 +142,12 @@ def prepare(study: Study, terms: Terms, encoder: Encoder) -> Prepared:
         validation_record=validation_record,
         records=tuple(records),
         file_hashes=file_hashes(study),
+        new_sites=new_sites,
+        shot_notes=tuple(
+            replace(note, id=f"{number}:{note.id}")
+            for number, notes in enumerate(validation)
+            for note in notes
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Protocol, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 
@@ -29,6 +29,10 @@ class Progress(Protocol):
     def stage(self, label: str, cost: float) -> Iterator[Advance]:
         """A stage of the plan; used up when the block ends."""
 
+    @contextmanager
+    def run(self, label: str, number: int, total: int) -> Iterator[None]:
+        """Run ``number`` (from 1) of ``total``; it has a plan of its own."""
+
 
 class Silent:
     """Shows nothing."""
@@ -41,9 +45,14 @@ class Silent:
         """See ``Progress``."""
         yield lambda done, total, note="": None
 
+    @contextmanager
+    def run(self, label: str, number: int, total: int) -> Iterator[None]:
+        """See ``Progress``."""
+        yield
+
 
 class Terminal:
-    """Two bars on stderr: the whole run with the time left, and the stage at hand.
+    """Bars on stderr: all runs (of a study of several), the whole run with the time left, the stage at hand.
 
     Without a terminal (a log file, CI) it writes one line per finished stage, with the share of the run
     that is done and the time left.
@@ -66,6 +75,8 @@ class Terminal:
         )
         self._whole = self._bars.add_task("whole run", total=1.0, note="")
         self._planned, self._done, self._began = 0.0, 0.0, time.monotonic()
+        self._runs: TaskID | None = None
+        self._where, self._num_finished = "", 0
 
     @staticmethod
     def lines_to(stream: TextIO) -> Terminal:
@@ -84,8 +95,8 @@ class Terminal:
     def plan(self, cost: float) -> None:
         """See ``Progress``."""
         self._began = time.monotonic()  # what a resumed run has done already is not in the plan
-        self._planned = cost
-        self._bars.update(self._whole, total=max(cost, 1e-9))
+        self._planned, self._done = cost, 0.0
+        self._bars.reset(self._whole, total=max(cost, 1e-9))
 
     @contextmanager
     def stage(self, label: str, cost: float) -> Iterator[Advance]:
@@ -95,16 +106,37 @@ class Terminal:
         def advance(done: int, total: int, note: str = "") -> None:
             share = done / max(1, total)
             self._bars.update(task, completed=share, note=note)
-            self._bars.update(self._whole, completed=self._done + cost * share)
+            self._show(self._done + cost * share)
 
         try:
             yield advance
         finally:
             self._bars.remove_task(task)
         self._done += cost
-        self._bars.update(self._whole, completed=self._done)
+        self._show(self._done)
+        self._say(f"{self._where}{label}: done{self._how_far()}")
+
+    @contextmanager
+    def run(self, label: str, number: int, total: int) -> Iterator[None]:
+        """See ``Progress``. The bar of all runs moves with the run at hand."""
+        if self._runs is None:
+            self._runs = self._bars.add_task("all runs", total=total, completed=number - 1, note="")
+        self._num_finished, self._where = number - 1, f"[{number}/{total}] "
+        self._planned = 0.0
+        self._bars.update(self._runs, completed=number - 1, note=f"run {number} of {total}: {label}")
+        self._say(f"run {number} of {total}: {label}")
+        yield
+        self._bars.update(self._runs, completed=number)
+
+    def _show(self, done: float) -> None:
+        self._bars.update(self._whole, completed=done)
+        if self._runs is not None and self._planned > 0:
+            share = min(1.0, done / self._planned)
+            self._bars.update(self._runs, completed=self._num_finished + share)
+
+    def _say(self, line: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(f"{label}: done{self._how_far()}", highlight=False, soft_wrap=True)
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def _how_far(self) -> str:
         total = self._planned

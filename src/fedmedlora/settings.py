@@ -113,6 +113,8 @@ def type_words(hint: Any) -> str:
         return f"list of {type_words(args[0])}"
     if origin in (Union, types.UnionType):
         return " or ".join(type_words(arg) for arg in args)
+    if origin is dict:
+        return "table"
     words = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return words[hint]
 

@@ -16,8 +16,10 @@ from fedmedlora.corpora.note import Annotates
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.measure import ReaderOf
 from fedmedlora.rounds import SiteReport
 from fedmedlora.run_folder import UpdateCache
+from fedmedlora.tasks.few_shot import Shots
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,16 @@ class SiteInfo:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """For which method a site works, and what the method's rule asks of a site."""
+    """For which method a site works, and what the method's rule asks of a site.
+
+    For sites in this process: ``shots``, solved examples to show in prompts; ``reader_of``, who reads
+    instead of the model.
+    """
 
     method: str
     local: Local = field(default_factory=Local)
+    shots: Shots | None = None
+    reader_of: ReaderOf | None = None
 
 
 class Sites(Protocol):

@@ -1,7 +1,7 @@
 """A study file: who trains on what, how, and what is measured. TOML in, a frozen ``Study`` out.
 
 ``docs/study-file.md`` lists every key; it is generated from the fields
-below and in ``study_tables.py`` (``reference_page``).
+below and in ``study_tables.py`` (``study_reference.py``).
 Every path in a study file is relative to the folder that the file lies in.
 """
 
@@ -17,14 +17,35 @@ from typing import Any, cast
 
 from fedmedlora.aggregation.rule import Rule, known_rules, load_rule
 from fedmedlora.corpora.schema import Schema, find_schema, schema_names
-from fedmedlora.settings import SEEDS, Range, nearest, read_table, reference, setting
+from fedmedlora.settings import SEEDS, Range, nearest, read_table, setting
 from fedmedlora.study_notices import without_effect
-from fedmedlora.study_tables import Cohort, Evaluation, Lora, Model, Site, Tasks, Training, Validation
+from fedmedlora.study_tables import (
+    Adaptation,
+    Arm,
+    Cohort,
+    Evaluation,
+    Federation,
+    FewShot,
+    Lora,
+    Model,
+    Site,
+    Tasks,
+    Training,
+    Validation,
+)
 from fedmedlora.tasks.form import load_form
 from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.task import askers, finders
 
-OTHER_METHODS = ("zero_shot", "single_site", "centralized")  # the rules are methods too, by file name
+OTHER_METHODS = (
+    "zero_shot",
+    "few_shot",
+    "single_site",
+    "centralized",
+)  # the rules are methods too, by file name
+
+
+MAIN = "main"  # the arm that is the study as it stands
 
 
 class StudyWarning(UserWarning):
@@ -47,8 +68,13 @@ class Study:
         -1,
         within=Range(low=-1, high=2**31 - 1),
     )
+    seeds: tuple[int, ...] = setting(
+        "seeds of several runs, over which means and intervals are taken; empty: one run with seed",
+        (),
+        within=SEEDS,
+    )
     methods: tuple[str, ...] = setting(
-        "what is run, in this order: zero_shot, single_site, centralized, and rules by name",
+        "what is run, in this order: zero_shot, few_shot, single_site, centralized, and rules by name",
         ("zero_shot", "fed_medlora", "fed_medlora_plus"),
     )
     model: Model = field(default_factory=Model)
@@ -58,8 +84,12 @@ class Study:
     rules: dict[str, dict[str, Any]] = field(default_factory=dict)  # rule name -> its settings
     validation: Validation = field(default_factory=Validation)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    federation: Federation = field(default_factory=Federation)
+    few_shot: FewShot = field(default_factory=FewShot)
+    adaptation: Adaptation = field(default_factory=Adaptation)
     sites: tuple[Site, ...] = ()
     cohorts: tuple[Cohort, ...] = ()
+    arms: tuple[Arm, ...] = ()
     folder: Path = field(default=Path(), compare=False)
     sites_are_here: bool = field(default=True, compare=False)
 
@@ -71,6 +101,7 @@ class Study:
             raise ValueError("[[sites]]: none; a study needs at least one site with training notes")
         self._check_names()
         self._check_sites()
+        self._check_comparisons()
         if self.training.loss == "decision" and not self.tasks.has_decisions():
             what = "instruction" if is_instruction(self.tasks.names) else f'form "{self.tasks.form}"'
             raise ValueError(
@@ -134,6 +165,8 @@ class Study:
         found["model"]["name"] = _last_name(found["model"]["name"])
         found["tasks"]["schema"] = _last_name(found["tasks"]["schema"])
         found["validation"]["notes"] = [_last_name(path) for path in found["validation"]["notes"]]
+        for arm in found["arms"]:
+            arm["change"] = _public(arm["change"])
         for table in (*found["sites"], *found["cohorts"]):
             table |= {key: _last_name(table[key]) for key in ("train", "test") if key in table}
         return found
@@ -179,6 +212,9 @@ class Study:
             if site.test:
                 found.append((f"[[sites]] {site.name} test", site.test))
         found += [(f"[[cohorts]] {cohort.name} test", cohort.test) for cohort in self.cohorts]
+        found += [
+            (f"[[cohorts]] {cohort.name} train", cohort.train) for cohort in self.cohorts if cohort.train
+        ]
         if self.tasks.schema not in schema_names():
             found.append(("[tasks] schema", self.tasks.schema))
         return tuple(found)
@@ -196,11 +232,38 @@ class Study:
                         f"[[sites]] {site.name} train: missing; name its file of training notes "
                         "(only sites at other machines, --carrier flower, need none here)"
                     )
-        elif "centralized" in self.methods:
+            return
+        shaped = [site.name for site in self.sites if site.is_shaped]
+        if shaped:
+            raise ValueError(
+                f"[[sites]] {shaped[0]}: max_notes, label_noise, entities and modifiers simulate a site; a "
+                "site at another machine says itself what it trains on"
+            )
+        if "few_shot" in self.methods:
+            raise ValueError(
+                "methods: few_shot would send validation notes to the sites, word for word; take it out"
+            )
+        if "centralized" in self.methods:
             raise ValueError(
                 "methods: centralized trains on everybody's notes in one place, and with --carrier flower "
                 "they stay where they are; take it out of methods"
             )
+
+    def _check_comparisons(self) -> None:
+        if "few_shot" in self.methods and not self.validation.notes:
+            raise ValueError(
+                "methods: few_shot shows solved examples out of the validation notes; name some in "
+                "[validation] notes, or take few_shot out of methods"
+            )
+        known = ("zero_shot", *(m for m in self.rule_names() if self.rule(m).local.trains != "model"))
+        for start in self.adaptation.starts:
+            if start not in known or start not in self.methods:
+                raise ValueError(
+                    f'[adaptation] starts: "{start[:80]}" gives no adapter in this study; it can start from '
+                    f"{', '.join(name for name in known if name in self.methods) or 'no method of it'}"
+                )
+        if self.federation.num_sites and not self.sites_are_here:
+            raise ValueError("[federation] num_sites: notes at other machines cannot be dealt; take it out")
 
     def _check_methods(self) -> None:
         known = (*OTHER_METHODS, *known_rules())
@@ -214,6 +277,12 @@ class Study:
             raise ValueError(f"methods: name at least one, each once; known methods: {', '.join(known)}")
 
     def _check_names(self) -> None:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds: name each once")
+        arms = [MAIN, *(arm.name.lower() for arm in self.arms)]
+        for name in arms:
+            if arms.count(name) > 1:
+                raise ValueError(f'[[arms]]: two are named {name!r} ("{MAIN}" is the study as it stands)')
         # Names become files, and some file systems do not tell Mercy from mercy.
         seen = set()
         for name in [site.name for site in self.sites] + [cohort.name for cohort in self.cohorts]:
@@ -223,6 +292,15 @@ class Study:
                     "the same); give each a name of its own"
                 )
             seen.add(name.lower())
+
+
+def _public(changes: Any) -> Any:
+    """What an arm changes, every text that could be a path out of the study's folder by its last name."""
+    if isinstance(changes, dict):
+        return {key: _public(value) for key, value in changes.items()}
+    if isinstance(changes, list):
+        return [_public(value) for value in changes]
+    return _last_name(changes) if isinstance(changes, str) else changes
 
 
 def _last_name(path: str) -> str:
@@ -287,32 +365,3 @@ def parse_study(
         is_instruction=is_instruction(study.tasks.names),
     )
     return study, notices
-
-
-def reference_page() -> str:
-    """The tables of ``docs/study-file.md``: every key with its type, default and meaning, as Markdown."""
-    parts = [
-        ("The study itself (before any table)", Study),
-        ("`[model]`", Model),
-        ("`[adapter]`", Lora),
-        ("`[tasks]`", Tasks),
-        ("`[training]`", Training),
-    ]
-    for name in known_rules():
-        parts.append((f"`[rules.{name}]`", type(load_rule(name))))
-    parts += [
-        ("`[validation]`", Validation),
-        ("`[evaluation]`", Evaluation),
-        ("`[[sites]]`, once per site", Site),
-        ("`[[cohorts]]`, once per cohort", Cohort),
-    ]
-    lines = []
-    for title, cls in parts:
-        rows = reference(cls)
-        if rows:
-            lines += [f"## {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
-            lines += [
-                f"| `{key}` | {kind} | `{default}` | {meaning} |" for key, kind, default, meaning in rows
-            ]
-            lines.append("")
-    return "\n".join(lines)

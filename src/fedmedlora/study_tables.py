@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fedmedlora.exchange.update import check_site_name
 from fedmedlora.settings import Range, nearest, setting
@@ -225,9 +225,75 @@ class Site:
     )
     test: str = setting("file of test notes; empty: the site is not evaluated on", "")
     absent_rounds: tuple[int, ...] = setting("rounds that the site misses", (), within=_POSITIVE)
+    max_notes: int = setting("training notes used, drawn at random by the seed; 0: all", 0, within=_COUNT)
+    label_noise: float = setting(
+        "share of its training annotations that are corrupted, as a careless annotator would "
+        "(docs/federations.md)",
+        0.0,
+        within=Range(low=0, high=1),
+    )
+    entities: Literal["all"] | tuple[str, ...] = setting(
+        "entity types that its training notes annotate: all that they do, or these alone", "all"
+    )
+    modifiers: Literal["all"] | tuple[str, ...] = setting(
+        "modifiers that its training notes annotate: all that they do, or these alone", "all"
+    )
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+
+    @property
+    def is_shaped(self) -> bool:
+        """Whether its notes are changed before they are trained on: the site is a simulated one."""
+        changed = (self.max_notes, self.label_noise, self.entities, self.modifiers)
+        return changed != (0, 0.0, "all", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """``[federation]``: sites simulated out of the notes of all [[sites]] together."""
+
+    num_sites: int = setting(
+        "number of simulated sites that the training notes are dealt to; 0: the sites are those named",
+        0,
+        within=_COUNT,
+    )
+    deal: Literal["document", "cohort", "label_skew", "size_skew"] = setting(
+        "how notes are dealt: at random; each site out of one file; by their commonest entity type, "
+        "unevenly; at random in uneven numbers (docs/federations.md)",
+        "document",
+    )
+    concentration: float = setting(
+        "of the Dirichlet distribution behind label_skew and size_skew: small is uneven",
+        0.5,
+        within=Range(low=0, high=1e6, open_low=True),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FewShot:
+    """``[few_shot]``: prompts with solved examples, out of the validation notes."""
+
+    num_examples: int = setting("solved examples in a prompt", 4, within=_POSITIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """``[adaptation]``: how a new site ([[cohorts]] with kind new-site and train) trains on few notes."""
+
+    num_notes: tuple[int, ...] = setting(
+        "how many of its notes the new site trains on, one adaptation each",
+        (0, 1, 5, 10, 20, 50),
+        within=_COUNT,
+    )
+    starts: tuple[str, ...] = setting(
+        "methods whose adapter it starts from, zero_shot meaning from scratch; empty: zero_shot and every "
+        "rule of the study but fedavg_full",
+        (),
+    )
+    passes: int = setting("passes over the notes", 3, within=_POSITIVE)
+    least_steps: int = setting("optimizer steps at least, however few the notes", 10, within=_COUNT)
+    learning_rate: float = setting("highest AdamW learning rate", 5e-4, within=Range(low=0, open_low=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +305,34 @@ class Cohort:
         "external: another source of notes; new-site: a newly annotated, low-resource hospital"
     )
     test: str = setting("file of test notes")
+    train: str = setting("new-site: file of notes that it adapts on, see [adaptation]", "")
 
     def __post_init__(self) -> None:
         _check_name(self.name)
+        if self.train and self.kind != "new-site":
+            raise ValueError(f'train: a cohort of kind "{self.kind}" trains on nothing; only "new-site" does')
         if not self.test:
             raise ValueError("test: empty; name a file of notes")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """``[[arms]]``: the same study with something changed, run beside it under every seed."""
+
+    name: str = setting("the arm's name: letters, digits, - _ . (it names folders)")
+    title: str = setting("what is different, in a few words; empty: the name", "")
+    group: str = setting("heading of the report that arms which belong together stand under", "")
+    x: Literal[""] | float = setting(
+        "where the arm stands on the axis of its group's figure; empty: on none", ""
+    )
+    x_label: str = setting("what the axis says", "")
+    change: dict[str, Any] = setting(  # noqa: RUF009 - it has no default
+        "the changes, as tables of this file: change.training.participation = 0.5; a site or a cohort by its "
+        "name: change.sites.NAME.label_noise = 0.4",
+    )
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
 
 
 def _check_name(name: str) -> None:

@@ -55,7 +55,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter | None, lis
         take(start, local.sends),
         method.rule,
         carrier,
-        study.training.rounds,
+        method.num_rounds or study.training.rounds,
         store=run.store(method),
         validator=_validator(run, method, start),
         watch=lambda round_num, adapter: _watch(run, method, start, round_num, adapter),

@@ -1,0 +1,54 @@
+"""Sites as a study describes them: fewer notes, worse labels, fewer types, dealt anew to other sites.
+
+Only for notes that lie here: what a real hospital trains on is its own decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fedmedlora.corpora.draw import draw_notes
+from fedmedlora.corpora.federate import deal
+from fedmedlora.corpora.jsonl import NoteSet
+from fedmedlora.corpora.label_noise import corrupt
+from fedmedlora.corpora.restrict import restrict
+from fedmedlora.corpora.schema import Schema
+from fedmedlora.study import Study
+from fedmedlora.study_tables import Site
+
+
+def shaped(site: Site, found: NoteSet, schema: Schema, seed: int) -> NoteSet:
+    """The training notes of ``site`` as the study wants them. Raises ``ValueError``, naming the site."""
+    if not site.is_shaped:
+        return found
+    try:
+        notes = found.notes
+        if site.max_notes:
+            notes = draw_notes(notes, min(site.max_notes, len(notes)), seed=seed, name=f"{site.name}/train")
+        if (site.entities, site.modifiers) != ("all", "all"):
+            entities = None if isinstance(site.entities, str) else site.entities
+            modifiers = None if isinstance(site.modifiers, str) else site.modifiers
+            notes = restrict(notes, schema, entities=entities, modifiers=modifiers)
+        if site.label_noise:
+            notes, _ = corrupt(notes, site.label_noise, schema, seed=seed)
+    except ValueError as error:
+        raise ValueError(f"[[sites]] {site.name}: {error}") from error
+    return replace(found, notes=notes)
+
+
+def dealt(study: Study, train: Mapping[str, NoteSet]) -> dict[str, NoteSet]:
+    """The training notes of all sites dealt to ``federation.num_sites`` simulated ones."""
+    federation = study.federation
+    try:
+        parts = deal(
+            {name: found.notes for name, found in train.items()},
+            federation.num_sites,
+            how=federation.deal,
+            seed=study.draw_seed(),
+            concentration=federation.concentration,
+        )
+    except ValueError as error:
+        raise ValueError(f"[federation]: {error}") from error
+    header = {"synthetic": all(found.header.get("synthetic") for found in train.values())}
+    return {name: NoteSet(notes, header) for name, notes in parts.items()}

@@ -1,0 +1,54 @@
+"""The tables of ``docs/study-file.md``: every key of a study file, as Markdown."""
+
+from __future__ import annotations
+
+from fedmedlora.aggregation.rule import known_rules, load_rule
+from fedmedlora.settings import reference
+from fedmedlora.study import Study
+from fedmedlora.study_tables import (
+    Adaptation,
+    Arm,
+    Cohort,
+    Evaluation,
+    Federation,
+    FewShot,
+    Lora,
+    Model,
+    Site,
+    Tasks,
+    Training,
+    Validation,
+)
+
+
+def reference_page() -> str:
+    """The tables of ``docs/study-file.md``: every key with its type, default and meaning, as Markdown."""
+    parts = [
+        ("The study itself (before any table)", Study),
+        ("`[model]`", Model),
+        ("`[adapter]`", Lora),
+        ("`[tasks]`", Tasks),
+        ("`[training]`", Training),
+    ]
+    for name in known_rules():
+        parts.append((f"`[rules.{name}]`", type(load_rule(name))))
+    parts += [
+        ("`[validation]`", Validation),
+        ("`[evaluation]`", Evaluation),
+        ("`[federation]`", Federation),
+        ("`[few_shot]`", FewShot),
+        ("`[adaptation]`", Adaptation),
+        ("`[[sites]]`, once per site", Site),
+        ("`[[cohorts]]`, once per cohort", Cohort),
+        ("`[[arms]]`, once per arm", Arm),
+    ]
+    lines = []
+    for title, cls in parts:
+        rows = reference(cls)
+        if rows:
+            lines += [f"## {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+            lines += [
+                f"| `{key}` | {kind} | `{default}` | {meaning} |" for key, kind, default, meaning in rows
+            ]
+            lines.append("")
+    return "\n".join(lines)
