@@ -75,7 +75,9 @@ def test_the_settings_arrive():
         compare_methods(methods, rng=rng(), num_resamples=0)
 
 
-def test_methods_that_do_not_fit_are_refused_though_no_other_pair_is():
+def test_methods_that_do_not_fit_are_refused_before_any_pair_is_compared():
+    with pytest.raises(ValueError, match="counts must be 0 or more"):
+        compare_methods({"only": [-GOOD]}, rng=rng())
     with pytest.raises(ValueError, match="same cohorts"):
         compare_methods({"a": [GOOD], "b": [GOOD], "c": [GOOD, GOOD]}, rng=rng())
 

@@ -6,7 +6,7 @@ as ``right_or_wrong`` gives, each for one predicted mention, in any order.
 Sources: expected calibration error: Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities
 using Bayesian binning", AAAI 2015, https://doi.org/10.1609/aaai.v29i1.9602; Guo et al., "On calibration of
 modern neural networks", ICML 2017, equations 1 to 3, https://arxiv.org/abs/1706.04599 (bins open below,
-closed above; 15 of them). Average precision: Manning, Raghavan and Schuetze, "Introduction to Information
+closed above; 15 of them). Average precision: Manning, Raghavan and Schütze, "Introduction to Information
 Retrieval" (2008), section 8.4, https://nlp.stanford.edu/IR-book/: what is never found adds nothing, and
 nothing is interpolated. Departure: mentions of one confidence stand or fall together, so their order changes
 nothing.

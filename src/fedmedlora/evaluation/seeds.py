@@ -91,7 +91,6 @@ def f1_interval_over_seeds(
     Raises ``ValueError`` as ``check_cells`` and ``bootstrap.f1_interval``.
     """
     check_resampling(num_resamples, level)
-    check_cells(cohorts)
     if not _has_interval(cohorts):
         return None
     return _interval(_resampled([cohorts], num_resamples, rng)[:, 0], level)
