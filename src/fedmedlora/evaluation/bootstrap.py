@@ -30,21 +30,19 @@ def f1_interval(
 
     Raises ``ValueError`` when ``num_resamples`` is below 1 or ``level`` is not between 0 and 1.
     """
-    _check(num_resamples, level)
+    check_resampling(num_resamples, level)
     num_notes = len(per_note)
     if num_notes < 2 or sum(per_note, Counts()).f1 is None:
         return None
     # (num_notes, 2): the two sides of F1 = 2tp / (2tp + fp + fn), both of which add
     sides = np.array([(2 * c.tp, 2 * c.tp + c.fp + c.fn) for c in per_note], dtype=np.int64)
     totals = np.concatenate(
-        [sides[drawn].sum(axis=1) for drawn in _draws(num_notes, num_resamples, rng)]
+        [sides[drawn].sum(axis=1) for drawn in draws(num_notes, num_resamples, rng)]
     )  # (num_resamples, 2)
     defined = totals[totals[:, 1] > 0]
     if not len(defined):  # few resamples, and none of them drew a note with anything in it
         return None
-    tail = (1 - level) / 2
-    low, high = np.quantile(defined[:, 0] / defined[:, 1], (tail, 1 - tail))
-    return float(low), float(high)
+    return percentile_interval(defined[:, 0] / defined[:, 1], level)
 
 
 def mean_interval(
@@ -54,24 +52,30 @@ def mean_interval(
 
     Raises ``ValueError`` as ``f1_interval``.
     """
-    _check(num_resamples, level)
+    check_resampling(num_resamples, level)
     if len(scores) < 2:
         return None
     values = np.asarray(scores, dtype=np.float64)
-    means = np.concatenate([values[drawn].mean(axis=1) for drawn in _draws(len(values), num_resamples, rng)])
-    tail = (1 - level) / 2
-    low, high = np.quantile(means, (tail, 1 - tail))
-    return float(low), float(high)
+    means = np.concatenate([values[drawn].mean(axis=1) for drawn in draws(len(values), num_resamples, rng)])
+    return percentile_interval(means, level)
 
 
-def _draws(num: int, num_resamples: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+def draws(num: int, num_resamples: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
     """Indices below ``num``, (some resamples, num) at a time, ``num_resamples`` in all."""
     rows = max(1, _MAX_DRAWS // num)
     for done in range(0, num_resamples, rows):
         yield rng.integers(num, size=(min(rows, num_resamples - done), num))
 
 
-def _check(num_resamples: int, level: float) -> None:
+def percentile_interval(resampled: npt.NDArray[np.float64], level: float) -> tuple[float, float]:
+    """(low, high) of the middle ``level`` of at least one resampled score."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(resampled, (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def check_resampling(num_resamples: int, level: float) -> None:
+    """Raise ``ValueError`` when ``num_resamples`` is below 1 or ``level`` is not between 0 and 1."""
     if num_resamples < 1:
         raise ValueError(f"num_resamples must be 1 or more, got {num_resamples}")
     if not 0 < level < 1:

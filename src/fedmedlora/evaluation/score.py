@@ -81,19 +81,8 @@ def score_notes(gold: Iterable[Note], predicted: Mapping[str, Note]) -> tuple[No
 
 def score_note(gold: Note, predicted: Note | None) -> NoteScore:
     """The counts of one note; ``None`` is a note without any prediction. Errors as in ``score_notes``."""
-    if predicted is not None and gold.text and predicted.text and gold.text != predicted.text:
-        raise ValueError(
-            f"note {gold.id!r}: gold and predicted text differ ({len(gold.text)} and {len(predicted.text)} "
-            "characters), so their offsets cannot be compared; predict from the gold file's own text, or "
-            "leave the text out of the predictions"
-        )
-    if predicted is not None and gold.text:
-        ends = [m.end for m in (*predicted.entities, *predicted.modifiers)]
-        if max(ends, default=0) > len(gold.text):
-            raise ValueError(
-                f"note {gold.id!r}: a prediction ends at character {max(ends)}, past the gold text, which "
-                f"has {len(gold.text)}; was it predicted from another text?"
-            )
+    if predicted is not None:
+        check_same_text(gold, predicted)
     scope = gold.annotates
     wanted = _items(gold, scope)
     found = _Items() if predicted is None else _items(predicted, scope)
@@ -103,6 +92,23 @@ def score_note(gold: Note, predicted: Note | None) -> NoteScore:
         modifiers=_compare(wanted.modifiers, found.modifiers, scope.modifiers(), match_lenient),
         links=_compare(wanted.links, found.links, scope.pairs, match_lenient_links),
     )
+
+
+def check_same_text(gold: Note, predicted: Note) -> None:
+    """Raise ``ValueError`` where the offsets of the two notes cannot mean the same characters."""
+    if gold.text and predicted.text and gold.text != predicted.text:
+        raise ValueError(
+            f"note {gold.id!r}: gold and predicted text differ ({len(gold.text)} and {len(predicted.text)} "
+            "characters), so their offsets cannot be compared; predict from the gold file's own text, or "
+            "leave the text out of the predictions"
+        )
+    if gold.text:
+        ends = [m.end for m in (*predicted.entities, *predicted.modifiers)]
+        if max(ends, default=0) > len(gold.text):
+            raise ValueError(
+                f"note {gold.id!r}: a prediction ends at character {max(ends)}, past the gold text, which "
+                f"has {len(gold.text)}; was it predicted from another text?"
+            )
 
 
 @dataclass(frozen=True, slots=True)
