@@ -52,14 +52,14 @@ def answer(monkeypatch):
             asked.extend(examples)
             for i in range(len(examples)):
                 progress(i + 1, len(examples))
-            return [function(e) for e in examples]
+            return [(output, (0.5,) * len(output)) for output in map(function, examples)]
 
         def generate(model, encoder, examples, *, batch_size, share_prefix, under_grammar, progress):
             asked.extend(examples)
             install.under_grammar.add(under_grammar)
             return ["".join(function(e)) for e in examples]
 
-        monkeypatch.setattr(measure, "decode", decode)
+        monkeypatch.setattr(measure, "decode_scored", decode)
         monkeypatch.setattr(measure, "generate_texts", generate)
 
     install.read = asked

@@ -155,7 +155,7 @@ def test_bad_studies_are_refused(text, message):
         ('name = "s"\nmethods = ["zero_shot", "zero_shot"]\n' + SITE, "each once"),
         (
             'name = "s"\nmethods = ["fed_medlorra"]\n' + SITE,
-            'unknown method "fed_medlorra"; did you mean fed_medlora?; known methods: zero_shot, single_site',
+            'unknown method "fed_medlorra"; did you mean fed_medlora?; known methods: zero_shot, few_shot',
         ),
         (
             'name = "s"\nmethods = ["fed_medlora_plus"]\n' + SITE,

@@ -24,6 +24,12 @@ def add_run(commands: Any) -> None:
     run.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     run.add_argument("--json", action="store_true", help="print the results as one line of JSON")
     run.add_argument(
+        "--arms",
+        metavar="A,B",
+        default="",
+        help="of a study with [[arms]]: run these alone (main: as it stands)",
+    )
+    run.add_argument(
         "--carrier",
         choices=("in-process", "flower-simulation", "flower"),
         default="in-process",
@@ -59,8 +65,10 @@ def _run(args: argparse.Namespace) -> None:
     if args.carrier == "in-process":
         if args.superlink:
             raise ValueError("--superlink: goes with --carrier flower")
-        _run_file(args.study, args.out, args.resume, command, args.json)
+        _run_file(args.study, args.out, args.resume, command, args.json, _names(args.arms))
         return
+    if args.arms:
+        raise ValueError("--arms: several runs go with --carrier in-process")
     command += ["--carrier", args.carrier]
     results = _run_elsewhere(args, tuple(command))
     _finish(None, results, args.out, args.json)
@@ -93,11 +101,24 @@ def _run_elsewhere(args: argparse.Namespace, command: tuple[str, ...]) -> dict[s
     )
 
 
-def _run_file(study_file: Path, out: Path, resume: bool, command: list[str], as_json: bool) -> None:
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _run_file(
+    study_file: Path, out: Path, resume: bool, command: list[str], as_json: bool, arms: tuple[str, ...] = ()
+) -> None:
     from fedmedlora.model.memory import keep_freed_memory
     from fedmedlora.study import load_study
+    from fedmedlora.study_runs import has_many_runs, runs_of
 
     study = load_study(study_file)
+    if has_many_runs(study):
+        runs_of(study, arms)  # what is wrong with an arm is said before anything is loaded
+        _run_many(study, out, resume, command, as_json, arms)
+        return
+    if arms:
+        raise ValueError(f"--arms: {study_file} has no [[arms]]")
     if resume and not (out / "run.json").exists():
         print(f"{out}: holds no run to go on with; starting one", file=sys.stderr)
     print("loading the model and the notes ...", file=sys.stderr, flush=True)
@@ -108,6 +129,43 @@ def _run_file(study_file: Path, out: Path, resume: bool, command: list[str], as_
     with Terminal() as progress:
         results = run_study(study, out, resume=resume, progress=progress, command=command)
     _finish(study, results, out, as_json)
+
+
+def _run_many(
+    study: Any, out: Path, resume: bool, command: list[str], as_json: bool, arms: tuple[str, ...]
+) -> None:
+    from fedmedlora.many_runs import run_many
+    from fedmedlora.model.memory import keep_freed_memory
+    from fedmedlora.progress import Terminal
+
+    if arms:
+        command = [*command, "--arms", ",".join(arms)]
+    keep_freed_memory()
+    with Terminal() as progress:
+        results = run_many(study, out, resume=resume, progress=progress, command=command, only=arms)
+    _finish_many(results, out, as_json)
+
+
+def _finish_many(results: dict[str, Any], out: Path, as_json: bool) -> None:
+    """The study's results, its report, figures and tables to ``out``, and the main table to the terminal."""
+    from rich.console import Console
+
+    from fedmedlora.report.results import write_results
+    from fedmedlora.report.study_files import write_figures_and_tables
+    from fedmedlora.report.study_page import write_study_report
+    from fedmedlora.report.study_tables_text import study_table_text
+
+    write_results(out / "results.json", results)
+    page = write_study_report(results, out)
+    files = write_figures_and_tables(results, out)
+    if as_json:
+        print(json.dumps(results, ensure_ascii=False))
+    else:
+        console = Console()
+        for table in study_table_text(results):
+            console.print(table)
+    print(f"report: {page}\nresults: {out / 'results.json'}", file=sys.stderr)
+    print(f"figures and tables: {len(files)} files in {out / 'figures'}, {out / 'tables'}", file=sys.stderr)
 
 
 def _finish(study: Any, results: dict[str, Any], out: Path, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -153,6 +154,7 @@ def _run_method(run: Run, method: Method, finals: dict[str, Adapter | None]) -> 
         "name": method.name,
         "label": method.label,
         "adapter": f"adapters/{method.folder_name}" if is_saved else None,
+        "adaptation": None if method.adaptation is None else asdict(method.adaptation),
         "seconds": float(sum(s["seconds"] for r in rounds for s in r["sites"])),
         "rounds": rounds,
         "evaluations": evaluations,

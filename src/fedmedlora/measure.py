@@ -18,10 +18,11 @@ from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.evaluation.answers import summarize_answers
+from fedmedlora.evaluation.calibration import num_gold_entities, right_or_wrong
 from fedmedlora.evaluation.counts import TypedCounts
 from fedmedlora.evaluation.score import Agreement, score_notes
 from fedmedlora.evaluation.summary import summarize
-from fedmedlora.extraction.decode import decode
+from fedmedlora.extraction.decode import decode_scored
 from fedmedlora.extraction.generate import generate_texts
 from fedmedlora.model.load import BaseModel
 from fedmedlora.tasks.assemble import merge
@@ -29,7 +30,7 @@ from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.few_shot import Shots, solved_examples, with_shots
 from fedmedlora.tasks.form import Reading, load_form
 from fedmedlora.tasks.instruction import is_instruction
-from fedmedlora.tasks.markup import place
+from fedmedlora.tasks.markup import Mention, confidences, place
 from fedmedlora.tasks.task import Answer, askers, finders, load_task
 
 Report = Callable[[int, int], None]
@@ -64,6 +65,7 @@ class Predictions:
 
     ``num_unparsed``: answers with a part that could not be read. ``num_ungrounded``: mentions that answers
     name and that their sentence does not hold. ``answers``: of instruction data, the only thing there is.
+    ``confidence``: note id -> entity as found -> how sure the model is of it; None where that is not known.
     """
 
     end_to_end: dict[str, Note] | None
@@ -72,6 +74,7 @@ class Predictions:
     num_unparsed: int
     num_ungrounded: int = 0
     answers: Answers | None = None
+    confidence: dict[str, dict[Mention, float]] | None = None
 
 
 class Reads(Protocol):
@@ -116,14 +119,17 @@ class Reader:
         first_of = {self._key(e): e for e in examples if self._key(e) not in self._known}
         fresh = list(first_of.values())
         if constrained and how.COPIES:
-            outputs = decode(
+            outputs = decode_scored(
                 self._model,
                 self._base.encoder,
                 fresh,
                 batch_size=self._form.batch_size,
                 progress=self._on_progress,
             )
-            found = [Reading(place(e.pieces, o)[0], True, 0) for e, o in zip(fresh, outputs, strict=True)]
+            found = [
+                Reading(place(e.pieces, o)[0], True, 0, confidences(e.pieces, o, shares))
+                for e, (o, shares) in zip(fresh, outputs, strict=True)
+            ]
         else:
             texts = generate_texts(
                 self._model,
@@ -171,10 +177,11 @@ def predict(
         return Predictions(None, None, len(right), num_unread, answers=Answers(metric, right))
     reader: Reads = reader_of(form, report) if reader_of else Reader(base, model, form, report)
     find, ask = finders(form.tasks), askers(form.tasks)
+    sure: dict[str, dict[Mention, float]] = {}
     end_to_end = given_gold = None
     if find:
         blank = {n.id: replace(n, entities=(), modifiers=(), links=()) for n in notes}
-        end_to_end = _ask(reader, find, blank, form)
+        end_to_end = _ask(reader, find, blank, form, sure)
     if ask:
         gold = {n.id: replace(n, modifiers=(), links=()) for n in notes}
         # They are given, so a sentence that one of them spans may be joined with the next.
@@ -182,7 +189,12 @@ def predict(
         if end_to_end is not None:
             end_to_end = _ask(reader, ask, end_to_end, form)
     return Predictions(
-        end_to_end, given_gold, reader.num_examples, reader.num_unparsed, reader.num_ungrounded
+        end_to_end,
+        given_gold,
+        reader.num_examples,
+        reader.num_unparsed,
+        reader.num_ungrounded,
+        confidence=sure or None,
     )
 
 
@@ -221,7 +233,8 @@ def agreements(
 
 
 def details(notes: Sequence[Note], predictions: Predictions, form: Form) -> dict[str, Any]:
-    """What intervals over several runs need: ``{"per_note": {kind: {criterion: [[tp, fp, fn], ...]}}}``.
+    """What intervals over several runs need: ``{"per_note": {kind: {criterion: [[tp, fp, fn], ...]}}}``, and
+    (``"calibration"``) how sure the model was of each entity that it found, and whether it was right.
 
     Notes are in the order of their ids, which are not told. Of instruction data, the records' scores in
     the order of theirs: ``{"answers": [...]}``.
@@ -232,7 +245,7 @@ def details(notes: Sequence[Note], predictions: Predictions, form: Form) -> dict
     def triples(per_note: Sequence[TypedCounts]) -> list[list[int]]:
         return [[c.tp, c.fp, c.fn] for c in (typed.micro() for typed in per_note)]
 
-    return {
+    found: dict[str, Any] = {
         "per_note": {
             kind: {
                 "strict": triples([one.strict for one in per_note]),
@@ -241,6 +254,29 @@ def details(notes: Sequence[Note], predictions: Predictions, form: Form) -> dict
             for kind, per_note in agreements(notes, predictions, form).items()
             if per_note is not None
         }
+    }
+    if predictions.confidence is not None and predictions.end_to_end is not None:
+        found["calibration"] = _calibration(notes, predictions.end_to_end, predictions.confidence)
+    return found
+
+
+def _calibration(
+    notes: Sequence[Note], predicted: dict[str, Note], sure: dict[str, dict[Mention, float]]
+) -> dict[str, Any]:
+    """How sure, and whether right (strict), of every predicted entity that is scored; gold ones counted."""
+    confidence: list[float] = []
+    right: list[bool] = []
+    for note in sorted(notes, key=lambda note: note.id):
+        found = predicted[note.id]
+        by_id = {entity.id: entity for entity in found.entities}
+        for entity_id, is_right in right_or_wrong(note, found).items():
+            entity = by_id[entity_id]
+            confidence.append(sure.get(note.id, {}).get(Mention(entity.type, entity.start, entity.end), 0.0))
+            right.append(is_right)
+    return {
+        "confidence": confidence,
+        "right": right,
+        "num_gold": sum(num_gold_entities(note) for note in notes),
     }
 
 
@@ -254,10 +290,17 @@ def answer_scores(predictions: Predictions, *, num_resamples: int, seed: int) ->
 
 
 def _ask(
-    reader: Reads, tasks: Sequence[str], notes: dict[str, Note], form: Form, *, keep_entities: bool = False
+    reader: Reads,
+    tasks: Sequence[str],
+    notes: dict[str, Note],
+    form: Form,
+    sure: dict[str, dict[Mention, float]] | None = None,
+    *,
+    keep_entities: bool = False,
 ) -> dict[str, Note]:
     """``notes`` with what each of ``tasks`` finds in them, by note id.
 
+    ``sure``: filled with how sure the model is of what it found, where it tells.
     ``keep_entities``: no sentence ends inside one of the notes' entities.
     """
     parts: dict[str, list[Note]] = {note_id: [] for note_id in notes}
@@ -282,6 +325,9 @@ def _ask(
         answers: dict[str, list[Answer]] = {note_id: [] for note_id in notes}
         for example, reading in zip(examples, reader.read(examples), strict=True):
             answers[example.note_id].append((example, reading.mentions))
+            if sure is not None and reading.confidences is not None:
+                told = zip(reading.mentions, reading.confidences, strict=True)
+                sure.setdefault(example.note_id, {}).update(told)
         for note in notes.values():
             parts[note.id].append(task.annotate(note, answers[note.id]))
     return {note_id: merge(of_note) for note_id, of_note in parts.items()}

@@ -43,7 +43,7 @@ def has_many_runs(study: Study) -> bool:
 
 def arms_of(study: Study) -> tuple[Arm, ...]:
     """ "main" and the arms of the file."""
-    return (Arm(MAIN, title="the study as it stands"), *study.arms)
+    return (Arm(MAIN, {}, title="the study as it stands"), *study.arms)
 
 
 def runs_of(study: Study, only: Collection[str] = ()) -> tuple[PlannedRun, ...]:

@@ -320,16 +320,16 @@ class Arm:
     """``[[arms]]``: the same study with something changed, run beside it under every seed."""
 
     name: str = setting("the arm's name: letters, digits, - _ . (it names folders)")
+    change: dict[str, Any] = setting(  # noqa: RUF009 - it has no default
+        "the changes, as tables of this file: change.training.participation = 0.5; a site or a cohort by its "
+        "name: change.sites.NAME.label_noise = 0.4",
+    )
     title: str = setting("what is different, in a few words; empty: the name", "")
     group: str = setting("heading of the report that arms which belong together stand under", "")
     x: Literal[""] | float = setting(
         "where the arm stands on the axis of its group's figure; empty: on none", ""
     )
     x_label: str = setting("what the axis says", "")
-    change: dict[str, Any] = setting(  # noqa: RUF009 - it has no default
-        "the changes, as tables of this file: change.training.participation = 0.5; a site or a cohort by its "
-        "name: change.sites.NAME.label_noise = 0.4",
-    )
 
     def __post_init__(self) -> None:
         _check_name(self.name)

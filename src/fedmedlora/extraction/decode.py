@@ -20,8 +20,8 @@ import torch
 
 from fedmedlora.extraction.draft import Draft, Memory, draft
 from fedmedlora.extraction.pool import Pool
-from fedmedlora.extraction.reference import decode_stepwise
-from fedmedlora.extraction.scores import scores_at
+from fedmedlora.extraction.reference import decode_stepwise_scored
+from fedmedlora.extraction.scores import largest_share, scores_at
 from fedmedlora.extraction.walk import Walk, begin, step
 from fedmedlora.model.cache import record_prefix
 from fedmedlora.model.tokens import Encoder
@@ -47,6 +47,8 @@ class _Row:
     position: int  # of the first pending token, from the start of the prefix
     slots: list[int] = field(default_factory=list)
     num_held: int = 0  # drafts in a row that held to their end
+    shares: list[float] = field(default_factory=list)  # one per output piece, see ``decode_scored``
+    open_share: float = 1.0  # of the piece whose tokens are being written
 
 
 @torch.inference_mode()
@@ -61,6 +63,27 @@ def decode(
 ) -> list[tuple[str, ...]]:
     """Output pieces of each example, in the order of ``examples``: greedy under the copy constraint.
 
+    Arguments as in ``decode_scored``.
+    """
+    found = decode_scored(model, encoder, examples, batch_size=batch_size, window=window, progress=progress)
+    return [output for output, _ in found]
+
+
+@torch.inference_mode()
+def decode_scored(
+    model: Any,
+    encoder: Encoder,
+    examples: Sequence[Example],
+    *,
+    batch_size: int = 16,
+    window: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[tuple[tuple[str, ...], tuple[float, ...]]]:
+    """(output pieces, each one's share) of each example: greedy under the copy constraint.
+
+    The share of a piece is the probability that the model gives it among the pieces that the constraint
+    allows at its place: the product of the softmax over the allowed tokens at each of its tokens.
+
     ``model``: a causal language model in eval mode, with or without LoRA. ``batch_size``: examples in
     flight together; a finished one makes room for the next. ``window``: pieces to guess at a time; by
     default it grows while guesses hold. Neither changes the output (in float32, up to ties within
@@ -70,8 +93,8 @@ def decode(
     if batch_size < 1 or (window is not None and window < 1):
         raise ValueError(f"batch_size {batch_size}, window {window}: both are counts of at least 1")
     if _slides(model):  # the pool shows every layer everything, which such layers do not see
-        return [decode_stepwise(model, encoder, example) for example in examples]
-    outputs: list[tuple[str, ...]] = [()] * len(examples)
+        return [decode_stepwise_scored(model, encoder, example) for example in examples]
+    outputs: list[tuple[tuple[str, ...], tuple[float, ...]]] = [((), ())] * len(examples)
     groups: dict[str, list[int]] = {}
     for number, example in enumerate(examples):
         groups.setdefault(example.instruction, []).append(number)
@@ -80,7 +103,7 @@ def decode(
 
     def finish(row: _Row) -> None:
         nonlocal num_done
-        outputs[row.number] = tuple(row.output)
+        outputs[row.number] = (tuple(row.output), tuple(row.shares))
         num_done += 1
         if progress:
             progress(num_done, len(examples))
@@ -121,9 +144,9 @@ def _decode_group(
         while waiting and len(rows) < batch_size:
             number, example = waiting.pop()
             walk, output = begin(encoder, example)
-            rows.append(
-                _Row(number, example, walk, list(output), list(encoder.prompt(example)), len(prefix_ids))
-            )
+            row = _Row(number, example, walk, list(output), list(encoder.prompt(example)), len(prefix_ids))
+            row.shares = [1.0] * len(output)
+            rows.append(row)
         drafts = [
             draft(encoder, memory, row.walk, window or _window(device, len(rows), row.num_held))
             for row in rows
@@ -134,7 +157,7 @@ def _decode_group(
                 _settle(encoder, memory, pool, row, guess, scores)
             else:
                 for taken in guess.steps:
-                    row.output.extend(taken.done)
+                    _write(row, taken.done)
                 pool.release(row.slots)
                 finish(row)
         rows = [row for row, guess in zip(rows, drafts, strict=True) if guess.decisions]
@@ -191,8 +214,10 @@ def _settle(
     """
     own = [scores.pop() for _ in guess.decisions]
     num_kept, choice = len(guess.steps), None
+    shares: dict[int, float] = {}  # place in the draft -> share of the token that is chosen there
     for decision, values in zip(guess.decisions, own, strict=True):
         token = decision.allowed[int(np.argmax(values))]  # the first of equal ones
+        shares[decision.at] = largest_share(values)
         if decision.at == len(guess.steps) or guess.steps[decision.at].token != token:
             num_kept, choice = decision.at, token
             break
@@ -202,10 +227,10 @@ def _settle(
     num_cached = len(row.pending) + min(num_kept, guess.num_fed)
     num_thrown = len(row.pending) + guess.num_fed - num_cached
     settled = [*row.pending, *[s.token for s in guess.steps[:num_kept]]]
-    for taken in guess.steps[:num_kept]:
-        _take(memory, row, taken.walk, taken.done)
+    for at, taken in enumerate(guess.steps[:num_kept]):
+        _take(memory, row, taken.walk, taken.done, shares.get(at, 1.0))
     if choice is not None:
-        _take(memory, row, *step(encoder, row.walk, choice))
+        _take(memory, row, *step(encoder, row.walk, choice), shares[num_kept])
         settled.append(choice)
     row.pending = settled[num_cached:]
     row.position += num_cached
@@ -214,8 +239,17 @@ def _settle(
         del row.slots[-num_thrown:]
 
 
-def _take(memory: Memory, row: _Row, walk: Walk, done: tuple[str, ...]) -> None:
+def _take(memory: Memory, row: _Row, walk: Walk, done: tuple[str, ...], share: float) -> None:
     if done:
         memory.learn(row.walk, done[0])
-    row.output.extend(done)
+    row.open_share *= share
+    _write(row, done)
     row.walk = walk
+
+
+def _write(row: _Row, done: tuple[str, ...]) -> None:
+    """Pieces that are complete: the first with the share of its tokens, others were forced."""
+    for piece in done:
+        row.output.append(piece)
+        row.shares.append(row.open_share)
+        row.open_share = 1.0

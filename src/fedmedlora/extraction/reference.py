@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
+from fedmedlora.extraction.scores import largest_share
 from fedmedlora.extraction.walk import begin, step
 from fedmedlora.model.logits import logits_at
 from fedmedlora.model.tokens import Encoder
@@ -22,9 +24,18 @@ def decode_stepwise(model: Any, encoder: Encoder, example: Example) -> tuple[str
     At each step the model's logits for the next token are compared over the allowed tokens; of equal ones
     the token of the earliest option wins (copying stands first).
     """
+    return decode_stepwise_scored(model, encoder, example)[0]
+
+
+@torch.inference_mode()
+def decode_stepwise_scored(
+    model: Any, encoder: Encoder, example: Example
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """``decode_stepwise``, and the share of each piece: see ``decode.decode_scored``."""
     device = next(model.parameters()).device
     ids = [*encoder.prefix(example.instruction), *encoder.prompt(example)]
     walk, output = begin(encoder, example)
+    shares, open_share = [1.0] * len(output), 1.0
     while allowed := walk.allowed:
         token = allowed[0]
         if len(allowed) > 1:
@@ -33,7 +44,11 @@ def decode_stepwise(model: Any, encoder: Encoder, example: Example) -> tuple[str
             logits = logits_at(model, row, column, text, use_cache=False)[0]
             scores = [float(logits[i]) for i in allowed]
             token = allowed[scores.index(max(scores))]
+            open_share *= largest_share(np.array(scores, np.float32))
         ids.append(token)
         walk, done = step(encoder, walk, token)
-        output += done
-    return output
+        for piece in done:
+            output = (*output, piece)
+            shares.append(open_share)
+            open_share = 1.0
+    return output, tuple(shares)

@@ -41,6 +41,11 @@ def scores_at(
     return [row[[columns[t] for t in tokens]] for row, (_, tokens) in zip(table, asked, strict=True)]
 
 
+def largest_share(logits: npt.NDArray[np.float32]) -> float:
+    """The softmax of the largest of ``logits``: 1 where there is only one."""
+    return float(1.0 / np.exp(logits.astype(np.float64) - float(logits.max())).sum())
+
+
 def _head(model: Any) -> torch.nn.Module:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     head: torch.nn.Module = base.get_output_embeddings()

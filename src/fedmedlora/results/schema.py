@@ -275,6 +275,15 @@ _METHOD = Table(
         "label": Value("text", "how tables and figures call it"),
         "adapter": Value("text", "folder of the adapter, relative to this file", null="nothing was trained"),
         "seconds": Value("seconds", "time of the training, evaluation left out", "s"),
+        "adaptation": Table(
+            {
+                "site": Value("text", "the cohort of the new site"),
+                "num_notes": Value("count", "its notes that were trained on", "notes"),
+                "start": Value("text", "method whose adapter it started from; `zero_shot`: from scratch"),
+            },
+            "a new site that joined late",
+            null="the method is no adaptation",
+        ),
         "rounds": Many(_ROUND, "in order; empty where nothing was trained"),
         "evaluations": Many(EVALUATION, "in any order"),
     },

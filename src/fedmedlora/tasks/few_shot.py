@@ -48,17 +48,19 @@ def solved_examples(
     scope: str = "entity",
     form: str = "markup",
 ) -> tuple[Example, ...]:
-    """At most ``shots.num`` examples of ``task`` with their answers, asked as of notes
-    that annotate ``annotates``.
+    """At most ``shots.num`` examples of ``task`` with answers, asked as of notes that annotate ``annotates``.
 
-    Only notes that annotate all of that are used. In an order drawn by ``shots.seed``, an example is taken
-    first if its answer has a label that no earlier one shows, then any with an answer, then any.
+    Only notes that annotate the most of what is asked for are used: all of it, where there are such. A note
+    of fewer types shows no answer for the others, and none is made up. In an order drawn by
+    ``shots.seed``, an example is taken first if its answer has a label that no earlier one shows, then any
+    with an answer, then any.
     """
     kind = load_task(task)
     asked = set(kind.labels(schema, annotates))
     found: list[Example] = []
-    for note in shots.notes:
-        if not (annotates.entities <= note.annotates.entities and annotates.pairs <= note.annotates.pairs):
+    covered = [len(asked & set(kind.labels(schema, note.annotates))) for note in shots.notes]
+    for note, num_covered in zip(shots.notes, covered, strict=True):
+        if not num_covered or num_covered < max(covered):
             continue
         whole = replace(note, annotates=annotates)
         segments = sentences(note.text, keep=[(e.start, e.end) for e in note.entities])

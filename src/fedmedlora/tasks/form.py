@@ -37,12 +37,14 @@ class Reading:
     """What a model's text says.
 
     ``complete``: whether all of it could be read. ``num_ungrounded``: mentions that it names and that the
-    sentence does not hold; they are dropped, never guessed.
+    sentence does not hold; they are dropped, never guessed. ``confidences``: how sure the model is of each
+    mention, from 0 to 1; None where that is not known.
     """
 
     mentions: tuple[Mention, ...]
     complete: bool
     num_ungrounded: int
+    confidences: tuple[float, ...] | None = None
 
 
 def copies(form: str) -> bool:

@@ -11,6 +11,7 @@ Laws (a property test holds them): every rendered target is a path through ``cop
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -118,30 +119,49 @@ def place(pieces: Sequence[Piece], output: Sequence[str]) -> tuple[tuple[Mention
 
     The second value lists what was dropped: a mention repeated exactly, a tag without its partner.
     """
-    found: list[Mention | None] = []
+    placed, problems = _placed(pieces, output)
+    closed = [mention for mention, _, _ in placed]
+    kept = tuple(dict.fromkeys(closed))
+    return kept, (*problems, *["duplicate"] * (len(closed) - len(kept)))
+
+
+def confidences(pieces: Sequence[Piece], output: Sequence[str], shares: Sequence[float]) -> tuple[float, ...]:
+    """How sure the model is of each mention of ``place(pieces, output)``, in their order.
+
+    The product of the ``shares`` (one per output piece) from the opening tag to the closing one: the
+    probability of this very span, given the text before it.
+    """
+    found: dict[Mention, float] = {}
+    for mention, first, last in _placed(pieces, output)[0]:
+        found.setdefault(mention, math.prod(shares[first : last + 1]))
+    return tuple(found.values())
+
+
+def _placed(
+    pieces: Sequence[Piece], output: Sequence[str]
+) -> tuple[list[tuple[Mention, int, int]], list[str]]:
+    """(mention, index of its opening tag in ``output``, of its closing one) as they open, and problems."""
+    found: list[tuple[Mention, int, int] | None] = []
     problems: list[str] = []
-    opened: list[tuple[str, int, int]] = []  # label, index in found, pieces before it
+    opened: list[tuple[str, int, int, int]] = []  # label, index in found, pieces before it, index in output
     position = 0
-    for step in output:
+    for at, step in enumerate(output):
         if not is_tag(step):
             position += 1
         elif not step.startswith("</"):
-            opened.append((step[1:-1], len(found), position))
+            opened.append((step[1:-1], len(found), position, at))
             found.append(None)
         elif not opened or opened[-1][0] != step[2:-1] or opened[-1][2] >= min(position, len(pieces)):
             problems.append("closing tag without an opening one")
         else:
-            label, index, first = opened.pop()
+            label, index, first, opened_at = opened.pop()
             last = min(position, len(pieces)) - 1
             while last > first and not pieces[last].is_solid:  # closed by force, at the end of the text
                 last -= 1
             start = pieces[first].start + has_leading_space(pieces[first])
-            found[index] = Mention(label, start, pieces[last].end)
+            found[index] = (Mention(label, start, pieces[last].end), opened_at, at)
     problems += ["tag not closed"] * len(opened)
-    closed = [mention for mention in found if mention is not None]
-    kept = tuple(dict.fromkeys(closed))
-    problems += ["duplicate"] * (len(closed) - len(kept))
-    return kept, tuple(problems)
+    return [one for one in found if one is not None], problems
 
 
 def parse(pieces: Sequence[Piece], text: str, labels: Sequence[str]) -> Parsed:

@@ -1,0 +1,93 @@
+"""A study of many runs: every arm under every seed, one after the other, and what they say together.
+
+Each run is an ordinary one, in a folder of its own. What several have in common (the first round of two
+rules, the training of a site that an arm does not touch, the reading of an adapter that did not change) is
+done once, and a study that is stopped at any moment goes on where it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedmedlora import __version__
+from fedmedlora.experiment import run_study
+from fedmedlora.progress import Progress, Silent
+from fedmedlora.run_folder import read_json, write_json
+from fedmedlora.study import Study
+from fedmedlora.study_results import study_results
+from fedmedlora.study_runs import runs_of
+
+FORMAT, VERSION = "fedmedlora-many-runs", 1
+SHARED = "shared"
+
+
+def run_many(
+    study: Study,
+    folder: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+    only: Collection[str] = (),
+    keep_shared: bool = False,
+) -> dict[str, Any]:
+    """Run all runs of ``study`` into ``folder`` and return what the study's ``results.json`` holds.
+
+    ``only``: names of arms; runs of other arms that are finished count as well. With ``resume`` a study that
+    was stopped goes on; arms, seeds and methods may have been added to its file since. ``keep_shared``:
+    leave the common work there for a later call. Raises ``ValueError`` for whatever is wrong with the
+    study, its notes or the folder.
+    """
+    progress = progress or Silent()
+    runs = runs_of(study)
+    wanted = runs_of(study, only)
+    _open(folder, resume=resume)
+    for number, run in enumerate(wanted, start=1):
+        here = folder / run.folder
+        if read_json(here / "results.json") is not None:
+            _refuse_changed(here, run.study, run.label)
+            continue
+        with progress.run(run.label, number, len(wanted)):
+            found = run_study(
+                run.study,
+                here,
+                resume=(here / "run.json").exists(),
+                progress=progress,
+                command=command,
+                shared=folder / SHARED,
+            )
+            write_json(here / "results.json", found)
+    is_whole = all((folder / run.folder / "results.json").exists() for run in runs)
+    if is_whole and not keep_shared:
+        shutil.rmtree(folder / SHARED, ignore_errors=True)
+    return study_results(study, runs, folder, command=command, progress=progress)
+
+
+def _open(folder: Path, *, resume: bool) -> None:
+    """Begin in ``folder``, or go on. Raises ``ValueError`` for a folder that holds something else."""
+    is_file = folder.exists() and not folder.is_dir()
+    known = None if is_file else read_json(folder / "study-runs.json")
+    if known is None:
+        if is_file or (folder.exists() and any(folder.iterdir())):
+            raise ValueError(
+                f"{folder}: holds something that is not a study of many runs; name a new or an empty folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(
+            folder / "study-runs.json", {"format": FORMAT, "version": VERSION, "fedmedlora": __version__}
+        )
+    elif not resume:
+        raise ValueError(f"{folder}: holds a study already; go on with it (--resume) or name another folder")
+
+
+def _refuse_changed(folder: Path, study: Study, label: str) -> None:
+    """Raise ``ValueError`` where a finished run is one of other settings."""
+    known = read_json(folder / "run.json") or {}
+    if known.get("study_hash") != study.study_hash():
+        raise ValueError(
+            f"{folder}: the run ({label}) in it is finished and was made with other settings; remove its "
+            "folder to run it again, or name another folder with --out"
+        )
