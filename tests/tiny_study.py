@@ -98,8 +98,8 @@ def make_study(
 ):  # fmt: skip
     """The study in ``folder``, over the files in ``material``.
 
-    ``head``: keys before any table. ``training``: more of [training]. ``more``: tables. ``after``: what stands
-    at the end. ``site_more``: more keys of a site.
+    ``head``: keys before any table. ``training``: more of [training]. ``more``: tables. ``after``: what
+    stands at the end. ``site_more``: more keys of a site.
     """
     if folder != material:
         shutil.copytree(material, folder, dirs_exist_ok=True)

@@ -1,15 +1,30 @@
-"""stub"""
+"""Some notes out of many, drawn at random so that fewer are always among more."""
 
 from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Sequence
+
+from fedmedlora.corpora.note import Note
 
 
-def draw_notes(notes, num, *, seed, name):
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    o = list(notes)
-    random.Random(int.from_bytes(digest[:8], "big")).shuffle(o)
-    if num > len(o):
-        raise ValueError(f"{num} of {len(o)}")
-    return tuple(o[:num])
+def draw_notes(notes: Sequence[Note], num: int, *, seed: int, name: str) -> tuple[Note, ...]:
+    """``num`` of ``notes``, in their order, drawn by ``seed`` and ``name``; the 5 are among the 10.
+
+    Of several copies of one text only one is ever drawn, for it would count twice. Raises ``ValueError`` for
+    more notes than there are.
+    """
+    texts: set[str] = set()
+    distinct = []
+    for note in sorted(notes, key=lambda note: note.id):
+        copy = note.text_hash() if note.text.strip() else note.id
+        if copy not in texts:
+            texts.add(copy)
+            distinct.append(note)
+    if num > len(distinct):
+        raise ValueError(f"{num} notes are asked for, and there are {len(distinct)} different ones")
+    digest = hashlib.sha256(f"{seed}/{name}/draw".encode()).digest()
+    random.Random(int.from_bytes(digest[:8], "big")).shuffle(distinct)
+    chosen = {note.id for note in distinct[:num]}
+    return tuple(note for note in notes if note.id in chosen)
