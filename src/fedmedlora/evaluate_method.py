@@ -22,6 +22,8 @@ def decodings(study: Study, method: Method) -> tuple[str, ...]:
     """How the method's adapter is read."""
     if is_instruction(study.tasks.names):
         return ("free",)  # an answer is in words of its own
+    if method.encoder is not None:
+        return ("constrained",)
     if method.rule is None and method.adaptation is None:
         return ("constrained", "free") if study.evaluation.zero_shot_free else ("constrained",)
     return study.evaluation.decoding
@@ -43,10 +45,14 @@ def evaluate(run: Run, method: Method, adapter: Adapter | None, decoding: str) -
     at_sites = [name for name in missing if name not in here]
     if at_sites:
         travelling = method.travelling(run.start if adapter is None else adapter)
-        for name, found in run.sites.read(at_sites, travelling, decoding, method.errand(), method.label):
+        readers = run.sites if method.encoder is None else method.encoder
+        for name, found in readers.read(at_sites, travelling, decoding, method.errand(), method.label):
             _keep(run, method, adapter, name, found)
     for name in missing:
-        if name in here and adapter is not None:
+        if name in here and method.encoder is not None and adapter is not None:
+            found = method.encoder.evaluate(here[name], adapter, decoding, method.label)
+            _keep(run, method, adapter, name, found)
+        elif name in here and adapter is not None:
             found = evaluate_cohort(
                 run.base,
                 run.model,
@@ -90,7 +96,9 @@ def _key(
     local = method.errand().local
     infos = {info.name: info for info in run.sites.infos}
     notes_hash = here[name].notes_hash() if name in here else infos[name].test_hash
-    if adapter is None or local.keeps or not notes_hash or method.reader_of is not None:
+    if adapter is None or local.keeps or not notes_hash:
+        return None
+    if method.reader_of is not None or method.encoder is not None:
         return None
     # An untrained adapter changes nothing, whichever seed has drawn its A.
     is_untrained = all(not array.any() for key, array in adapter.arrays.items() if ".lora_B." in key)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora import __version__
+from fedmedlora.encoder_sites import encoder_sites, uses_encoder
 from fedmedlora.evaluate_method import decodings, evaluate
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.exchange.local import is_whole_model
+from fedmedlora.exchange.local import is_whole_model, take
 from fedmedlora.extraction.grammar import refuse_unreadable
 from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import with_lora
@@ -104,8 +105,9 @@ def run_study(
         updates=UpdateCache(here / "shared" if shared is None else shared / "updates"),
         evaluations=None if shared is None else EvaluationCache(shared / "evaluations"),
     )
+    encoder = encoder_sites(study, terms, prepared, progress) if uses_encoder(study) else None
     shots = Shots(study.few_shot.num_examples, terms.draw_seed(), prepared.shot_notes)
-    methods = methods_of(study, sites, shots)
+    methods = methods_of(study, sites, shots, encoder)
     methods = (*methods, *adaptations(run, methods))
     progress.plan(planned_cost(run, methods))
     finals: dict[str, Adapter | None] = {}
@@ -140,7 +142,8 @@ def _run_method(run: Run, method: Method, finals: dict[str, Adapter | None]) -> 
         assert adapter is not None, "new sites are here, and so is what the other sites keep"
     if method.rule is not None:
         assert adapter is not None, "only an adaptation starts from what others have trained"
-        adapter, rounds = train(run, method, adapter)
+        start = adapter if method.encoder is None else method.encoder.start
+        adapter, rounds = train(run, method, start)
     finals[method.name] = adapter
     is_saved = method.rule is not None and adapter is not None and not is_whole_model(adapter)
     if is_saved and adapter is not None:
@@ -154,11 +157,21 @@ def _run_method(run: Run, method: Method, finals: dict[str, Adapter | None]) -> 
         "name": method.name,
         "label": method.label,
         "adapter": f"adapters/{method.folder_name}" if is_saved else None,
+        "trained_parameters": _trained_parameters(run, method),
         "adaptation": None if method.adaptation is None else asdict(method.adaptation),
         "seconds": float(sum(s["seconds"] for r in rounds for s in r["sites"])),
         "rounds": rounds,
         "evaluations": evaluations,
     }
+
+
+def _trained_parameters(run: Run, method: Method) -> int | None:
+    if method.rule is None:
+        return None
+    if method.encoder is not None:
+        return method.encoder.classifier.num_parameters
+    trains = method.rule.local.trains
+    return run.base.num_parameters if trains == "model" else take(run.start, trains).num_parameters
 
 
 def _manifest(run: Run, method: Method) -> dict[str, Any]:

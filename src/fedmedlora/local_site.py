@@ -27,7 +27,7 @@ class LocalSite:
     """What a site trains on, what it scores the others' adapters on, and its test notes.
 
     ``annotates``: what its training notes annotate, each combination once. ``record``: its entry under
-    ``cohorts`` in ``results.json``.
+    ``cohorts`` in ``results.json``. ``train_notes``: the notes behind the examples, for other kinds of model.
     """
 
     name: str
@@ -36,6 +36,7 @@ class LocalSite:
     cohort: Cohort | None = None
     annotates: tuple[Annotates, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
+    train_notes: tuple[Note, ...] = ()
 
     def num_target_tokens(self, loss: str) -> int:
         """Target tokens of the site's examples that ``loss`` supervises: its data size, n_k."""
@@ -127,7 +128,7 @@ def prepare_site(
         cohort = prepare_cohort(terms, name, "site", test)
         record |= testing_record(terms, schema, cohort)
     annotates = tuple(dict.fromkeys(note.annotates for note in train_notes))
-    return LocalSite(name, examples, held_out, cohort, annotates, record)
+    return LocalSite(name, examples, held_out, cohort, annotates, record, train_notes)
 
 
 def hold_out(notes: Sequence[Note], terms: Terms, name: str) -> tuple[tuple[Note, ...], tuple[Note, ...]]:

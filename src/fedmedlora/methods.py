@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedmedlora.aggregation.rule import Rule, load_rule
+from fedmedlora.encoder_sites import EncoderSites
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local, is_whole_model, take
 from fedmedlora.measure import ReaderOf
@@ -40,7 +41,8 @@ class Method:
 
     ``sites``: who trains; of centralized training, everybody as one. ``names``: which of them.
     ``is_federated``: whether sites may be away, and shares of them drawn; one site alone always trains.
-    ``num_rounds``: 0: those of the study. ``shots``, ``reader_of``: see ``sites.Errand``.
+    ``num_rounds``: 0: those of the study. ``shots``, ``reader_of``: see ``sites.Errand``. ``encoder``: who
+    reads, where the model is a token classifier.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Method:
     num_rounds: int = 0
     shots: Shots | None = None
     reader_of: ReaderOf | None = None
+    encoder: EncoderSites | None = None
 
     @property
     def folder_name(self) -> str:
@@ -78,8 +81,13 @@ class Method:
         return tuple(info for info in self.sites.infos if info.name in self.names)
 
 
-def methods_of(study: Study, sites: Sites, shots: Shots | None = None) -> tuple[Method, ...]:
-    """The study's methods, single-site training once per site. ``shots``: what few_shot shows."""
+def methods_of(
+    study: Study, sites: Sites, shots: Shots | None = None, encoder: EncoderSites | None = None
+) -> tuple[Method, ...]:
+    """The study's methods, single-site training once per site.
+
+    ``shots``: what few_shot shows. ``encoder``: the sites of the token classifier.
+    """
     names = tuple(info.name for info in sites.infos)
     alone = load_rule("fed_medlora")
     found: list[Method] = []
@@ -89,6 +97,9 @@ def methods_of(study: Study, sites: Sites, shots: Shots | None = None) -> tuple[
         elif name == "few_shot":
             assert shots is not None, "the study has validation notes"
             found.append(Method(name, f"Few-shot, {shots.num}", None, sites, (), shots=shots))
+        elif name.startswith("encoder_"):
+            assert encoder is not None, "the study has a token classifier"
+            found += _encoder_methods(name, encoder)
         elif name == "single_site":
             found += [Method(f"{name}:{s}", f"{s} alone", alone, sites, (s,)) for s in names]
         elif name == "centralized":
@@ -98,3 +109,21 @@ def methods_of(study: Study, sites: Sites, shots: Shots | None = None) -> tuple[
             rule = study.rule(name)
             found.append(Method(name, LABELS.get(name, name), rule, sites, names, is_federated=True))
     return tuple(found)
+
+
+def _encoder_methods(name: str, encoder: EncoderSites) -> list[Method]:
+    """The methods of the token classifier: the same three ways of training."""
+    alone = load_rule("fed_medlora")  # the mean by data size; what travels is all there is
+    names = tuple(info.name for info in encoder.infos)
+    if name == "encoder_single_site":
+        return [
+            Method(f"{name}:{s}", f"Token classifier, {s} alone", alone, encoder, (s,), encoder=encoder)
+            for s in names
+        ]
+    if name == "encoder_centralized":
+        pooled = encoder.pooled()
+        own = tuple(info.name for info in pooled.infos)
+        return [Method(name, "Token classifier, centralized", alone, pooled, own, encoder=encoder)]
+    return [
+        Method(name, "Token classifier, FedAvg", alone, encoder, names, is_federated=True, encoder=encoder)
+    ]

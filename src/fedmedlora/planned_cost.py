@@ -13,33 +13,39 @@ from fedmedlora.work_plan import ner_cost, reading_cost, validation_cost
 def planned_cost(run: Run, methods: Sequence[Method]) -> float:
     """Cost of all that ``methods`` still have to do, in the unit of ``work_plan.py``."""
     total = 0.0
-    shared: set[str] = set()  # sites whose first round another method has trained already
+    shared: set[tuple[bool, str]] = (
+        set()
+    )  # (whether of the token classifier, site): sites whose first round another method has trained already
     for method in methods:
         total += _training(run, method, shared)
         if method.shares_updates and method.adaptation is None:
-            shared |= set(method.names)
+            shared |= {(method.encoder is not None, name) for name in method.names}
         store = run.store(method)
         for decoding in decodings(run.study, method):
             for name, costs in run.test_sets():
                 if method.adaptation is not None and method.adaptation.site != name:
                     continue
                 if not store.evaluation(name, decoding).exists():
-                    total += costs.get(decoding, 0.0)
+                    # The token classifier is some six times smaller, and reads a sentence once.
+                    total += costs.get(decoding, 0.0) * (1.0 if method.encoder is None else 0.05)
     return total
 
 
-def _training(run: Run, method: Method, shared: set[str]) -> float:
+def _training(run: Run, method: Method, shared: set[tuple[bool, str]]) -> float:
     total = 0.0
     by_sites = run.study.validates_by_sites()
     infos = method.infos()
+    is_encoder = method.encoder is not None
     share = run.study.training.participation if method.is_federated else 1.0
     needs = None if method.rule is None else method.rule.needs
-    watched = bool(run.prepared.validation) and run.study.evaluation.every_round
+    watched = bool(run.prepared.validation) and run.study.evaluation.every_round and not is_encoder
     once = validation_cost(run.prepared.validation)
     for round_num in range(1, run.study.training.rounds + 1) if method.rule else ():
         if run.store(method).is_finished(round_num):
             continue
-        total += share * sum(i.train_cost for i in infos if round_num > 1 or i.name not in shared)
+        total += share * sum(
+            i.train_cost for i in infos if round_num > 1 or (is_encoder, i.name) not in shared
+        )
         if needs is not None and needs.losses:
             at_sites = sum(i.loss_cost * (len(infos) - 1) for i in infos)
             here = once if run.study.validation.signal != "f1" else _reading(run)

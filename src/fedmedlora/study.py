@@ -23,6 +23,7 @@ from fedmedlora.study_tables import (
     Adaptation,
     Arm,
     Cohort,
+    Encoder,
     Evaluation,
     Federation,
     FewShot,
@@ -37,12 +38,15 @@ from fedmedlora.tasks.form import load_form
 from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.task import askers, finders
 
-OTHER_METHODS = (
+OTHER_METHODS = (  # the rules are methods too, by file name
     "zero_shot",
     "few_shot",
     "single_site",
     "centralized",
-)  # the rules are methods too, by file name
+    "encoder_single_site",
+    "encoder_centralized",
+    "encoder_fedavg",
+)
 
 
 MAIN = "main"  # the arm that is the study as it stands
@@ -74,7 +78,9 @@ class Study:
         within=SEEDS,
     )
     methods: tuple[str, ...] = setting(
-        "what is run, in this order: zero_shot, few_shot, single_site, centralized, and rules by name",
+        "what is run, in this order: zero_shot, few_shot, single_site, centralized, rules by name, and "
+        "the other "
+        "comparisons (docs/comparisons.md)",
         ("zero_shot", "fed_medlora", "fed_medlora_plus"),
     )
     model: Model = field(default_factory=Model)
@@ -86,6 +92,7 @@ class Study:
     evaluation: Evaluation = field(default_factory=Evaluation)
     federation: Federation = field(default_factory=Federation)
     few_shot: FewShot = field(default_factory=FewShot)
+    encoder: Encoder = field(default_factory=Encoder)
     adaptation: Adaptation = field(default_factory=Adaptation)
     sites: tuple[Site, ...] = ()
     cohorts: tuple[Cohort, ...] = ()
@@ -163,6 +170,7 @@ class Study:
         """
         found = self.to_dict()
         found["model"]["name"] = _last_name(found["model"]["name"])
+        found["encoder"]["name"] = _last_name(found["encoder"]["name"])
         found["tasks"]["schema"] = _last_name(found["tasks"]["schema"])
         found["validation"]["notes"] = [_last_name(path) for path in found["validation"]["notes"]]
         for arm in found["arms"]:
@@ -195,6 +203,11 @@ class Study:
     def schema(self) -> Schema:
         """The schema that ``tasks.schema`` names, read from its file. Raises ``ValueError``."""
         return find_schema(self.tasks.schema, self.folder)
+
+    def encoder_name(self) -> str:
+        """``encoder.name`` as a loader takes it, like ``model_name``."""
+        folder = self.resolve(self.encoder.name)
+        return str(folder.resolve()) if folder.is_dir() else self.encoder.name
 
     def model_name(self) -> str:
         """``model.name`` as a loader takes it: the folder's path where there is one, else as written."""
@@ -239,6 +252,13 @@ class Study:
                 f"[[sites]] {shaped[0]}: max_notes, label_noise, entities and modifiers simulate a site; a "
                 "site at another machine says itself what it trains on"
             )
+        encoders = [name for name in self.methods if name.startswith("encoder_")]
+        if encoders:
+            raise ValueError(
+                f"methods: {encoders[0]} trains another model, which sites at other machines do not hold; "
+                "take "
+                "it out"
+            )
         if "few_shot" in self.methods:
             raise ValueError(
                 "methods: few_shot would send validation notes to the sites, word for word; take it out"
@@ -250,6 +270,10 @@ class Study:
             )
 
     def _check_comparisons(self) -> None:
+        if is_instruction(self.tasks.names):
+            for name in self.methods:
+                if name == "few_shot" or name.startswith("encoder_"):
+                    raise ValueError(f"methods: {name} extracts from notes; instruction data has none")
         if "few_shot" in self.methods and not self.validation.notes:
             raise ValueError(
                 "methods: few_shot shows solved examples out of the validation notes; name some in "

@@ -299,7 +299,7 @@ def _calibrations(measured: Iterable[Measured]) -> Iterable[dict[str, Any]]:
 def _points(curve: Any) -> list[dict[str, float]]:
     """At most ``NUM_POINTS`` points of the curve, the ends among them."""
     num = len(curve.thresholds)
-    places = np.unique(np.linspace(0, num - 1, min(num, NUM_POINTS)).round().astype(int)) if num else []
+    places = np.unique(np.linspace(0, num - 1, min(num, NUM_POINTS)).round().astype(int))
     return [
         {
             "threshold": float(curve.thresholds[i]),

@@ -278,6 +278,28 @@ class FewShot:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoder:
+    """``[encoder]``: the BERT-type token classifier of the methods encoder_single_site, encoder_centralized,
+    encoder_fedavg; it takes part in the rounds of [training]."""
+
+    name: str = setting(
+        'folder or hub name of an encoder that transformers loads, or "minilm" (22 million parameters)',
+        "minilm",
+    )
+    steps_per_round: int = setting(
+        "optimizer steps of each site in each round (centralized: those of all sites together); 0: as "
+        "many as passes_per_round needs",
+        0,
+        within=_COUNT,
+    )
+    passes_per_round: int = setting("passes over a site's examples in each round", 1, within=_POSITIVE)
+    examples_per_step: int = setting("examples per optimizer step", 16, within=_POSITIVE)
+    learning_rate: float = setting("highest AdamW learning rate", 1e-4, within=Range(low=0, open_low=True))
+    warmup_steps: int = setting("optimizer steps over which it rises from 0, once", 10, within=_COUNT)
+    batch_size: int = setting("sentences read at once", 32, within=_POSITIVE)
+
+
+@dataclass(frozen=True, slots=True)
 class Adaptation:
     """``[adaptation]``: how a new site ([[cohorts]] with kind new-site and train) trains on few notes."""
 

@@ -136,6 +136,8 @@ def _watch(
     run: Run, method: Method, start: Adapter, round_num: int, travelling: Adapter
 ) -> dict[str, Any] | None:
     by_sites = run.study.validates_by_sites()
+    if method.encoder is not None:
+        return None  # its loss is another one, and no rule asks for it
     if not ((run.prepared.validation or by_sites) and run.study.evaluation.every_round):
         return None
     if by_sites:  # all of them, whichever trained: the curves of all methods are of the same notes

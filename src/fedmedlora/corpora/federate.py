@@ -53,7 +53,7 @@ def deal(
     pooled = [block for of_cohort in blocks.values() for block in of_cohort]
     _refuse_few(len(pooled), num_sites, "all cohorts together")
     rng = _rng(seed, how, str(num_sites))
-    rng.shuffle(pooled)  # type: ignore[arg-type]  # numpy shuffles any list
+    rng.shuffle(pooled)
     if how == "document":
         places = _least_loaded(pooled, np.full(num_sites, 1.0))
     elif how == "size_skew":

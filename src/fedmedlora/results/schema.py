@@ -275,6 +275,9 @@ _METHOD = Table(
         "label": Value("text", "how tables and figures call it"),
         "adapter": Value("text", "folder of the adapter, relative to this file", null="nothing was trained"),
         "seconds": Value("seconds", "time of the training, evaluation left out", "s"),
+        "trained_parameters": Value(
+            "count", "parameters that are trained at a site", "parameters", null="nothing is trained"
+        ),
         "adaptation": Table(
             {
                 "site": Value("text", "the cohort of the new site"),
