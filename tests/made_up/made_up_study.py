@@ -92,6 +92,7 @@ def _run(arm, seed):
         rng = random.Random(f"{arm['name']} {seed} {name}")
         level += rng.uniform(-0.015, 0.015) - cost
         at = () if name in PROMPTED else (name.split(":")[1],) if ":" in name else sites
+        at = ("all sites",) if name == "centralized" else at
         whole = name in ("fedavg_full",)
         rounds = [one_round(rng, n, at, name.endswith("plus"), level) for n in range(1, 5)] if at else []
         for one in rounds:

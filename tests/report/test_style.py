@@ -1,11 +1,12 @@
 """Contrast by WCAG 2.2: text 4.5 to 1 (AA), graphical marks 3 to 1, in both colour schemes."""
 
 import re
-from importlib.resources import files
 
 import pytest
 
-CSS = files("fedmedlora.report").joinpath("style.css").read_text(encoding="utf-8")
+from fedmedlora.report.shell import style
+
+CSS = style("colours.css", "style.css")
 LIGHT, DARK, PRINT = (
     dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
     for block in re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
