@@ -1,4 +1,3 @@
-import copy
 import json
 import re
 from pathlib import Path
@@ -11,12 +10,13 @@ from fedmedlora.results.study_check import validate_study
 from fedmedlora.results.study_schema import SCHEMA, reference_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "study-results.md"
-_MADE = make_study(seeds=(3, 5))
+_FEW = ("zero_shot", "centralized", "fed_medlora")
+_MADE = json.dumps(make_study(seeds=(3, 5), only=_FEW))
 
 
 @pytest.fixture
 def study():
-    return copy.deepcopy(_MADE)
+    return json.loads(_MADE)
 
 
 def walk(results, path):
@@ -34,7 +34,6 @@ def put(results, path, value):
 
 def test_a_whole_study_is_valid(study):
     validate_study(study)
-    validate_study(json.loads(json.dumps(study)))
 
 
 def test_the_smallest_study_is_valid(study):
@@ -60,9 +59,9 @@ def test_the_smallest_study_is_valid(study):
         ("runs[0].seed", 4),
         ("runs[1].seed", 3),
         ("runs[0].methods[1].name", "zero_shot"),
-        ("runs[0].methods[4].rounds[1].round_num", 1),
-        ("runs[0].methods[4].evaluations[0].cohort", "elsewhere"),
-        ("runs[0].methods[4].evaluations[0].scores.entities.strict.precision", 0.001),
+        ("runs[0].methods[2].rounds[1].round_num", 1),
+        ("runs[0].methods[2].evaluations[0].cohort", "elsewhere"),
+        ("runs[0].methods[2].evaluations[0].scores.entities.strict.precision", 0.001),
         ("runs[0].methods[0].usage", {}),
         ("runs[0].methods[0].trained_parameters", -1),
         ("scores[0].arm", "nowhere"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fedmedlora.report.blocks import paragraph
 from fedmedlora.report.numbers import count_text
@@ -108,7 +109,8 @@ def _piece(
             panels.append(curve_panel(f"{ident}-{len(panels)}", title, curves, axis, marks_y, aside=MAIN))
     caption = (f"{score}, mean over the cohorts of a kind, over ", Name(label), ", with 95% intervals.")
     legend = (*legend_of(rows, line=True), (None, (f"hollow, at the left: {_MAIN_WORDS}",)))
-    return StudyFigure(ident, caption, tuple(panels), legend, table, every)
+    data = replace(table, ident=f"{ident}-data")
+    return StudyFigure(ident, caption, tuple(panels), legend, data, every)
 
 
 def _table(

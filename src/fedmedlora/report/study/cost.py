@@ -131,7 +131,7 @@ def _figure(view: StudyView, costs: dict[Row, Cost]) -> StudyFigure | None:
             point = point_of(held.get((row, over)))
             curves.append(Curve(row.label, row.style, row.shape, ((moved[row], point),) if point else ()))
         title, ident = CALLED[over].capitalize(), f"cost-f1-{len(panels)}"
-        panels.append(curve_panel(ident, title, curves, axis, marks_y, is_shifted=False))
+        panels.append(curve_panel(ident, title, curves, axis, marks_y))
     columns = [Column("Method"), Column("Moved", unit="bytes")]
     columns += [Column(f"Mean of {CALLED[over]}", "", ("low", "high")) for over in overs]
     body = tuple(

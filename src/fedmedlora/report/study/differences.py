@@ -28,8 +28,11 @@ def verdict(comparison: Entry) -> str:
 
 
 def difference_text(difference: float | None, digits: int = 3) -> str:
-    """``+0.120`` or ``−0.034``."""
-    return UNDEFINED if difference is None else f"{difference:+.{digits}f}".replace("-", "−")
+    """``+0.120`` or ``−0.034``; 0 has no sign."""
+    if difference is None:
+        return UNDEFINED
+    rounded = round(difference, digits)
+    return f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
 
 
 def p_text(p: float | None) -> str:

@@ -72,7 +72,7 @@ def _legend(entries: Sequence[tuple[Sign | None, Words]], width: float) -> tuple
     x, y = 0.0, 6.0
     for sign, said in entries:
         text = visible(plain(said))
-        needed = 38 + 6.9 * len(text)
+        needed = 50 + 7.4 * len(text)
         if x and x + needed > width:
             x, y = 0.0, y + 20
         if sign is not None:

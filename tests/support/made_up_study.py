@@ -41,11 +41,11 @@ ARMS = {
 }  # fmt: skip
 
 
-def make_study(seeds=(0, 1, 2)):
-    """All of it; one seed is enough where its size does not matter."""
+def make_study(seeds=(0, 1, 2), only=None):
+    """All of it, or the methods that ``only`` names where its size does not matter."""
     run = make_results()
     arms = [_arm(name, run["cohorts"][0]) for name in ARMS]
-    runs = [_run(arm, seed) for arm in arms for seed in seeds]
+    runs = [_run(arm, seed, only) for arm in arms for seed in seeds]
     scores = _scores(runs, seeds)
     means = _means(arms, scores)
     return {
@@ -65,6 +65,7 @@ def make_study(seeds=(0, 1, 2)):
         "calibration": [
             _calibration(random.Random(f"{method} {cohort}"), method, cohort, place)
             for place, method in enumerate(("centralized", "fed_medlora", "fed_medlora_plus"))
+            if only is None or method in only
             for cohort in (*SITES, EXTERNAL[0])
         ],
     }
@@ -83,7 +84,7 @@ def _arm(name, example):
     }  # fmt: skip
 
 
-def _run(arm, seed):
+def _run(arm, seed, only):
     methods = PROMPTED | TRAINED if arm["name"] == "main" else {name: TRAINED[name] for name in FEDERATED}
     cost, sites = ARMS[arm["name"]][5:]
     cohorts = [cohort["name"] for cohort in arm["cohorts"]]
@@ -99,8 +100,9 @@ def _run(arm, seed):
             for site in one["sites"]:
                 site["upload_bytes"] = site["download_bytes"] = 538_000_000 if whole else 19_550_000
         found.append(_method(rng, name, label, rounds, cohorts, level))
+    found = [method for method in found if only is None or method["name"] in only]
     if arm["name"] == "main":
-        for start, level in STARTS.items():
+        for start, level in STARTS.items() if only is None else ():
             for place, num_notes in enumerate(NUMS_NOTES):
                 rng = random.Random(f"{seed} {start} {num_notes}")
                 label = f"{NEW}: {num_notes} notes from {methods[start][0]}"
