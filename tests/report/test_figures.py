@@ -7,8 +7,8 @@ from fedmedlora.report.numbers import bytes_text, loss_text, seconds_text
 from fedmedlora.report.svg import NUM_STYLES, Scale, mark, ticks
 
 
-def parse(markup):
-    return ET.fromstring(markup.source)
+def parse(panel):
+    return ET.fromstring(panel.markup().source)
 
 
 def test_a_scale_by_hand():

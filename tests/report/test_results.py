@@ -7,7 +7,8 @@ import pytest
 
 from fedmedlora.report.results import read_results, write_results
 from fedmedlora.results.check import validate
-from fedmedlora.results.schema import SCHEMA, SCORE_KINDS, reference_page, rows
+from fedmedlora.results.nodes import rows
+from fedmedlora.results.schema import SCHEMA, SCORE_KINDS, reference_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "results-schema.md"
 STRICT = "methods[1].evaluations[0].scores.entities.strict"

@@ -1,11 +1,12 @@
 """Contrast by WCAG 2.2: text 4.5 to 1 (AA), graphical marks 3 to 1, in both colour schemes."""
 
 import re
-from importlib.resources import files
 
 import pytest
 
-CSS = files("fedmedlora.report").joinpath("style.css").read_text(encoding="utf-8")
+from fedmedlora.report.shell import style
+
+CSS = style("colours.css", "style.css")
 LIGHT, DARK, PRINT = (
     dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
     for block in re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
@@ -45,3 +46,15 @@ def test_both_schemes_define_the_same():
     assert LIGHT.keys() == DARK.keys()
     assert "prefers-color-scheme: dark" in CSS
     assert "@media print" in CSS
+
+
+def test_numbers_of_a_heat_map_can_be_read():
+    """The darkest shade lies over the surface; ink stands on it."""
+    shades = re.findall(r"\.h\d \{ fill-opacity: ([\d.]+); \}", style("study_figures.css"))
+    assert shades == sorted(shades)
+    assert len(set(shades)) == 5
+    for colours in (LIGHT, DARK, {**LIGHT, **PRINT}):
+        parts = [[int(colours[name][i : i + 2], 16) for i in (1, 3, 5)] for name in ("accent", "surface")]
+        for shade in map(float, shades):
+            mixed = [round(shade * a + (1 - shade) * b) for a, b in zip(*parts, strict=True)]
+            assert contrast(colours["ink"], "#" + "".join(f"{part:02x}" for part in mixed)) >= 4.5

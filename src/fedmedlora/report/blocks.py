@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedmedlora.report.markup import Child, Markup, join, tag
+from fedmedlora.report.svg import WIDTH, Panel
 
 
 def name(text: str) -> Markup:
@@ -12,7 +13,7 @@ def name(text: str) -> Markup:
     return tag("bdi", {}, text)
 
 
-def section(ident: str, title: str, *children: Child) -> Markup:
+def section(ident: str, title: Child, *children: Child) -> Markup:
     """A part of the page that the list of contents leads to."""
     heading = tag("h2", {"id": f"{ident}-heading"}, title)
     return tag("section", {"id": ident, "aria-labelledby": f"{ident}-heading"}, heading, *children)
@@ -49,12 +50,13 @@ def data_table(
     groups: Sequence[tuple[Child, int]] = (),
     style: str = "numbers",
     num_words: int = 1,
+    made: Child = "",
 ) -> Markup:
     """A table whose first column names the row. ``groups``: (name, columns) above all but the first.
 
     ``style``: numbers or prose. The first ``num_words`` columns of numbers hold words: they are aligned
     to the left, the others to the right. A table that is too wide scrolls inside its own box,
-    with the keyboard too.
+    with the keyboard too. ``made``: where it comes from, behind the caption.
     """
 
     def style_of(place: int) -> dict[str, str]:
@@ -80,7 +82,7 @@ def data_table(
     table = tag(
         "table",
         {"class": style},
-        tag("caption", {}, tag("span", {"id": label}, caption)),
+        tag("caption", {}, tag("span", {"id": label}, caption), made),
         tag("thead", {}, head),
         tag("tbody", {}, *body),
     )
@@ -89,15 +91,18 @@ def data_table(
 
 
 def figure(
-    ident: str, caption: Child, panels: Sequence[Markup], legend: Sequence[tuple[Markup, Child]], data: Markup
+    ident: str, caption: Child, panels: Sequence[Panel], legend: Sequence[tuple[Markup, Child]], data: Markup
 ) -> Markup:
     """Panels side by side, what their signs mean, and the same numbers as a table."""
     entries = [join((sign, tag("span", {}, words))) for sign, words in legend]
+    box: dict[str, str | int | float] = {"class": "panels"}
+    if any(panel.width > WIDTH for panel in panels):
+        box |= {"class": "panels scroll", "role": "region", "tabindex": "0", "aria-label": panels[0].title}
     return tag(
         "figure",
         {"id": ident},
         tag("figcaption", {}, caption),
         items(entries, "legend") if entries else "",
-        tag("div", {"class": "panels"}, *panels),
+        tag("div", box, *(panel.markup() for panel in panels)),
         fold("Numbers of this figure", data),
     )

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fedmedlora.report.markup import Markup, tag
+from fedmedlora.report.markup import tag
 from fedmedlora.report.numbers import NOT_MEASURED, interval_text, share_text
 from fedmedlora.report.svg import (
     NUM_STYLES,
     WIDTH,
+    Panel,
     Scale,
     mark,
-    panel,
     path,
     rule,
     shorten,
@@ -35,12 +35,13 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class IntervalRow:
-    """One method; ``strict`` and ``lenient`` None: not measured."""
+    """One method; ``strict`` and ``lenient`` None: not measured. ``shape`` None: that of the style."""
 
     label: str
     style: int
     strict: Point | None
     lenient: Point | None
+    shape: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Bar:
     pale: bool = False
 
 
-def interval_panel(ident: str, title: str, rows: Sequence[IntervalRow]) -> Markup:
+def interval_panel(ident: str, title: str, rows: Sequence[IntervalRow]) -> Panel:
     """One cohort: per method a solid mark (strict) and a hollow one (lenient) on a scale from 0 to 1."""
     top, row_height = 30.0, 47.0
     bottom = top + row_height * len(rows) + 4
@@ -83,6 +84,7 @@ def interval_panel(ident: str, title: str, rows: Sequence[IntervalRow]) -> Marku
         drawn.append(words(8, y + 14, shorten(row.label, 34), "label"))
         drawn.append(words(WIDTH - 8, y + 14, shown, "label value", "end"))
         marks = [rule(8, y, WIDTH - 8, y, "divider")] if place else []
+        shape = row.style if row.shape is None else row.shape
         for point, line_y, hollow in ((row.strict, y + 25, False), (row.lenient, y + 37, True)):
             if point is None or point.value is None:
                 continue
@@ -90,10 +92,10 @@ def interval_panel(ident: str, title: str, rows: Sequence[IntervalRow]) -> Marku
                 low, high = map(x, point.interval)
                 marks.append(rule(low, line_y, high, line_y, "whisker"))
                 marks += [rule(end, line_y - 3, end, line_y + 3, "whisker") for end in (low, high)]
-            marks.append(mark(row.style, x(point.value), line_y, hollow=hollow))
+            marks.append(mark(shape, x(point.value), line_y, hollow=hollow))
         drawn.append(tag("g", {"class": f"k{row.style % NUM_STYLES}"}, *marks))
         said.append(f"{row.label}: strict {_said(row.strict)}, lenient {_said(row.lenient)}.")
-    return panel(ident, title, " ".join(said), bottom + 22, *drawn)
+    return Panel(ident, title, " ".join(said), bottom + 22, tuple(drawn))
 
 
 def line_panel(
@@ -104,7 +106,7 @@ def line_panel(
     number: Callable[[float | None], str],
     domain: tuple[float, float] | None = None,
     reference: tuple[float, str] | None = None,
-) -> Markup:
+) -> Panel:
     """Lines over rounds. ``domain``: common scale of several panels; else that of the values."""
     top, bottom, left = 32.0, 176.0, 44.0
     num_rounds = max((len(line.values) for line in lines), default=0)
@@ -132,10 +134,10 @@ def line_panel(
     said = [f"{line.label}: {_first_last(line.values, number)}." for line in lines]
     if reference is not None:
         said.append(f"The thin line is {reference[1]}.")
-    return panel(ident, title, " ".join(said), bottom + 40, *drawn)
+    return Panel(ident, title, " ".join(said), bottom + 40, tuple(drawn))
 
 
-def bar_panel(ident: str, title: str, bars: Sequence[Bar], *, high: float) -> Markup:
+def bar_panel(ident: str, title: str, bars: Sequence[Bar], *, high: float) -> Panel:
     """Horizontal bars from 0 to ``high``; each part of a bar is set off from the next by a gap."""
     top, row_height = 30.0, 34.0
     x = Scale(0, high, 8, WIDTH - 8)
@@ -155,7 +157,7 @@ def bar_panel(ident: str, title: str, bars: Sequence[Bar], *, high: float) -> Ma
                 parts.append(tag("rect", {"class": "mark hollow" if bar.pale else "mark solid", **box}))
         drawn.append(tag("g", {"class": f"k{bar.style % NUM_STYLES}"}, *parts))
     said = " ".join(f"{bar.label}: {bar.text}." for bar in bars)
-    return panel(ident, title, said, top + row_height * len(bars) + 4, *drawn)
+    return Panel(ident, title, said, top + row_height * len(bars) + 4, tuple(drawn))
 
 
 def _point_text(point: Point | None, digits: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmedlora.report.blocks import data_table, fold, items, name, pairs, paragraph, section
@@ -80,29 +80,18 @@ def omitted_section(results: Mapping[str, Any]) -> Markup:
 
 def record_section(results: Mapping[str, Any]) -> Markup:
     """Command, model, machine, versions, seed and every setting."""
-    model, machine = results["model"], results["environment"]
-    flat = list(_flat(results["study"]))
-    settings: list[list[Child]] = [[tag("code", {}, key), tag("code", {}, value)] for key, value in flat]
+    machine = results["environment"]
+    found = list(flat(results["study"]))
+    settings: list[list[Child]] = [[tag("code", {}, key), tag("code", {}, value)] for key, value in found]
     return section(
         "record",
         "How to repeat it",
         tag("h3", {}, "Command"),
-        tag(
-            "pre",
-            {"class": "scroll", "role": "region", "tabindex": 0, "aria-label": "The exact command"},
-            tag("code", {}, shlex.join(results["command"])),
-        ),
+        command_box(results["command"]),
         tag("h3", {}, "Model"),
-        pairs(
-            [
-                ("Base model", name(model["name"])),
-                ("Hash of its weights", tag("code", {}, model["hash"])),
-                ("Frozen parameters", count_text(model["num_parameters"])),
-                ("Adapter parameters", count_text(model["adapter_parameters"])),
-            ]
-        ),
+        model_pairs(results["model"]),
         tag("h3", {}, "Machine, versions, seed"),
-        pairs([(_KEYS.get(key, key), str(value)) for key, value in machine.items()]),
+        pairs([(MACHINE_WORDS.get(key, key), str(value)) for key, value in machine.items()]),
         tag("h3", {}, "Adapters"),
         pairs(
             [
@@ -112,7 +101,7 @@ def record_section(results: Mapping[str, Any]) -> Markup:
         ),
         tag("h3", {}, "Settings"),
         fold(
-            f"The whole study ({len(flat)} settings)",
+            f"The whole study ({len(found)} settings)",
             data_table(
                 "settings-data",
                 "Every setting, as in the study file.",
@@ -124,8 +113,36 @@ def record_section(results: Mapping[str, Any]) -> Markup:
     )
 
 
-def limits_section() -> Markup:
-    """What an honest reader must know."""
+def command_box(command: Sequence[str]) -> Markup:
+    """A command as it is typed, in a box that scrolls."""
+    return tag(
+        "pre",
+        {"class": "scroll", "role": "region", "tabindex": 0, "aria-label": "The exact command"},
+        tag("code", {}, shlex.join(command)),
+    )
+
+
+def model_pairs(model: Mapping[str, Any]) -> Markup:
+    """What the base model is."""
+    return pairs(
+        [
+            ("Base model", name(model["name"])),
+            ("Hash of its weights", tag("code", {}, model["hash"])),
+            ("Frozen parameters", count_text(model["num_parameters"])),
+            ("Adapter parameters", count_text(model["adapter_parameters"])),
+        ]
+    )
+
+
+_NARROW = (
+    "Intervals are narrower than the truth.",
+    "They hold the chance of which notes were tested on, not that of "
+    "the seed, of who annotated, or of another hospital.",
+)
+
+
+def limits_section(*more: tuple[str, str]) -> Markup:
+    """What an honest reader must know. ``more``: what the intervals hold and what else; default: of a run."""
     points = (
         (
             "Adapters can memorize.",
@@ -142,18 +159,14 @@ def limits_section() -> Markup:
             "Predictions are wrong in ways that cannot be foreseen. They are for research, "
             "not for the care of a patient.",
         ),
-        (
-            "Intervals are narrower than the truth.",
-            "They hold the chance of which notes were tested on, not that of "
-            "the seed, of who annotated, or of another hospital.",
-        ),
+        *(more or (_NARROW,)),
     )
     return section(
         "limits", "Limits", items([tag("span", {}, tag("strong", {}, a), f" {b}") for a, b in points])
     )
 
 
-_KEYS = {
+MACHINE_WORDS = {
     "fedmedlora": "fedmedlora",
     "python": "Python",
     "torch": "PyTorch",
@@ -166,15 +179,15 @@ _KEYS = {
 }
 
 
-def _flat(settings: object, path: str = "") -> list[tuple[str, str]]:
+def flat(settings: object, path: str = "") -> list[tuple[str, str]]:
     """(dotted key, value as JSON) of every setting; empty tables and lists are kept."""
     found = []
     if isinstance(settings, Mapping) and settings:
         for key, value in settings.items():
-            found += _flat(value, f"{path}.{key}" if path else key)
+            found += flat(value, f"{path}.{key}" if path else key)
     elif isinstance(settings, list | tuple) and any(isinstance(item, Mapping) for item in settings):
         for place, item in enumerate(settings):
-            found += _flat(item, f"{path}[{place}]")
+            found += flat(item, f"{path}[{place}]")
     elif path:
         found.append((path, json.dumps(settings, ensure_ascii=False)))
     return found

@@ -1,14 +1,15 @@
-"""``results.json``: read and written, and checked both times (``results/check.py``)."""
+"""``results.json`` and ``study-results.json``: read and written, and checked both times (``results/``)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fedmedlora.report.atomic import write_atomic
 from fedmedlora.results.check import validate
+from fedmedlora.results.study_check import validate_study
 
 
 def read_results(path: str | Path) -> dict[str, Any]:
@@ -16,20 +17,26 @@ def read_results(path: str | Path) -> dict[str, Any]:
 
     Raises ValueError when it cannot be read, is not JSON or does not follow the schema.
     """
-    path = Path(path)
+    return _read(Path(path), validate, "results.json", "run")
+
+
+def read_study_results(path: str | Path) -> dict[str, Any]:
+    """The results of a study of many runs in the file ``path``; errors as ``read_results``."""
+    return _read(Path(path), validate_study, "study-results.json", "study")
+
+
+def _read(path: Path, check: Callable[[Any], None], called: str, of: str) -> dict[str, Any]:
     try:
         results = json.loads(path.read_bytes().decode("utf-8-sig"), parse_constant=_no_constant)
-        validate(results)
+        check(results)
     except OSError as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error.strerror}); give the results.json of a run"
-        ) from error
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the {called} of a {of}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; results.json is UTF-8") from error
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; {called} is UTF-8") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: line {error.lineno}: not JSON: {error.msg}") from error
     except RecursionError as error:
-        raise ValueError(f"{path}: nested too deeply to be a results.json") from error
+        raise ValueError(f"{path}: nested too deeply to be a {called}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     found: dict[str, Any] = results
@@ -42,6 +49,12 @@ def write_results(path: str | Path, results: Mapping[str, Any]) -> None:
     Raises ValueError as ``validate`` does, and when the file cannot be written.
     """
     validate(results)
+    write_atomic(Path(path), json.dumps(results, indent=1, allow_nan=False) + "\n")
+
+
+def write_study_results(path: str | Path, results: Mapping[str, Any]) -> None:
+    """The same for the results of a study of many runs."""
+    validate_study(results)
     write_atomic(Path(path), json.dumps(results, indent=1, allow_nan=False) + "\n")
 
 

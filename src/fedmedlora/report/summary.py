@@ -41,7 +41,7 @@ def summary_section(results: Mapping[str, Any]) -> Markup:
         "summary",
         "Summary",
         paragraph(*_what_was_run(results)),
-        _notice(results),
+        notice(results["cohorts"]),
         items(_findings(results, rows), "findings"),
         tag("h3", {}, "Best method on each cohort"),
         paragraph(
@@ -109,23 +109,24 @@ def _what_was_run(results: Mapping[str, Any]) -> list[Child]:
         f"{' (' + ', '.join(words) + ')' if words else ''}, {plural(rounds, 'round')} of training. "
         "The base model ",
         name(model["name"]),
-        f" has {_millions(model['num_parameters'])} parameters and stays frozen; what is trained, and what "
-        f"travels, is an adapter of {_millions(model['adapter_parameters'])} ({100 * share:.1f}%).",
+        f" has {millions(model['num_parameters'])} parameters and stays frozen; what is trained, and what "
+        f"travels, is an adapter of {millions(model['adapter_parameters'])} ({100 * share:.1f}%).",
     ]
 
 
-def _notice(results: Mapping[str, Any]) -> Child:
-    made = [cohort["name"] for cohort in results["cohorts"] if cohort["synthetic"]]
+def notice(cohorts: Sequence[Mapping[str, Any]]) -> Child:
+    """What must be said first where notes were written by a program; "" where none were."""
+    made = [cohort["name"] for cohort in cohorts if cohort["synthetic"]]
     if not made:
         return ""
-    if len(made) == len(results["cohorts"]):
+    if len(made) == len(cohorts):
         text = (
             "All cohorts are synthetic: their notes were written by a program. The scores show that the "
             "machinery works; they say nothing about real notes."
         )
     else:
         text = (
-            f"{len(made)} of {len(results['cohorts'])} cohorts are synthetic (written by a program): "
+            f"{len(made)} of {len(cohorts)} cohorts are synthetic (written by a program): "
             f"{', '.join(made)}. Their scores say nothing about real notes."
         )
     return tag("p", {"class": "notice"}, text)
@@ -244,5 +245,6 @@ def _nature(cohort: Mapping[str, Any]) -> str:
     return "synthetic" if cohort["synthetic"] else "real"
 
 
-def _millions(count: int) -> str:
+def millions(count: int) -> str:
+    """``4.9 million``."""
     return f"{count / 1e6:.1f} million" if count >= 1e6 else count_text(count)

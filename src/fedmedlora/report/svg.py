@@ -107,16 +107,33 @@ def shorten(text: str, num_characters: int) -> str:
     return text if len(text) <= num_characters else text[: num_characters - 1].rstrip() + "…"
 
 
-def panel(ident: str, title: str, description: str, height: float, *children: Child) -> Markup:
-    """A whole SVG picture with its name and description for those who do not see it."""
-    attributes = {
-        "class": "panel",
-        "viewBox": f"0 0 {WIDTH:.0f} {height:.0f}",
-        "role": "img",
-        "aria-labelledby": f"{ident}-title {ident}-desc",
-    }
-    names = (tag("title", {"id": f"{ident}-title"}, title), tag("desc", {"id": f"{ident}-desc"}, description))
-    return tag("svg", attributes, *names, *children)
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A whole picture, with its name and description for those who do not see it."""
+
+    ident: str
+    title: str
+    description: str
+    height: float
+    children: tuple[Child, ...]
+    width: float = WIDTH
+
+    def markup(self) -> Markup:
+        """As SVG inside a page. What is wider than others keeps its size, and its box scrolls."""
+        attributes: dict[str, str | int | float] = {
+            "class": "panel",
+            "viewBox": f"0 0 {self.width:.0f} {self.height:.0f}",
+            "role": "img",
+            "aria-labelledby": f"{self.ident}-title {self.ident}-desc",
+        }
+        if self.width > WIDTH:
+            attributes |= {"class": "panel wide", "width": round(self.width), "height": round(self.height)}
+        return tag("svg", attributes, *self.names(), *self.children)
+
+    def names(self) -> tuple[Markup, Markup]:
+        """Title and description, as the picture begins with them."""
+        title = tag("title", {"id": f"{self.ident}-title"}, self.title)
+        return title, tag("desc", {"id": f"{self.ident}-desc"}, self.description)
 
 
 def swatch(style: int, *, hollow: bool = False, dash: int | None = None, hue: str = "") -> Markup:

@@ -7,74 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+
+from fedmedlora.results.nodes import Many, Named, Node, Table, Value, tables_page
 
 FORMAT = "fedmedlora-results"
 VERSION = 1
-
-Kind = Literal["text", "count", "positive", "number", "seconds", "share", "flag", "settings"]
-
-KIND_WORDS: Mapping[Kind, str] = {
-    "text": "text",
-    "count": "whole number, at least 0",
-    "positive": "whole number, at least 1",
-    "number": "number",
-    "seconds": "number, at least 0",
-    "share": "number from 0 to 1",
-    "flag": "true or false",
-    "settings": "table of text, numbers, true or false, null, lists and tables",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """One value. ``null`` says when it is null; "" means never. ``choices``: the only texts allowed."""
-
-    kind: Kind
-    meaning: str
-    unit: str = ""
-    null: str = ""
-    choices: tuple[str, ...] = ()
-
-    def words(self) -> str:
-        """The type as the page and the errors say it."""
-        if self.choices:
-            return " or ".join(f'"{choice}"' for choice in self.choices)
-        return KIND_WORDS[self.kind]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Exactly these keys. ``title`` names a section of the page, for tables that occur in many places."""
-
-    keys: Mapping[str, Node]
-    meaning: str
-    title: str = ""
-    null: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Many:
-    """A list. ``length`` above 0: exactly that many."""
-
-    item: Node
-    meaning: str
-    length: int = 0
-    null: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A table whose keys are names of ``of``: sites, reasons, types."""
-
-    of: str
-    item: Node
-    meaning: str
-    null: str = ""
-
-
-Node = Value | Table | Many | Named
 
 _SIX: dict[str, Node] = {
     "tp": Value("count", "matched pairs of a gold and a predicted item"),
@@ -189,6 +126,7 @@ _ROUND = Table(
         ),
     },
     "one round",
+    optional=("validate_seconds",),
 )
 
 EVALUATION = Table(
@@ -269,28 +207,71 @@ _VALIDATION = Table(
     null="the study names none",
 )
 
-_METHOD = Table(
+ADAPTATION = Table(
+    {
+        "site": Value("text", "name of the cohort that it was adapted to"),
+        "num_notes": Value("count", "notes of it that were trained on", "notes"),
+        "start": Value("text", "method whose adapter it started from; `zero_shot`: from scratch"),
+    },
+    "an adapter trained further on few notes of a new site",
+    null="the method is no adaptation",
+)
+
+USAGE = Table(
+    {
+        "num_requests": Value("count", "requests sent, retries left out"),
+        "num_failed": Value("count", "requests without an answer in the end"),
+        "num_retries": Value("count", "requests sent once more"),
+        "prompt_tokens": Value("count", "tokens sent, as the service counts them", "tokens"),
+        "completion_tokens": Value("count", "tokens received, as the service counts them", "tokens"),
+        "cost": Value("number", "price of all of it", "`currency`", null="the study names no prices"),
+        "currency": Value("text", 'such as `EUR`; "" where `cost` is null'),
+    },
+    "what was asked of a model behind an endpoint",
+    null="no endpoint was asked",
+)
+
+METHOD = Table(
     {
         "name": Value("text", "`zero_shot`, `single_site:SITE`, `centralized` or a rule; unique"),
         "label": Value("text", "how tables and figures call it"),
-        "adapter": Value("text", "folder of the adapter, relative to this file", null="nothing was trained"),
+        "adapter": Value(
+            "text",
+            "folder of the adapter, relative to this file",
+            null="nothing was trained, or a whole model",
+        ),
         "seconds": Value("seconds", "time of the training, evaluation left out", "s"),
-        "trained_parameters": Value(
-            "count", "parameters that are trained at a site", "parameters", null="nothing is trained"
-        ),
-        "adaptation": Table(
-            {
-                "site": Value("text", "the cohort of the new site"),
-                "num_notes": Value("count", "its notes that were trained on", "notes"),
-                "start": Value("text", "method whose adapter it started from; `zero_shot`: from scratch"),
-            },
-            "a new site that joined late",
-            null="the method is no adaptation",
-        ),
         "rounds": Many(_ROUND, "in order; empty where nothing was trained"),
         "evaluations": Many(EVALUATION, "in any order"),
+        "adaptation": ADAPTATION,
+        "usage": USAGE,
+        "trained_parameters": Value(
+            "count", "parameters that a site trains", "parameters", null="nothing is trained"
+        ),
     },
     "one method",
+    optional=("adaptation", "usage", "trained_parameters"),
+)
+
+MACHINE: Mapping[str, Node] = {
+    "fedmedlora": Value("text", "version"),
+    "python": Value("text", "version"),
+    "torch": Value("text", "version"),
+    "transformers": Value("text", "version"),
+    "peft": Value("text", "version"),
+    "platform": Value("text", "operating system and machine"),
+    "num_cores": Value("positive", "CPU cores that the process may use", "cores"),
+    "device": Value("text", "`cpu`, or the GPU's name"),
+}
+
+MODEL = Table(
+    {
+        "name": Value("text", "folder, hub name or `smollm2-135m`"),
+        "hash": Value("text", "hash of the base model's weights"),
+        "num_parameters": Value("count", "frozen parameters", "parameters"),
+        "adapter_parameters": Value("count", "trained parameters, those that travel", "parameters"),
+    },
+    "the frozen base model",
 )
 
 SCHEMA = Table(
@@ -302,31 +283,12 @@ SCHEMA = Table(
         "command": Many(Value("text", "one argument"), "the command; paths by last names"),
         "study": Value("settings", "all settings as in the study's TOML, defaults filled in"),
         "environment": Table(
-            {
-                "fedmedlora": Value("text", "version"),
-                "python": Value("text", "version"),
-                "torch": Value("text", "version"),
-                "transformers": Value("text", "version"),
-                "peft": Value("text", "version"),
-                "platform": Value("text", "operating system and machine"),
-                "num_cores": Value("positive", "CPU cores that the process may use", "cores"),
-                "device": Value("text", "`cpu`, or the GPU's name"),
-                "seed": Value("count", "seed of everything random"),
-            },
-            "where it ran",
+            {**MACHINE, "seed": Value("count", "seed of everything random")}, "where it ran"
         ),
-        "model": Table(
-            {
-                "name": Value("text", "folder, hub name or `smollm2-135m`"),
-                "hash": Value("text", "hash of the base model's weights"),
-                "num_parameters": Value("count", "frozen parameters", "parameters"),
-                "adapter_parameters": Value("count", "trained parameters, those that travel", "parameters"),
-            },
-            "the frozen base model",
-        ),
+        "model": MODEL,
         "cohorts": Many(COHORT, "in the order of the study"),
         "validation": _VALIDATION,
-        "methods": Many(_METHOD, "in the order of the study"),
+        "methods": Many(METHOD, "in the order of the study"),
     },
     "the whole file",
     title="results.json",
@@ -335,42 +297,4 @@ SCHEMA = Table(
 
 def reference_page() -> str:
     """The tables of ``docs/results-schema.md``, as Markdown: one section per titled table."""
-    lines: list[str] = []
-    for table in (SCHEMA, SCORE, NUMBERS):
-        lines += [f"## {table.title}", "", f"{_sentence(table.meaning)}.", ""]
-        lines += ["| key | type | unit | null when | meaning |", "|---|---|---|---|---|"]
-        lines += [
-            f"| `{key}` | {kind} | {unit} | {null} | {meaning} |"
-            for key, kind, unit, null, meaning in rows(table)
-        ]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def rows(table: Table, path: str = "") -> list[tuple[str, str, str, str, str]]:
-    """(key path, type, unit, when null, meaning) of every key below ``table``.
-
-    ``[]`` stands for any place of a list, ``<site>`` for any name; titled tables are not opened.
-    """
-    found = []
-    for key, node in table.keys.items():
-        found += _rows(node, f"{path}.{key}" if path else key)
-    return found
-
-
-def _rows(node: Node, path: str) -> list[tuple[str, str, str, str, str]]:
-    if isinstance(node, Value):
-        return [(path, node.words(), node.unit, node.null, node.meaning)]
-    if isinstance(node, Table):
-        if node.title:
-            return [(path, f"`{node.title}` (below)", "", node.null, node.meaning)]
-        return [(path, "table", "", node.null, node.meaning), *rows(node, path)]
-    if isinstance(node, Many):
-        kind = f"list of {node.length}" if node.length else "list"
-        return [(path, kind, "", node.null, node.meaning), *_rows(node.item, f"{path}[]")]
-    inside = f"{path}.<{node.of.split(',')[0]}>"
-    return [(path, f"table by {node.of}", "", node.null, node.meaning), *_rows(node.item, inside)]
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return tables_page((SCHEMA, SCORE, NUMBERS))

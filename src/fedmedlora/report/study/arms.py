@@ -1,0 +1,162 @@
+"""One part per group of arms: mean F1 of each method over what the arms change, or a table of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fedmedlora.report.blocks import paragraph
+from fedmedlora.report.numbers import count_text
+from fedmedlora.report.record_section import flat
+from fedmedlora.report.rows import SCORE_TITLES
+from fedmedlora.report.study.axis import axis_of, common_scale
+from fedmedlora.report.study.pieces import (
+    INTERVAL,
+    Cell,
+    Column,
+    Name,
+    Part,
+    Piece,
+    StudyFigure,
+    StudyTable,
+    named,
+    word,
+)
+from fedmedlora.report.study.plots import Curve, curve_panel
+from fedmedlora.report.study.points import cell_of, legend_of, point_of, reach_of
+from fedmedlora.report.study.slugs import slugs
+from fedmedlora.report.study.view import CALLED, Row, StudyView, by_family
+from fedmedlora.report.svg import Panel
+from fedmedlora.results.study_schema import MAIN
+
+# What a group is judged by: kind of score and criterion, as in the summary.
+JUDGED = (("entities", "strict"), ("modifiers_gold", "lenient"))
+_MAIN_WORDS = "the study as it stands"
+
+
+def arm_parts(view: StudyView) -> list[Part]:
+    """A part for each group that is named, in the order of the study."""
+    groups: dict[str, list[str]] = {}
+    for name, arm in view.arms.items():
+        if arm["group"] and name != MAIN:
+            groups.setdefault(arm["group"], []).append(name)
+    parts: list[Part] = []
+    idents = slugs(groups)
+    for group, arms in groups.items():
+        ident = f"arms-{idents[group]}"
+        pieces = _pieces(view, ident, arms)
+        if pieces:
+            told = paragraph(
+                "Mean F1 over cohorts and seeds; everything that an arm does not name is as in the study "
+                f"itself, which is shown as “{MAIN}”."
+            )
+            parts.append(Part(ident, Name(group), Name(group), (told, *pieces)))
+    return parts
+
+
+def _pieces(view: StudyView, ident: str, arms: Sequence[str]) -> list[Piece]:
+    found: list[Piece] = []
+    for kind, criterion in JUDGED:
+        rows = _rows(view, arms, kind, criterion)
+        if rows:
+            found.append(_piece(view, f"{ident}-{kind.replace('_', '-')}", arms, rows, kind, criterion))
+    return found
+
+
+def _rows(view: StudyView, arms: Sequence[str], kind: str, criterion: str) -> list[Row]:
+    """Methods that some arm of the group measured, in the order of the study."""
+    rows: dict[tuple[str, str], Row] = {}
+    for row in (row for arm in (MAIN, *arms) for row in view.rows(arm)):
+        rows.setdefault((row.method, row.decoding), row)
+    return [
+        row
+        for row in rows.values()
+        if any(view.mean(row, over, kind, criterion, arm) for arm in arms for over in view.overs(arm))
+    ]
+
+
+def _piece(
+    view: StudyView, ident: str, arms: Sequence[str], rows: Sequence[Row], kind: str, criterion: str
+) -> Piece:
+    every = (MAIN, *arms)
+    overs = list(dict.fromkeys(over for arm in arms for over in view.overs(arm)))
+    score = f"{SCORE_TITLES[kind]}: {criterion} F1"
+    table = _table(view, ident, every, rows, overs, kind, criterion)
+    on_axis = [arm for arm in arms if view.arms[arm]["x"] is not None]
+    if not on_axis:
+        return table
+    label = next((view.arms[arm]["x_label"] for arm in on_axis if view.arms[arm]["x_label"]), "x")
+    axis = axis_of(label, (float(view.arms[arm]["x"]) for arm in on_axis))
+    points = [
+        point_of(view.mean(row, over, kind, criterion, arm))
+        for row in rows
+        for over in overs
+        for arm in every
+    ]
+    marks_y = common_scale(reach_of(points))
+    panels: list[Panel] = []
+    for over in overs:
+        for family, held in by_family(rows):
+            curves = []
+            for row in held:
+                drawn = []
+                for arm in on_axis:
+                    point = point_of(view.mean(row, over, kind, criterion, arm))
+                    drawn += [(float(view.arms[arm]["x"]), point)] if point else []
+                aside = point_of(view.mean(row, over, kind, criterion))
+                curves.append(Curve(row.label, row.style, row.shape, tuple(drawn), row.dash, aside))
+            title = f"{CALLED[over].capitalize()}{f': {family}' if family else ''}"
+            panels.append(curve_panel(f"{ident}-{len(panels)}", title, curves, axis, marks_y, aside=MAIN))
+    caption = (f"{score}, mean over the cohorts of a kind, over ", Name(label), ", with 95% intervals.")
+    legend = (*legend_of(rows, line=True), (None, (f"hollow, at the left: {_MAIN_WORDS}",)))
+    data = replace(table, ident=f"{ident}-data")
+    return StudyFigure(ident, caption, tuple(panels), legend, data, every)
+
+
+def _table(
+    view: StudyView,
+    ident: str,
+    arms: Sequence[str],
+    rows: Sequence[Row],
+    overs: Sequence[str],
+    kind: str,
+    criterion: str,
+) -> StudyTable:
+    columns = [Column("Arm"), Column("Sites")]
+    columns += [
+        Column(Name(row.label), f"Mean of {CALLED[over]}", INTERVAL) for over in overs for row in rows
+    ]
+    label = next((view.arms[arm]["x_label"] for arm in arms if view.arms[arm]["x_label"]), "")
+    if label:
+        columns.insert(1, Column(Name(label)))
+    body = []
+    for arm in arms:
+        entry = view.arms[arm]
+        x = entry["x"]
+        cells = [named(entry["title"] or arm), *([Cell(x, "" if x is None else f"{x:g}")] if label else [])]
+        cells.append(Cell(entry["num_sites"], count_text(entry["num_sites"])))
+        cells += [cell_of(view.mean(row, over, kind, criterion, arm)) for over in overs for row in rows]
+        body.append(tuple(cells))
+    caption = (f"{SCORE_TITLES[kind]}: {criterion} F1 of each arm, mean over the cohorts of a kind.",)
+    return StudyTable(ident, caption, tuple(columns), tuple(body), tuple(arms))
+
+
+def arms_table(view: StudyView) -> StudyTable:
+    """Every arm with what it changes."""
+    columns = tuple(map(Column, ("Arm", "Title", "Group", "Sites", "Changes")))
+    body = tuple(
+        (
+            named(name),
+            named(arm["title"]),
+            named(arm["group"]),
+            Cell(arm["num_sites"], count_text(arm["num_sites"])),
+            word(_changes(arm["changes"])),
+        )
+        for name, arm in view.arms.items()
+    )
+    caption = ("Arms, and the settings that each changes.",)
+    return StudyTable("arms", caption, columns, body, tuple(view.arms), is_prose=True)
+
+
+def _changes(changes: object) -> str:
+    return "; ".join(f"{key} = {value}" for key, value in flat(changes)) or "nothing"

@@ -1,0 +1,140 @@
+"""Numbers of the parts, worked by hand."""
+
+import pytest
+
+from fedmedlora.report.study.cost import cost_of
+from fedmedlora.report.study.differences import difference_text, p_text
+from fedmedlora.report.study.external import external_part
+from fedmedlora.report.study.new_site import new_site_part
+from fedmedlora.report.study.per_type import types_part
+from fedmedlora.report.study.pieces import StudyFigure
+from fedmedlora.report.study.reading import reading_part, usage_part
+from fedmedlora.report.study.view import view_of
+from fedmedlora.report.study.weights import weights_part
+
+
+def site(name, **numbers):
+    return {"site": name, "upload_bytes": 10, "download_bytes": 20, "peak_memory_bytes": None, **numbers}
+
+
+def record(weights, sites):
+    rounds = [
+        {"weights": w, "sites": s, "aggregate_seconds": 0.5} for w, s in zip(weights, sites, strict=True)
+    ]
+    return {"rounds": rounds, "seconds": 4.0, "evaluations": [{"seconds": 3.0}, {"seconds": 1.0}]}
+
+
+def test_a_cost_is_the_mean_over_the_seeds():
+    # two seeds; in the second, one round of one site more
+    two = [[site("a"), site("b", peak_memory_bytes=7)]]
+    records = [record([{}], two), record([{}, {}], [*two, [site("a")]])]
+    cost = cost_of([{**records[0], "trained_parameters": 5}, records[1]])
+    assert (cost.up_bytes, cost.down_bytes) == (25, 50)  # (20 + 30) / 2, (40 + 60) / 2
+    assert (cost.training_s, cost.aggregation_s, cost.reading_s) == (4, 0.75, 4)
+    assert (cost.peak_bytes, cost.trained_parameters) == (7, 5)
+
+
+def test_weights_are_means_over_the_runs_that_gave_one(study):
+    runs = [run for run in study["runs"] if run["arm"] == "main"]
+    for run, weights in zip(runs, ({"lakeside": 0.5, "northgate": 0.5}, {"lakeside": 1.0}), strict=True):
+        method = next(m for m in run["methods"] if m["name"] == "fed_medlora")
+        method["rounds"] = [{**method["rounds"][0], "weights": weights}]
+    figure = weights_part(view_of(study)).pieces[1]
+    place = [c.group.text for c in figure.table.columns[1:]].index("Fed-MedLoRA") + 1
+    # lakeside: (0.5 + 1) / 2; northgate took part in one run alone
+    assert [figure.table.rows[0][place + step].value for step in (0, 1)] == [0.75, 0.5]
+    assert [cell.value for cell in figure.table.rows[1][place : place + 2]] == [None, None]
+
+
+def test_arms_other_than_the_main_one_are_folded(made_study):
+    figures = [p for p in weights_part(view_of(made_study)).pieces if isinstance(p, StudyFigure)]
+    assert [bool(figure.fold) for figure in figures] == [False, True, True, True, True, True]
+    assert "Single site: lakeside" not in {panel.title for panel in figures[0].panels}
+
+
+def test_a_new_site_begins_at_the_start_itself(made_study):
+    figure = new_site_part(view_of(made_study)).pieces[1]
+    assert [row[0].value for row in figure.table.rows] == [0, 5, 20, 80]
+    zero_shot = next(
+        s["f1"]
+        for s in made_study["scores"]
+        if (s["method"], s["cohort"], s["kind"], s["criterion"])
+        == ("zero_shot", "saltmarsh", "entities", "strict")
+    )
+    assert figure.table.rows[0][1].value == zero_shot
+    assert [column.group.text for column in figure.table.columns[1::2]] == [
+        "from scratch",
+        "from Fed-MedLoRA+",
+        "from Single site: lakeside",
+    ]
+
+
+def test_a_start_that_was_not_run_has_no_point_at_zero(study):
+    for run in study["runs"]:
+        run["methods"] = [m for m in run["methods"] if m["name"] != "zero_shot"]
+    for key in ("scores", "means"):
+        study[key] = [one for one in study[key] if one["method"] != "zero_shot"]
+    figure = new_site_part(view_of(study)).pieces[1]
+    assert [cell.text for cell in figure.table.rows[0][1:3]] == ["not measured", "not measured"]
+
+
+def test_gains_are_over_the_best_single_site(study):
+    for mean in study["means"]:
+        if mean["method"].startswith("single_site:") and mean["over"] == "external":
+            mean["f1"] = 0.9 if mean["method"].endswith("northgate") else 0.1
+    pieces = {piece.ident: piece for piece in external_part(view_of(study)).pieces[1:]}
+    rows = pieces["external-gain-entities"].table.rows
+    assert {row[2].text for row in rows} == {"Single site: northgate"}
+    assert [row[1].text for row in rows[:2]] == ["Fed-MedLoRA", "Fed-MedLoRA+"]
+    found = next(
+        c["difference"]
+        for c in study["comparisons"]
+        if (c["arm"], c["kind"], c["criterion"], c["over"], c["a"], c["b"])
+        == ("main", "entities", "strict", "external", "fed_medlora", "single_site:northgate")
+    )
+    assert rows[0][3].value == found
+
+
+def test_types_are_means_over_the_cohorts_that_have_them(study):
+    f1s = {"stonebridge": 0.25, "millpond": 0.75}
+    for one in study["scores"]:
+        if one["cohort"] in f1s:
+            one["per_type"] = {"drug": {"f1": f1s[one["cohort"]], "num_gold": 10}}
+            if one["cohort"] == "millpond":
+                one["per_type"]["test"] = {"f1": None, "num_gold": 0}
+    figure = types_part(view_of(study)).pieces[1]
+    at = [i for i, c in enumerate(figure.table.columns) if c.group == "Mean of external cohorts"]
+    drug = next(row for row in figure.table.rows if row[0].text == "drug")
+    assert (drug[at[0]].value, drug[at[1]].value) == (20, 0.5)
+    test = next(row for row in figure.table.rows if row[0].text == "test")
+    assert (test[at[0]].value, test[at[1]].text) == (0, "–")
+
+
+def test_unused_answers_are_summed(made_study):
+    table = reading_part(view_of(made_study)).pieces[1]
+    row = next(row for row in table.rows if row[0].text == "Endpoint")
+    # 6 cohorts, 2 seeds: 300 answers each, of which 41 were not read; grounding was not counted
+    assert [cell.text for cell in row[1:]] == ["free", "3,600", "492", "13.7%", "not measured"]
+
+
+def test_usage_is_summed_over_the_seeds(study):
+    row = usage_part(view_of(study)).pieces[1].rows[0]
+    assert [cell.text for cell in row[2:]] == ["3,000", "4", "22", "1,820,000", "176,000", "8.50 EUR"]
+    first = next(m for m in study["runs"][0]["methods"] if m["usage"])
+    first["usage"]["currency"] = "USD"
+    assert usage_part(view_of(study)).pieces[1].rows[0][-1].text == "not priced"
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"),
+    [(0.1234, "+0.123"), (-0.1, "−0.100"), (0.0, "0.000"), (-0.0001, "0.000"), (None, "n/a")],
+)
+def test_differences(difference, text):
+    assert difference_text(difference) == text
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0341, "0.034"), (0.0009, "< 0.001"), (1.0, "1.000"), (None, "not tested")]
+)
+def test_p_values(p, text):
+    assert p_text(p) == text

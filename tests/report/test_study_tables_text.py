@@ -1,0 +1,53 @@
+import io
+
+from rich.console import Console
+
+from fedmedlora.report.study_tables_text import study_table_text
+
+
+def shown(results):
+    console = Console(file=io.StringIO(), width=200, no_color=True, force_terminal=False)
+    for table in study_table_text(results):
+        console.print(table)
+    return console.file.getvalue()
+
+
+def test_one_table_per_kind_with_means_and_intervals(study):
+    for mean in study["means"]:
+        if (mean["method"], mean["kind"], mean["over"]) == ("fed_medlora", "entities", "site"):
+            mean.update(f1=0.6254, f1_by_seed=[0.6254, 0.6254], interval=[0.6, 0.65])
+    tables = study_table_text(study)
+    assert [table.title.plain.split(":")[0] for table in tables] == [
+        "Entities",
+        "Modifiers, given the gold entities",
+        "Links, given the gold entities",
+        "Modifiers, end to end",
+        "Links, end to end",
+    ]
+    assert [table.row_count for table in tables] == [15] * 5  # adaptations to the new site are left out
+    heads = [column.header for column in tables[0].columns]
+    assert [str(head) for head in heads[1:3]] == ["training sites, strict", "training sites, lenient"]
+    line = next(line for line in shown(study).splitlines() if "Fed-MedLoRA " in line)
+    assert "0.625 0.60–0.65" in line
+
+
+def test_the_best_is_bold_and_what_was_not_measured_is_said(study):
+    study["means"] = [m for m in study["means"] if (m["method"], m["over"]) != ("few_shot", "external")]
+    entities = study_table_text(study)[0]
+    place = next(i for i, cell in enumerate(entities.columns[0].cells) if cell.plain == "Few-shot")
+    assert list(entities.columns[3].cells)[place].plain == "not measured"
+    bold = [cell for cell in entities.columns[1].cells if any(span.style == "bold" for span in cell.spans)]
+    bold += [cell for cell in entities.columns[1].cells if cell.style == "bold"]
+    assert len(bold) == 1
+
+
+def test_names_are_no_styles_and_no_terminal_codes(study):
+    for run in study["runs"]:
+        run["methods"][0]["label"] = "[red]x[/red]\x1b[31m\u202e"
+    text = shown(study)
+    assert "[red]x[/red][U+001B][31m[U+202E]" in text
+    assert "\x1b" not in text
+
+
+def test_nothing_was_measured(study):
+    assert study_table_text({**study, "means": []}) == []
