@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from fedmedlora.report.results import read_results, write_results
+from fedmedlora.report.results import (
+    read_results,
+    read_study_results,
+    write_results,
+    write_study_results,
+)
 from fedmedlora.results.check import validate
 from fedmedlora.results.nodes import rows
 from fedmedlora.results.schema import SCHEMA, SCORE_KINDS, reference_page
@@ -107,6 +112,19 @@ def test_written_and_read_back(results, tmp_path):
     write_results(path, results)
     assert read_results(path) == results
     assert [found.name for found in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_study_is_written_and_read_back(made_study, tmp_path):
+    path = tmp_path / "study-results.json"
+    write_study_results(path, made_study)
+    assert read_study_results(path) == made_study
+    with pytest.raises(ValueError, match=r"study-results\.json: format: .*is this a results\.json"):
+        read_results(path)
+    with pytest.raises(ValueError, match=r"^version"):
+        write_study_results(path, {**made_study, "version": 3})
+    assert read_study_results(path) == made_study
+    with pytest.raises(ValueError, match=r"give the study-results\.json of a study"):
+        read_study_results(tmp_path / "none.json")
 
 
 def test_invalid_results_leave_the_old_file(results, tmp_path):

@@ -13,9 +13,9 @@ SECTIONS = [
     "scores",
     "external",
     "new-site",
-    "arms-a-noisy-site",
-    "arms-number-of-sites",
-    "arms-participation",
+    "group-a-noisy-site",
+    "group-number-of-sites",
+    "group-participation",
     "weights",
     "cost",
     "types",
@@ -123,7 +123,7 @@ def test_without_a_study_file_in_the_command(study):
         ("usage", lambda study: [m.update(usage=None) for r in study["runs"] for m in r["methods"]]),
         ("new-site", lambda study: [m.update(adaptation=None) for r in study["runs"] for m in r["methods"]]),
         ("weights", lambda study: [m.update(rounds=[]) for r in study["runs"] for m in r["methods"]]),
-        ("arms-a-noisy-site", lambda study: [a.update(group="") for a in study["arms"]]),
+        ("group-a-noisy-site", lambda study: [a.update(group="") for a in study["arms"]]),
     ],
 )
 def test_a_section_without_data_is_left_out(study, section, empty):
@@ -197,7 +197,7 @@ def test_significant_differences_are_marked_by_a_word(study):
     second.update(p=None, p_holm=None, significant=False)
     study["comparisons"] = [first, second]
     page = study_page_text(study)
-    table = re.search(r"Entities: differences in F1.*?</table>", page, re.DOTALL).group()
+    table = re.search(r"Entities, means over cohorts: differences in F1.*?</table>", page, re.DOTALL).group()
     rows = re.findall(r"<tr>.*?</tr>", table)
     assert "<strong>significant</strong>" in rows[1]
     assert "&lt; 0.001" in rows[1]

@@ -26,7 +26,7 @@ def record(weights, sites):
 
 def test_a_cost_is_the_mean_over_the_seeds():
     # two seeds; in the second, one round of one site more
-    two = [[site("a"), site("b", peak_memory_bytes=7)]]
+    two = [[site("a", peak_memory_bytes=3), site("b", peak_memory_bytes=7)]]
     records = [record([{}], two), record([{}, {}], [*two, [site("a")]])]
     cost = cost_of([{**records[0], "trained_parameters": 5}, records[1]])
     assert (cost.up_bytes, cost.down_bytes) == (25, 50)  # (20 + 30) / 2, (40 + 60) / 2
@@ -115,6 +115,21 @@ def test_unused_answers_are_summed(made_study):
     row = next(row for row in table.rows if row[0].text == "Endpoint")
     # 6 cohorts, 2 seeds: 300 answers each, of which 41 were not read; grounding was not counted
     assert [cell.text for cell in row[1:]] == ["free", "3,600", "492", "13.7%", "not measured"]
+
+
+def test_unused_answers_are_told_per_way_of_reading(study):
+    for run in study["runs"]:
+        method = next((m for m in run["methods"] if m["name"] == "few_shot"), None)
+        if method:
+            one = method["evaluations"][0]
+            method["evaluations"] = [one, {**one, "decoding": "free", "num_unparsed": 30}]
+    study["scores"] += [{**s, "decoding": "free"} for s in study["scores"] if s["method"] == "few_shot"]
+    rows = [row for row in reading_part(view_of(study)).pieces[1].rows if row[0].text.startswith("Few-shot")]
+    # one cohort, 2 seeds, 300 answers each
+    assert [[cell.text for cell in row[1:5]] for row in rows] == [
+        ["constrained", "600", "0", "0.0%"],
+        ["free", "600", "60", "10.0%"],
+    ]
 
 
 def test_usage_is_summed_over_the_seeds(study):

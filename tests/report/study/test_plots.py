@@ -35,6 +35,13 @@ def test_curves_that_share_an_x_are_set_off():
     assert any(line.attrib["class"] == "reference" for line in parse(flat).iter("line"))
 
 
+def test_a_long_curve_has_few_marks():
+    points = tuple((place / 59, Point(0.5, None)) for place in range(60))
+    panel = curve_panel("p", "F1", [Curve("A", 0, 0, points)], share_axis("recall"), MARKS)
+    assert len(list(parse(panel).iter("circle"))) == 12  # every fifth
+    assert parse(panel).find(".//path").attrib["d"].count("L") == 59
+
+
 def test_nothing_to_draw():
     svg = parse(curve_panel("p", "F1", [Curve("A", 0, 0, ())], axis_of("x", ()), MARKS))
     assert svg[1].text == "A: not measured."

@@ -50,7 +50,7 @@ def arm_parts(view: StudyView) -> list[Part]:
                 "Mean F1 over cohorts and seeds; everything that an arm does not name is as in the study "
                 f"itself, which is shown as “{MAIN}”."
             )
-            parts.append(Part(ident, Name(group), Name(group), (told, *pieces)))
+            parts.append(Part(f"group-{idents[group]}", Name(group), Name(group), (told, *pieces)))
     return parts
 
 

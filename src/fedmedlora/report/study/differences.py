@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from fedmedlora.report.blocks import paragraph
-from fedmedlora.report.numbers import NOT_MEASURED, UNDEFINED
+from fedmedlora.report.numbers import NOT_MEASURED, UNDEFINED, plural
 from fedmedlora.report.rows import SCORE_TITLES
-from fedmedlora.report.study.pieces import INTERVAL, Cell, Column, Name, Part, StudyTable, named, word
+from fedmedlora.report.study.pieces import INTERVAL, Cell, Column, Name, Part, StudyTable, Words, named, word
 from fedmedlora.report.study.slugs import slugs
 from fedmedlora.report.study.view import CALLED, Entry, StudyView
 from fedmedlora.results.study_schema import COHORT_PREFIX, MAIN
 
+_OPEN = "entities"  # the table that is not folded
 SIGNIFICANT, NOT_SIGNIFICANT, NOT_TESTED = "significant", "not significant", "not tested"
 
 
@@ -41,16 +42,20 @@ def p_text(p: float | None) -> str:
 
 
 def differences_part(view: StudyView) -> Part | None:
-    """All comparisons: those of the main arm per kind of score, then those of each other arm."""
+    """All comparisons: of the main arm per kind of score, means first, then those of each other arm."""
     tables = []
-    for arm in view.arms:
+    for arm, entry in view.arms.items():
         found = [c for c in view.results["comparisons"] if c["arm"] == arm]
-        if arm != MAIN:
-            tables += [_table(view, arm, "", found)] if found else []
-            continue
-        for kind in SCORE_TITLES:
-            chosen = [c for c in found if c["kind"] == kind]
-            tables += [_table(view, arm, kind, chosen)] if chosen else []
+        if arm != MAIN and found:
+            title = Name(entry["title"] or arm)
+            tables.append(_table(view, f"arm-{slugs(view.arms)[arm]}", (title,), arm, found))
+        for kind, words in SCORE_TITLES.items() if arm == MAIN else ():
+            for over, where in (("", "means over cohorts"), (COHORT_PREFIX, "each cohort alone")):
+                of_kind = [c for c in found if c["kind"] == kind]
+                chosen = [c for c in of_kind if c["over"].startswith(COHORT_PREFIX) == bool(over)]
+                ident = f"{kind.replace('_', '-')}{'-cohorts' if over else ''}"
+                if chosen:
+                    tables.append(_table(view, ident, (f"{words}, {where}",), arm, chosen))
     if not tables:
         return None
     told = paragraph(
@@ -62,57 +67,46 @@ def differences_part(view: StudyView) -> Part | None:
     return Part("differences", "Differences between methods", "Differences", (told, *tables))
 
 
-def _table(view: StudyView, arm: str, kind: str, found: list[Entry]) -> StudyTable:
-    decodings = {c["decoding"] for c in found}
+def _table(view: StudyView, ident: str, title: Words, arm: str, found: list[Entry]) -> StudyTable:
+    kinds, decodings = ({c[key] for c in found} for key in ("kind", "decoding"))
     columns = [
         Column("First"),
         Column("Second"),
         Column("On"),
-        *([] if kind else [Column("Score")]),
+        *([Column("Score")] if len(kinds) > 1 else []),
         Column("Criterion"),
         *([Column("Decoding")] if len(decodings) > 1 else []),
         Column("Difference", "", INTERVAL),
+        Column("Verdict"),
         Column("p"),
         Column("Holm p"),
-        Column("Verdict"),
     ]
     body = []
     for c in found:
         low, high = c["interval"] or (None, None)
         small = "" if low is None else f"{difference_text(low, 2)} to {difference_text(high, 2)}"
-        said = verdict(c)
-        over = c["over"]
-        on = CALLED.get(over) or over.removeprefix(COHORT_PREFIX)
+        said, over = verdict(c), c["over"]
+        on = word(f"mean of {CALLED[over]}") if over in CALLED else named(over.removeprefix(COHORT_PREFIX))
         body.append(
             (
                 named(view.label(c["a"])),
                 named(view.label(c["b"])),
-                word(f"mean of {on}") if over in CALLED else named(on),
-                *([] if kind else [word(SCORE_TITLES[c["kind"]])]),
+                on,
+                *([word(SCORE_TITLES[c["kind"]])] if len(kinds) > 1 else []),
                 word(c["criterion"]),
                 *([word(c["decoding"])] if len(decodings) > 1 else []),
                 Cell(c["difference"], difference_text(c["difference"]), (low, high), small),
+                Cell(said, said, is_best=said == SIGNIFICANT),
                 Cell(c["p"], p_text(c["p"])),
                 Cell(c["p_holm"], p_text(c["p_holm"])),
-                Cell(said, said, is_best=said == SIGNIFICANT),
             )
         )
-    num_words = len(columns) - 4
-    if kind:
-        caption: tuple[str | Name, ...] = (f"{SCORE_TITLES[kind]}: differences in F1, with their tests.",)
-        ident, fold = f"differences-{kind.replace('_', '-')}", ()
-        words: tuple[str | Name, ...] = (f"{SCORE_TITLES[kind]}: {len(found)} comparisons",)
-        return StudyTable(
-            ident,
-            caption,
-            tuple(columns),
-            tuple(body),
-            (arm,),
-            fold if kind == "entities" else words,
-            num_words,
-        )
-    title = Name(view.arms[arm]["title"])
-    caption = (title, ": differences in F1, with their tests.")
-    ident = f"differences-arm-{slugs(view.arms)[arm]}"
-    words = (title, f": {len(found)} comparisons")
-    return StudyTable(ident, caption, tuple(columns), tuple(body), (arm,), words, num_words)
+    return StudyTable(
+        f"differences-{ident}",
+        (*title, ": differences in F1, with their tests."),
+        tuple(columns),
+        tuple(body),
+        (arm,),
+        () if ident == _OPEN else (*title, f": {plural(len(found), 'comparison')}"),
+        num_words=len(columns) - 4,
+    )

@@ -81,10 +81,12 @@ def curve_panel(
         shift = shift if is_shifted else 0.0
         marks: list[Child] = []
         line_points = []
-        for x_value, point in sorted(curve.points, key=lambda one: one[0]):
+        every = max(1, len(curve.points) // 12)  # a mark on each of 60 points would hide the line
+        for place, (x_value, point) in enumerate(sorted(curve.points, key=lambda one: one[0])):
             x = axis.place(x_value, start, end) + shift
             line_points.append(None if point.value is None else (x, y(point.value)))
-            marks += _with_interval(point, x, y, curve.shape, hollow=False)
+            if point.interval is not None or place % every == 0:
+                marks += _with_interval(point, x, y, curve.shape, hollow=False)
         if curve.aside is not None and aside:
             marks += _with_interval(curve.aside, _LEFT + _GUTTER / 2 + shift, y, curve.shape, hollow=True)
         line = [path(line_points, curve.dash)] if len(line_points) > 1 else []
