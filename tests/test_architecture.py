@@ -42,6 +42,8 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
         {"settings", "study_tables", "study_notices", "aggregation", "exchange", "tasks", "corpora"},
         set(),
     ),
+    "study_runs": ({"settings", "study", "study_tables"}, set()),
+    "study_reference": ({"settings", "study", "study_tables", "aggregation"}, set()),
     "terms": ({"settings", "study_tables", "corpora", "tasks"}, set()),
     "progress": (set(), {"rich"}),
     "run_folder": ({"exchange", "corpora"}, set()),
@@ -53,10 +55,10 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
 MEETING = set(MAP) - {"report"}
 # fmt: off
 JOINERS = [
-    "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site",
-    "participation", "sites", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run",
-    "train_method",
-    "evaluate_method", "new_site", "planned_cost", "experiment", "extract", "init", "demo", "report_examples",
+    "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site", "participation",
+    "sites", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run", "train_method",
+    "evaluate_method", "new_site", "planned_cost", "experiment", "study_results", "many_runs",
+    "extract", "init", "demo", "report_examples",
 ]
 # fmt: on
 for number, joiner in enumerate(JOINERS):

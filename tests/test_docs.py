@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shlex
 import tomllib
 from pathlib import Path
@@ -241,3 +242,9 @@ def test_the_example_of_instruction_data_is_read(tmp_path):
         ("q1", "patient-7", "no"),
         ("q2", "patient-8", "yes"),
     ]
+
+
+def test_the_python_of_the_page_on_simulated_federations_runs(tmp_path):
+    (block,) = blocks((ROOT / "docs" / "federations.md").read_text(encoding="utf-8"), "python")
+    (tmp_path / "page.py").write_text(block, encoding="utf-8")
+    assert len(runpy.run_path(str(tmp_path / "page.py"))["sites"]) == 4

@@ -151,7 +151,7 @@ def test_some_arms_first_and_the_rest_later(study, finished, tmp_path):
     _, results, _ = finished
     out = tmp_path / "out"
     some = run_many(study, out, only=["half"])
-    assert [arm["name"] for arm in some["arms"]] == ["half"]
+    assert [arm["name"] for arm in some["arms"]] == ["main", "half"]
     assert (out / "shared").exists()
     progress = Counting()
     whole = run_many(study, out, resume=True, progress=progress)
@@ -216,3 +216,22 @@ def test_names_of_arms(material, tmp_path):
     study = make_study(material, tmp_path, methods=METHODS, after=arms.format("a"))
     with pytest.raises(ValueError, match=r"arm 'b'.*the study has main, a"):
         runs_of(study, ["b"])
+
+
+def test_the_whole_way_on_the_command_line(study, finished, tmp_path, capsys):
+    """The report, its figures and tables, from the same results; and again with `report`."""
+    from fedmedlora.cli_run import _finish_many
+    from fedmedlora.report.results import read_study_results
+
+    _, results, _ = finished
+    _finish_many(results, tmp_path, as_json=False)
+    assert "Fed-MedLoRA+" in capsys.readouterr().out
+    assert without_time(read_study_results(tmp_path / "study-results.json")) == without_time(results)
+    page = (tmp_path / "report.html").read_bytes()
+    figures = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert figures
+    assert list((tmp_path / "tables").iterdir())
+    from fedmedlora.cli import main
+
+    assert main(["report", str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").read_bytes() == page

@@ -10,6 +10,8 @@ from typing import Any
 
 # Heavy modules are imported where a command needs them, so that --help answers at once.
 
+STUDY_RESULTS = "study-results.json"  # of a study of many runs
+
 
 def add_run(commands: Any) -> None:
     """Add ``demo``, ``run`` and ``report`` to the subparsers ``commands``."""
@@ -27,7 +29,7 @@ def add_run(commands: Any) -> None:
         "--arms",
         metavar="A,B",
         default="",
-        help="of a study with [[arms]]: run these alone (main: as it stands)",
+        help="of a study with [[arms]]: run main and these alone",
     )
     run.add_argument(
         "--carrier",
@@ -43,7 +45,9 @@ def add_run(commands: Any) -> None:
     )
     run.set_defaults(run=_run)
 
-    report = commands.add_parser("report", help="write report.html from a run's results.json")
+    report = commands.add_parser(
+        "report", help="write report.html from results.json, or of many runs study-results.json"
+    )
     report.add_argument("folder", type=Path, metavar="DIR")
     report.set_defaults(run=_report)
 
@@ -150,12 +154,12 @@ def _finish_many(results: dict[str, Any], out: Path, as_json: bool) -> None:
     """The study's results, its report, figures and tables to ``out``, and the main table to the terminal."""
     from rich.console import Console
 
-    from fedmedlora.report.results import write_results
+    from fedmedlora.report.results import write_study_results
     from fedmedlora.report.study_files import write_figures_and_tables
     from fedmedlora.report.study_page import write_study_report
     from fedmedlora.report.study_tables_text import study_table_text
 
-    write_results(out / "results.json", results)
+    write_study_results(out / STUDY_RESULTS, results)
     page = write_study_report(results, out)
     files = write_figures_and_tables(results, out)
     if as_json:
@@ -164,7 +168,7 @@ def _finish_many(results: dict[str, Any], out: Path, as_json: bool) -> None:
         console = Console()
         for table in study_table_text(results):
             console.print(table)
-    print(f"report: {page}\nresults: {out / 'results.json'}", file=sys.stderr)
+    print(f"report: {page}\nresults: {out / STUDY_RESULTS}", file=sys.stderr)
     print(f"figures and tables: {len(files)} files in {out / 'figures'}, {out / 'tables'}", file=sys.stderr)
 
 
@@ -202,7 +206,16 @@ def _write_report(study: Any, results: dict[str, Any], folder: Path) -> Path:
 def _report(args: argparse.Namespace) -> None:
     from fedmedlora.report.results import read_results
 
-    folder = args.folder.parent if args.folder.name == "results.json" else args.folder
+    folder = args.folder.parent if args.folder.name in ("results.json", STUDY_RESULTS) else args.folder
+    if (folder / STUDY_RESULTS).exists():
+        from fedmedlora.report.results import read_study_results
+        from fedmedlora.report.study_files import write_figures_and_tables
+        from fedmedlora.report.study_page import write_study_report
+
+        results = read_study_results(folder / STUDY_RESULTS)
+        print(write_study_report(results, folder))
+        write_figures_and_tables(results, folder)
+        return
     page = _write_report(None, read_results(folder / "results.json"), folder)
     print(page)
 

@@ -16,7 +16,7 @@ from fedmedlora import __version__
 from fedmedlora.experiment import run_study
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.run_folder import read_json, write_json
-from fedmedlora.study import Study
+from fedmedlora.study import MAIN, Study
 from fedmedlora.study_results import study_results
 from fedmedlora.study_runs import runs_of
 
@@ -34,16 +34,17 @@ def run_many(
     only: Collection[str] = (),
     keep_shared: bool = False,
 ) -> dict[str, Any]:
-    """Run all runs of ``study`` into ``folder`` and return what the study's ``results.json`` holds.
+    """Run all runs of ``study`` into ``folder`` and return what ``study-results.json`` holds.
 
-    ``only``: names of arms; runs of other arms that are finished count as well. With ``resume`` a study that
+    ``only``: names of arms, besides "main"; others count as well where they are finished. With ``resume``
+    a study that
     was stopped goes on; arms, seeds and methods may have been added to its file since. ``keep_shared``:
     leave the common work there for a later call. Raises ``ValueError`` for whatever is wrong with the
     study, its notes or the folder.
     """
     progress = progress or Silent()
     runs = runs_of(study)
-    wanted = runs_of(study, only)
+    wanted = runs_of(study, {MAIN, *only} if only else ())
     _open(folder, resume=resume)
     for number, run in enumerate(wanted, start=1):
         here = folder / run.folder

@@ -55,7 +55,7 @@ def study_results(
     command: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """What the study's ``results.json`` holds: of every arm whose runs are all finished.
+    """What ``study-results.json`` holds: of every arm whose runs are all finished.
 
     ``folder``: the study's. Raises ``ValueError`` where no arm is finished, and for a damaged file.
     """

@@ -102,12 +102,11 @@ def test_the_error_names_the_path_of_the_wrong_key(study, path, value):
         assert told.startswith(path)
 
 
-def test_a_mean_is_of_the_seeds_that_are_known(study):
-    #  one of two seeds is undefined: the mean of (0.25,) is 0.25
+def test_a_mean_over_seeds_needs_every_seed(study):
     put(study, "scores[0].f1_by_seed", [None, 0.25])
     put(study, "scores[0].f1", 0.25)
-    validate_study(study)
-    put(study, "scores[0].f1_by_seed", [None, None])
+    with pytest.raises(ValueError, match=r"^scores\[0\]\.f1: .*null where one of them is"):
+        validate_study(study)
     put(study, "scores[0].f1", None)
     with pytest.raises(ValueError, match=r"^scores\[0\]\.interval: .*null where its value is null"):
         validate_study(study)

@@ -107,7 +107,7 @@ def _by_cohort(blocks: Mapping[str, list[Block]], num_sites: int, seed: int) -> 
     for name, of_cohort in blocks.items():
         _refuse_few(len(of_cohort), given[name], name)
         rng = _rng(seed, "cohort", name)
-        rng.shuffle(of_cohort)  # type: ignore[arg-type]
+        rng.shuffle(of_cohort)
         places = _none_empty(of_cohort, _least_loaded(of_cohort, np.full(given[name], 1.0)), given[name])
         found |= _sites(of_cohort, places, given[name], name)
     return found

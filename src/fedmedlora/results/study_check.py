@@ -111,13 +111,12 @@ def _check_mean(entry: Mapping[str, Any], num_seeds: int, place: str) -> None:
     by_seed = entry["f1_by_seed"]
     if len(by_seed) != num_seeds:
         refuse(f"{place}.f1_by_seed", by_seed, f"{num_seeds} values, one per seed")
-    known = [f1 for f1 in by_seed if f1 is not None]
-    expected = math.fsum(known) / len(known) if known else None
+    expected = None if None in by_seed else math.fsum(by_seed) / len(by_seed)
     found = entry["f1"]
     if (found is None) != (expected is None) or (
         found is not None and expected is not None and abs(found - expected) > TOLERANCE
     ):
-        refuse(f"{place}.f1", found, f"{expected}, the mean of f1_by_seed")
+        refuse(f"{place}.f1", found, f"{expected}, the mean of f1_by_seed, null where one of them is")
     _check_interval(entry["interval"], found, place)
 
 
