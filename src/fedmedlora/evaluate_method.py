@@ -29,10 +29,13 @@ def decodings(study: Study, method: Method) -> tuple[str, ...]:
     return study.evaluation.decoding
 
 
-def evaluate(run: Run, method: Method, adapter: Adapter | None, decoding: str) -> list[dict[str, Any]]:
+def evaluate(
+    run: Run, method: Method, adapter: Adapter | None, travelling: Adapter, decoding: str
+) -> list[dict[str, Any]]:
     """The method's scores on every cohort that it is read on, in the order of the study.
 
-    ``adapter``: what travels at sites that keep a part of it; elsewhere the whole. None: only sites read.
+    ``adapter``: the whole of it, None where a part stays at the sites: then they alone read. ``travelling``:
+    what they are sent.
     """
     store = run.store(method)
     here = {cohort.name: cohort for cohort in run.prepared.cohorts}
@@ -44,7 +47,6 @@ def evaluate(run: Run, method: Method, adapter: Adapter | None, decoding: str) -
             missing.remove(name)
     at_sites = [name for name in missing if name not in here]
     if at_sites:
-        travelling = method.travelling(run.start if adapter is None else adapter)
         readers = run.sites if method.encoder is None else method.encoder
         for name, found in readers.read(at_sites, travelling, decoding, method.errand(), method.label):
             _keep(run, method, adapter, name, found)

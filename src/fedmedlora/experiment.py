@@ -136,14 +136,16 @@ def _check_positions(base: BaseModel, study: Study) -> None:
 
 def _run_method(run: Run, method: Method, finals: dict[str, Adapter | None]) -> dict[str, Any]:
     adapter: Adapter | None = run.start
+    travelling = run.start
     rounds: list[dict[str, Any]] = []
     if method.adaptation is not None:
         adapter = finals.get(method.adaptation.start, run.start)  # zero_shot is not always in methods
-        assert adapter is not None, "new sites are here, and so is what the other sites keep"
+        assert adapter is not None, "refused with the study"
+        travelling = adapter
     if method.rule is not None:
         assert adapter is not None, "only an adaptation starts from what others have trained"
         start = adapter if method.encoder is None else method.encoder.start
-        adapter, rounds = train(run, method, start)
+        travelling, adapter, rounds = train(run, method, start)
     finals[method.name] = adapter
     is_saved = method.rule is not None and adapter is not None and not is_whole_model(adapter)
     if is_saved and adapter is not None:
@@ -152,7 +154,7 @@ def _run_method(run: Run, method: Method, finals: dict[str, Adapter | None]) -> 
             write_file(run.folder / "adapters" / method.folder_name / name, content)
     evaluations = []
     for decoding in decodings(run.study, method):
-        evaluations += evaluate(run, method, adapter, decoding)
+        evaluations += evaluate(run, method, adapter, travelling, decoding)
     return {
         "name": method.name,
         "label": method.label,

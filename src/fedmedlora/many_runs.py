@@ -8,7 +8,7 @@ done once, and a study that is stopped at any moment goes on where it was.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,15 @@ def run_many(
     command: Sequence[str] = (),
     only: Collection[str] = (),
     keep_shared: bool = False,
+    after_run: Callable[[str, dict[str, Any]], None] = lambda label, results: None,
 ) -> dict[str, Any]:
     """Run all runs of ``study`` into ``folder`` and return what ``study-results.json`` holds.
 
     ``only``: names of arms, besides "main"; others count as well where they are finished. With ``resume``
     a study that
     was stopped goes on; arms, seeds and methods may have been added to its file since. ``keep_shared``:
-    leave the common work there for a later call. Raises ``ValueError`` for whatever is wrong with the
+    leave the common work there for a later call. ``after_run``: called with each run that has finished, its
+    label and its results. Raises ``ValueError`` for whatever is wrong with the
     study, its notes or the folder.
     """
     progress = progress or Silent()
@@ -61,6 +63,7 @@ def run_many(
                 shared=folder / SHARED,
             )
             write_json(here / "results.json", found)
+            after_run(run.label, found)
     is_whole = all((folder / run.folder / "results.json").exists() for run in runs)
     if is_whole and not keep_shared:
         shutil.rmtree(folder / SHARED, ignore_errors=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from fedmedlora.aggregation.rule import Rule, load_rule
 from fedmedlora.encoder_sites import EncoderSites
-from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.exchange.local import Local, is_whole_model, take
+from fedmedlora.exchange.local import Local
 from fedmedlora.measure import ReaderOf
 from fedmedlora.sites import Errand, SiteInfo, Sites
 from fedmedlora.study import Study
@@ -71,10 +70,6 @@ class Method:
         """On whose behalf its sites work."""
         local = Local() if self.rule is None else self.rule.local
         return Errand(self.name, local, self.shots, self.reader_of)
-
-    def travelling(self, adapter: Adapter) -> Adapter:
-        """The part of ``adapter`` that travels."""
-        return adapter if is_whole_model(adapter) else take(adapter, self.errand().local.sends)
 
     def infos(self) -> tuple[SiteInfo, ...]:
         """What is known of the sites that train."""

@@ -50,8 +50,7 @@ def adaptations(run: Run, methods: Sequence[Method]) -> tuple[Method, ...]:
 
 def starts_of(study: Study) -> tuple[str, ...]:
     """Methods whose adapter a new site starts from, in the order of the study."""
-    rules = tuple(name for name in study.rule_names() if study.rule(name).local.trains != "model")
-    return study.adaptation.starts or ("zero_shot", *rules)
+    return study.adaptation.starts or study.known_starts()
 
 
 def _site(run: Run, name: str, train: NoteSet, num_notes: int) -> InProcess:

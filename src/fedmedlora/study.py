@@ -146,6 +146,13 @@ class Study:
         """The seed of what is drawn for tests and validation, the same for all seeds of a study."""
         return self.seed if self.sample_seed < 0 else self.sample_seed
 
+    def known_starts(self) -> tuple[str, ...]:
+        """What a new site can start from: zero_shot, from scratch, and rules whose adapter is here."""
+        local = {name: self.rule(name).local for name in self.rule_names()}
+        stays = {name for name, how in local.items() if how.keeps and not self.sites_are_here}
+        here = [n for n, how in local.items() if how.trains != "model" and n not in stays]
+        return ("zero_shot", *here)
+
     def rule_names(self) -> tuple[str, ...]:
         """The methods that are aggregation rules, in order."""
         return tuple(method for method in self.methods if method not in OTHER_METHODS)
@@ -279,12 +286,12 @@ class Study:
                 "methods: few_shot shows solved examples out of the validation notes; name some in "
                 "[validation] notes, or take few_shot out of methods"
             )
-        known = ("zero_shot", *(m for m in self.rule_names() if self.rule(m).local.trains != "model"))
+        known = self.known_starts()
         for start in self.adaptation.starts:
-            if start not in known or start not in self.methods:
+            if start not in known:
                 raise ValueError(
                     f'[adaptation] starts: "{start[:80]}" gives no adapter in this study; it can start from '
-                    f"{', '.join(name for name in known if name in self.methods) or 'no method of it'}"
+                    f"{', '.join(known)}"
                 )
         if self.federation.num_sites and not self.sites_are_here:
             raise ValueError("[federation] num_sites: notes at other machines cannot be dealt; take it out")

@@ -26,11 +26,11 @@ from fedmedlora.work_plan import ner_cost, validation_cost
 _NEW = "the new adapter"  # no site can be called that: its name would have spaces
 
 
-def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter | None, list[dict[str, Any]]]:
-    """(the adapter after all rounds, one record per round) of ``method``, from ``start``.
+def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | None, list[dict[str, Any]]]:
+    """(what travels after all rounds, the whole adapter, one record per round) of ``method``, from ``start``.
 
-    The adapter is whole: what does not travel is that of ``start``, or the mean of what the sites kept.
-    None where they keep it at their own machines.
+    What does not travel is that of ``start``, or the mean of what the sites kept: None where they keep it at
+    their own machines.
     """
     assert method.rule is not None
     local = method.rule.local
@@ -60,7 +60,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter | None, lis
         validator=_validator(run, method, start),
         watch=lambda round_num, adapter: _watch(run, method, start, round_num, adapter),
     )
-    return whole(method, start, final), records
+    return final, whole(method, start, final), records
 
 
 def whole(method: Method, start: Adapter, travelling: Adapter) -> Adapter | None:
