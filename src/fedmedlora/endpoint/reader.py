@@ -67,7 +67,7 @@ class EndpointReader:
 
         Raises ``ValueError`` for what stops every request (the key, the model, a setting that the server
         refuses), for ``MAX_FAILURES_IN_A_ROW`` failures, and for examples of another form than JSON.
-        What was answered until then is in the store.
+        What was read until then is in the store; at most ``parallel_requests`` answers are lost.
         """
         fresh = {_place(e): e for e in examples if _place(e) not in self._known}
         requests: dict[str, dict[str, Any]] = {}
