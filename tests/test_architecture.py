@@ -34,6 +34,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "training": ({"model", "tasks", "exchange"}, TORCH),
     "encoder": ({"model", "training", "tasks", "corpora", "exchange"}, TORCH),
     "extraction": ({"model", "tasks", "exchange"}, TORCH | {"llguidance"}),
+    "endpoint": ({"settings", "tasks"}, {"openai"}),  # a chat model behind an address
     # the study file, and what is shown
     "settings": (set(), set()),
     "study_notices": (set(), set()),
