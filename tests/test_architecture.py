@@ -34,17 +34,27 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "training": ({"model", "tasks", "exchange"}, TORCH),
     "encoder": ({"model", "training", "tasks", "corpora", "exchange"}, TORCH),
     "extraction": ({"model", "tasks", "exchange"}, TORCH | {"llguidance"}),
-    "endpoint": ({"settings", "tasks"}, {"openai"}),  # a chat model behind an address
+    "endpoint": ({"settings", "tasks"}, {"openai", "httpx2"}),  # a chat model behind an address
     # the study file, and what is shown
     "settings": (set(), set()),
     "study_notices": (set(), set()),
     "study_tables": ({"settings", "exchange", "tasks"}, set()),
     "study": (
-        {"settings", "study_tables", "study_notices", "aggregation", "exchange", "tasks", "corpora"},
+        {
+            "settings",
+            "study_tables",
+            "study_notices",
+            "aggregation",
+            "exchange",
+            "endpoint",
+            "tasks",
+            "corpora",
+        },
         set(),
     ),
+    "study_public": ({"study"}, set()),
     "study_runs": ({"settings", "study", "study_tables"}, set()),
-    "study_reference": ({"settings", "study", "study_tables", "aggregation"}, set()),
+    "study_reference": ({"settings", "study", "study_tables", "aggregation", "endpoint"}, set()),
     "terms": ({"settings", "study_tables", "corpora", "tasks"}, set()),
     "progress": (set(), {"rich"}),
     "run_folder": ({"exchange", "corpora"}, set()),
@@ -359,36 +369,3 @@ def test_a_word_that_is_no_path_is_let_through(line):
 @pytest.mark.parametrize("host", REGISTRIES)
 def test_a_registry_is_noticed(host):
     assert len(check_text("Makefile", f"pip install --index-url https://{host}/simple x")) == 1
-
-
-def loaded_after(code: str) -> set[str]:
-    """Top-level modules in memory after ``code`` ran in a fresh interpreter."""
-    told = "import sys\nprint('LOADED', *sorted({m.split('.')[0] for m in sys.modules}))"
-    result = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{told}"], capture_output=True, text=True, check=True
-    )
-    return set(result.stdout.split("LOADED", 1)[1].split())
-
-
-HEAVY = {"torch", "transformers", "peft", "flwr"}
-
-
-@pytest.mark.parametrize("module", ["fedmedlora", "fedmedlora.study", "fedmedlora.aggregation.rule"])
-def test_light_modules_load_nothing_heavy(module):
-    loaded = loaded_after(f"import {module}")
-    assert "fedmedlora" in loaded
-    assert not HEAVY & loaded
-
-
-def test_heavy_modules_would_be_seen():
-    assert "decimal" in loaded_after("import decimal")
-    assert "decimal" not in loaded_after("pass")
-
-
-@pytest.mark.skipif(not (ROOT / SRC / "cli.py").exists(), reason="there is no cli.py yet")
-def test_help_loads_nothing_heavy():
-    loaded = loaded_after(
-        "import sys\nfrom fedmedlora.cli import main\nsys.argv = ['fedmedlora', '--help']\n"
-        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code in (0, None), end.code"
-    )
-    assert not HEAVY & loaded

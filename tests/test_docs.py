@@ -16,7 +16,6 @@ from fedmedlora.corpora.instructions import read_instructions
 from fedmedlora.corpora.jsonl import read_notes
 from fedmedlora.corpora.mapping import load_mapping, parse_mapping
 from fedmedlora.corpora.schema import parse_schema
-from fedmedlora.endpoint.settings import Endpoint
 from fedmedlora.flower.site_file import SiteFile
 from fedmedlora.settings import read_table
 from fedmedlora.study import parse_study
@@ -83,8 +82,6 @@ def check_toml(text: str, folder: Path | None = None) -> None:
         parse_mapping(text if "format" in table else MAPPING + text + ENTITIES, "the page")
     elif "train" in table:
         read_table(SiteFile, table, "the page:")
-    elif table.keys() == {"endpoint"}:
-        read_table(Endpoint, table["endpoint"], "the page: [endpoint]")
     elif "superlink" in table:
         pass  # Flower's own configuration
     else:

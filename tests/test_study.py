@@ -8,6 +8,7 @@ import pytest
 from fedmedlora.aggregation.fed_medlora_plus import FedMedLoraPlus
 from fedmedlora.settings import type_words
 from fedmedlora.study import Study, StudyWarning, load_study, parse_study
+from fedmedlora.study_public import public_settings
 from fedmedlora.study_reference import reference_page
 from fedmedlora.study_tables import Evaluation, Lora, Model, Tasks, Training
 
@@ -281,8 +282,8 @@ def test_what_is_read_under_a_grammar(text, expected):
 def test_a_schema_is_a_file_of_the_study(tmp_path):
     study, _ = parse_study(SMALL + '[tasks]\nschema = "../birds.toml"', folder=tmp_path)
     assert study.files()[-1] == ("[tasks] schema", "../birds.toml")
-    assert study.public_dict()["tasks"]["schema"] == "birds.toml"
-    assert parse(SMALL).public_dict()["tasks"]["schema"] == "clinical"
+    assert public_settings(study)["tasks"]["schema"] == "birds.toml"
+    assert public_settings(parse(SMALL))["tasks"]["schema"] == "clinical"
     assert parse(SMALL).schema().name == "clinical"
 
 

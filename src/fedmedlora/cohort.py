@@ -12,7 +12,7 @@ from fedmedlora.corpora.jsonl import NoteSet, annotates_json
 from fedmedlora.corpora.note import Note, union
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.measure import Form, Predictions, ReaderOf, answer_scores, details, predict, scores
+from fedmedlora.measure import Form, OtherReader, Predictions, answer_scores, details, predict, scores
 from fedmedlora.model.load import BaseModel
 from fedmedlora.model.weights import write_weights
 from fedmedlora.progress import Progress
@@ -75,17 +75,17 @@ def evaluate_cohort(
     seed: int,
     label: str,
     progress: Progress,
-    reader_of: ReaderOf | None = None,
+    other: OtherReader | None = None,
 ) -> Evaluation:
     """``adapter`` on ``cohort``.
 
-    ``label``: whose adapter it is, for the progress shown. ``reader_of``: see ``measure.predict``.
+    ``label``: whose adapter it is, for the progress shown. ``other``: see ``measure.predict``.
     """
     how = ", free" if form.decoding == "free" and not is_instruction(form.tasks) else ""
     began = time.perf_counter()
     write_weights(base, model, adapter)
     with progress.stage(f"{label}: reads {cohort.name}{how}", reading_cost(cohort.notes, form)) as advance:
-        predictions = predict(base, model, cohort.notes, form, advance, reader_of)
+        predictions = predict(base, model, cohort.notes, form, advance, other)
     seconds = time.perf_counter() - began
     return evaluation_of(
         cohort, predictions, form, form.decoding, seconds, num_resamples=num_resamples, seed=seed
@@ -113,6 +113,8 @@ def evaluation_of(
         "scores": scores(cohort.notes, predictions, form, num_resamples=num_resamples, seed=seed),
         "answers": answer_scores(predictions, num_resamples=num_resamples, seed=seed),
     }
+    if predictions.usage is not None:
+        record["usage"] = predictions.usage
     return Evaluation(record, predictions, details(cohort.notes, predictions, form))
 
 

@@ -22,8 +22,8 @@ def decodings(study: Study, method: Method) -> tuple[str, ...]:
     """How the method's adapter is read."""
     if is_instruction(study.tasks.names):
         return ("free",)  # an answer is in words of its own
-    if method.encoder is not None:
-        return ("constrained",)
+    if method.encoder is not None or method.other_reader is not None:
+        return ("constrained",)  # their answers have one form, and stand beside those of ours that have one
     if method.rule is None and method.adaptation is None:
         return ("constrained", "free") if study.evaluation.zero_shot_free else ("constrained",)
     return study.evaluation.decoding
@@ -43,6 +43,7 @@ def evaluate(
     for name in list(missing):
         known = _known(run, method, adapter, here, name, decoding)
         if known is not None:
+            known.pop("usage", None)  # the run that asked for it has spent it
             write_json(store.evaluation(name, decoding), known)
             missing.remove(name)
     at_sites = [name for name in missing if name not in here]
@@ -65,7 +66,7 @@ def evaluate(
                 seed=run.terms.draw_seed(),
                 label=method.label,
                 progress=run.progress,
-                reader_of=method.reader_of,
+                other=method.other_reader,
             )
             _keep(run, method, adapter, name, found)
     return [read_json(store.evaluation(n, decoding)) for n in names_read(run, method, adapter)]
@@ -100,7 +101,7 @@ def _key(
     notes_hash = here[name].notes_hash() if name in here else infos[name].test_hash
     if adapter is None or local.keeps or not notes_hash:
         return None
-    if method.reader_of is not None or method.encoder is not None:
+    if method.encoder is not None:
         return None
     # An untrained adapter changes nothing, whichever seed has drawn its A.
     is_untrained = all(not array.any() for key, array in adapter.arrays.items() if ".lora_B." in key)
@@ -114,6 +115,7 @@ def _key(
         run.base.precision,
         run.base.device.type,
         repr(replace(run.form(decoding), shots=method.shots)),
+        "" if method.other_reader is None else method.other_reader.key,
         evaluation.bootstrap,
         run.terms.draw_seed(),
     ]

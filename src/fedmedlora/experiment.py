@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from fedmedlora.run import Run
 from fedmedlora.run_folder import EvaluationCache, OwnParts, UpdateCache, open_run, write_file
 from fedmedlora.sites import Sites
 from fedmedlora.study import Study
+from fedmedlora.study_public import public_settings
 from fedmedlora.tasks.few_shot import Shots
 from fedmedlora.terms import Terms
 from fedmedlora.train_method import train
@@ -160,10 +162,24 @@ def _run_method(run: Run, method: Method, finals: dict[str, Adapter | None]) -> 
         "label": method.label,
         "adapter": f"adapters/{method.folder_name}" if is_saved else None,
         "trained_parameters": _trained_parameters(run, method),
+        "usage": _usage(evaluations),
         "adaptation": None if method.adaptation is None else asdict(method.adaptation),
         "seconds": float(sum(s["seconds"] for r in rounds for s in r["sites"])),
         "rounds": rounds,
         "evaluations": evaluations,
+    }
+
+
+def _usage(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """What all ``evaluations`` asked of a model behind an endpoint; no cost where one of them has none."""
+    found = [one["usage"] for one in evaluations if one.get("usage") is not None]
+    if not found:
+        return None
+    total = {key: sum(one[key] for one in found) for key in found[0] if key not in ("cost", "currency")}
+    costs = [one["cost"] for one in found]
+    return total | {
+        "cost": None if None in costs else math.fsum(costs),
+        "currency": found[0]["currency"],
     }
 
 
@@ -207,7 +223,7 @@ def _results(run: Run, methods: list[dict[str, Any]], command: Sequence[str]) ->
         "name": run.study.name,
         "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "command": list(command),
-        "study": run.study.public_dict(),
+        "study": public_settings(run.study),
         "environment": {
             "fedmedlora": __version__,
             "python": platform.python_version(),

@@ -114,7 +114,7 @@ class InProcess:
                     seed=self.terms.draw_seed(),
                     label=label,
                     progress=self.progress,
-                    reader_of=errand.reader_of,
+                    other=errand.other_reader,
                 ),
             )
 

@@ -66,6 +66,7 @@ class Predictions:
     ``num_unparsed``: answers with a part that could not be read. ``num_ungrounded``: mentions that answers
     name and that their sentence does not hold. ``answers``: of instruction data, the only thing there is.
     ``confidence``: note id -> entity as found -> how sure the model is of it; None where that is not known.
+    ``usage``: see ``Reads.spent``.
     """
 
     end_to_end: dict[str, Note] | None
@@ -75,6 +76,7 @@ class Predictions:
     num_ungrounded: int = 0
     answers: Answers | None = None
     confidence: dict[str, dict[Mention, float]] | None = None
+    usage: dict[str, Any] | None = None
 
 
 class Reads(Protocol):
@@ -95,8 +97,20 @@ class Reads(Protocol):
     def read(self, examples: Sequence[Example]) -> list[Reading]:
         """What the answer to each example says."""
 
+    def spent(self) -> dict[str, Any] | None:
+        """The ``usage`` of ``results.json``: what was asked of somebody else's model; None: nothing."""
 
-ReaderOf = Callable[[Form, Report], Reads]
+
+@dataclass(frozen=True, slots=True)
+class OtherReader:
+    """Who reads instead of the model. ``output_form``: what its answers are written in.
+
+    ``key``: equal for what reads equally, whichever run it reads in.
+    """
+
+    make: Callable[[Report], Reads]
+    output_form: str
+    key: str
 
 
 class Reader:
@@ -148,6 +162,10 @@ class Reader:
         self.num_ungrounded += sum(one.num_ungrounded for one in found)
         return [self._known[self._key(e)] for e in examples]
 
+    def spent(self) -> None:
+        """See ``Reads``: the model is our own."""
+        return None
+
     def _on_progress(self, done: int, total: int) -> None:
         self._report(self.num_examples + done, self.num_examples + total)
 
@@ -162,20 +180,21 @@ def predict(
     notes: Sequence[Note],
     form: Form,
     report: Report,
-    reader_of: ReaderOf | None = None,
+    other: OtherReader | None = None,
 ) -> Predictions:
     """What the adapter in ``model`` finds in ``notes``; gold is used as given entities only.
 
-    ``reader_of``: makes another reader than the model (not of instruction data). Prompts ask for what each
-    note ``annotates``. ``report(num_done, num_total)`` counts examples; the total grows once entities are
-    known.
+    ``other``: reads instead of the model (not instruction data). Prompts ask for what each note
+    ``annotates``. ``report(num_done, num_total)`` counts examples; the total grows once entities are known.
     """
     if is_instruction(form.tasks):
         settings = {"batch_size": form.batch_size, "max_answer_tokens": form.max_answer_tokens}
         right, num_unread = answer(base, model, notes, **settings, report=report)
         metric = record_of(notes[0]).score if notes else ""
         return Predictions(None, None, len(right), num_unread, answers=Answers(metric, right))
-    reader: Reads = reader_of(form, report) if reader_of else Reader(base, model, form, report)
+    if other is not None:
+        form = replace(form, output_form=other.output_form)
+    reader: Reads = Reader(base, model, form, report) if other is None else other.make(report)
     find, ask = finders(form.tasks), askers(form.tasks)
     sure: dict[str, dict[Mention, float]] = {}
     end_to_end = given_gold = None
@@ -195,6 +214,7 @@ def predict(
         reader.num_unparsed,
         reader.num_ungrounded,
         confidence=sure or None,
+        usage=reader.spent(),
     )
 
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from fedmedlora.aggregation.rule import Rule, load_rule
 from fedmedlora.encoder_sites import EncoderSites
+from fedmedlora.endpoint.reader import EndpointReader
+from fedmedlora.endpoint.request import FORM
+from fedmedlora.endpoint.settings import Endpoint
 from fedmedlora.exchange.local import Local
-from fedmedlora.measure import ReaderOf
+from fedmedlora.measure import OtherReader
 from fedmedlora.sites import Errand, SiteInfo, Sites
 from fedmedlora.study import Study
 from fedmedlora.tasks.few_shot import Shots
@@ -40,7 +43,7 @@ class Method:
 
     ``sites``: who trains; of centralized training, everybody as one. ``names``: which of them.
     ``is_federated``: whether sites may be away, and shares of them drawn; one site alone always trains.
-    ``num_rounds``: 0: those of the study. ``shots``, ``reader_of``: see ``sites.Errand``. ``encoder``: who
+    ``num_rounds``: 0: those of the study. ``shots``, ``other_reader``: see ``sites.Errand``. ``encoder``: who
     reads, where the model is a token classifier.
     """
 
@@ -53,7 +56,7 @@ class Method:
     adaptation: Adaptation | None = None
     num_rounds: int = 0
     shots: Shots | None = None
-    reader_of: ReaderOf | None = None
+    other_reader: OtherReader | None = None
     encoder: EncoderSites | None = None
 
     @property
@@ -69,7 +72,7 @@ class Method:
     def errand(self) -> Errand:
         """On whose behalf its sites work."""
         local = Local() if self.rule is None else self.rule.local
-        return Errand(self.name, local, self.shots, self.reader_of)
+        return Errand(self.name, local, self.shots, self.other_reader)
 
     def infos(self) -> tuple[SiteInfo, ...]:
         """What is known of the sites that train."""
@@ -81,7 +84,8 @@ def methods_of(
 ) -> tuple[Method, ...]:
     """The study's methods, single-site training once per site.
 
-    ``shots``: what few_shot shows. ``encoder``: the sites of the token classifier.
+    ``shots``: what few_shot shows. ``encoder``: the sites of the token classifier. Raises ``ValueError``
+    where a chat model cannot be asked: no permission, no key, no library.
     """
     names = tuple(info.name for info in sites.infos)
     alone = load_rule("fed_medlora")
@@ -92,6 +96,11 @@ def methods_of(
         elif name == "few_shot":
             assert shots is not None, "the study has validation notes"
             found.append(Method(name, f"Few-shot, {shots.num}", None, sites, (), shots=shots))
+        elif name == "endpoint":
+            assert study.endpoint is not None, "refused with the study"
+            label = f"Chat model, {study.endpoint.model}"
+            other = _asks(study.endpoint)
+            found.append(Method(name, label, None, sites, (), other_reader=other))
         elif name.startswith("encoder_"):
             assert encoder is not None, "the study has a token classifier"
             found += _encoder_methods(name, encoder)
@@ -104,6 +113,14 @@ def methods_of(
             rule = study.rule(name)
             found.append(Method(name, LABELS.get(name, name), rule, sites, names, is_federated=True))
     return tuple(found)
+
+
+def _asks(endpoint: Endpoint) -> OtherReader:
+    try:
+        EndpointReader(endpoint, lambda num_done, num_total: None)  # refuses now, not after hours of training
+    except ValueError as error:
+        raise ValueError(f"[endpoint] {error}") from error
+    return OtherReader(lambda report: EndpointReader(endpoint, report), FORM, repr(endpoint))
 
 
 def _encoder_methods(name: str, encoder: EncoderSites) -> list[Method]:

@@ -5,7 +5,8 @@ meaning and the range, and ``reference`` turns both into the table that ``docs/s
 that code and page cannot disagree.
 
 Type hints understood: ``str``, ``int``, ``float``, ``bool``, ``Literal``, ``tuple[X, ...]`` of those,
-``dict`` (left to the caller), a union of them, another dataclass, and ``tuple[dataclass, ...]``. A field
+``dict`` (left to the caller), a union of them, another dataclass, a dataclass or None (a table that may be
+missing), and ``tuple[dataclass, ...]``. A field
 that is neither a ``setting`` nor a table is no key.
 """
 
@@ -121,6 +122,7 @@ def type_words(hint: Any) -> str:
 
 def _value(value: Any, hint: Any, each: Field[Any], place: str) -> Any:
     here = f"{place} {each.name}"
+    hint = _without_none(hint)
     if is_dataclass(hint):
         if not isinstance(value, dict):
             raise ValueError(f"{here}: write it as a table, [{each.name}]")
@@ -179,7 +181,14 @@ def _choices(hint: Any) -> list[str]:
     return [choice for arg in get_args(hint) if arg is not Ellipsis for choice in _choices(arg)]
 
 
+def _without_none(hint: Any) -> Any:
+    """Of "a table or nothing" the table: TOML has no null, so a table that is there is one."""
+    args = get_args(hint)
+    return args[0] if len(args) == 2 and args[1] is type(None) else hint
+
+
 def _is_table(hint: Any) -> bool:
+    hint = _without_none(hint)
     if get_origin(hint) is tuple:
         return is_dataclass(get_args(hint)[0])
     return is_dataclass(hint) or get_origin(hint) is dict

@@ -16,7 +16,7 @@ from fedmedlora.corpora.note import Annotates
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
-from fedmedlora.measure import ReaderOf
+from fedmedlora.measure import OtherReader
 from fedmedlora.rounds import SiteReport
 from fedmedlora.run_folder import UpdateCache
 from fedmedlora.tasks.few_shot import Shots
@@ -49,14 +49,14 @@ class SiteInfo:
 class Errand:
     """For which method a site works, and what the method's rule asks of a site.
 
-    For sites in this process: ``shots``, solved examples to show in prompts; ``reader_of``, who reads
-    instead of the model.
+    For sites in this process: ``shots``, solved examples to show in prompts; ``other_reader``, who
+    reads instead of the model.
     """
 
     method: str
     local: Local = field(default_factory=Local)
     shots: Shots | None = None
-    reader_of: ReaderOf | None = None
+    other_reader: OtherReader | None = None
 
 
 class Sites(Protocol):

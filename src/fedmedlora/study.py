@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from fedmedlora.aggregation.rule import Rule, known_rules, load_rule
 from fedmedlora.corpora.schema import Schema, find_schema, schema_names
+from fedmedlora.endpoint.settings import Endpoint
 from fedmedlora.settings import SEEDS, Range, nearest, read_table, setting
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_tables import (
@@ -43,6 +44,7 @@ OTHER_METHODS = (  # the rules are methods too, by file name
     "few_shot",
     "single_site",
     "centralized",
+    "endpoint",
     "encoder_single_site",
     "encoder_centralized",
     "encoder_fedavg",
@@ -78,9 +80,8 @@ class Study:
         within=SEEDS,
     )
     methods: tuple[str, ...] = setting(
-        "what is run, in this order: zero_shot, few_shot, single_site, centralized, rules by name, and "
-        "the other "
-        "comparisons (docs/comparisons.md)",
+        "what is run, in this order: zero_shot, few_shot, single_site, centralized, rules by name, and the "
+        "other comparisons (docs/comparisons.md)",
         ("zero_shot", "fed_medlora", "fed_medlora_plus"),
     )
     model: Model = field(default_factory=Model)
@@ -93,6 +94,7 @@ class Study:
     federation: Federation = field(default_factory=Federation)
     few_shot: FewShot = field(default_factory=FewShot)
     encoder: Encoder = field(default_factory=Encoder)
+    endpoint: Endpoint | None = None
     adaptation: Adaptation = field(default_factory=Adaptation)
     sites: tuple[Site, ...] = ()
     cohorts: tuple[Cohort, ...] = ()
@@ -165,26 +167,12 @@ class Study:
         """All settings as the TOML would hold them, defaults filled in; JSON can write it."""
         found = asdict(self)
         del found["folder"], found["sites_are_here"]
+        if self.endpoint is None:
+            del found["endpoint"]
         for name in dict.fromkeys((*self.rule_names(), *self.rules)):
             found["rules"][name] = asdict(cast(Any, self.rule(name)))
         plain: dict[str, Any] = json.loads(json.dumps(found))
         return plain
-
-    def public_dict(self) -> dict[str, Any]:
-        """``to_dict`` for files that are shown around: of a path out of the study's folder the last name.
-
-        Where things lie on a hospital's machines is nobody else's business.
-        """
-        found = self.to_dict()
-        found["model"]["name"] = _last_name(found["model"]["name"])
-        found["encoder"]["name"] = _last_name(found["encoder"]["name"])
-        found["tasks"]["schema"] = _last_name(found["tasks"]["schema"])
-        found["validation"]["notes"] = [_last_name(path) for path in found["validation"]["notes"]]
-        for arm in found["arms"]:
-            arm["change"] = _public(arm["change"])
-        for table in (*found["sites"], *found["cohorts"]):
-            table |= {key: _last_name(table[key]) for key in ("train", "test") if key in table}
-        return found
 
     def resolve(self, path: str) -> Path:
         """A path of the study file as one that can be opened."""
@@ -263,12 +251,15 @@ class Study:
         if encoders:
             raise ValueError(
                 f"methods: {encoders[0]} trains another model, which sites at other machines do not hold; "
-                "take "
-                "it out"
+                "take it out"
             )
         if "few_shot" in self.methods:
             raise ValueError(
                 "methods: few_shot would send validation notes to the sites, word for word; take it out"
+            )
+        if "endpoint" in self.methods:
+            raise ValueError(
+                "methods: endpoint would have sites at other machines send their notes away; take it out"
             )
         if "centralized" in self.methods:
             raise ValueError(
@@ -279,13 +270,15 @@ class Study:
     def _check_comparisons(self) -> None:
         if is_instruction(self.tasks.names):
             for name in self.methods:
-                if name == "few_shot" or name.startswith("encoder_"):
+                if name in ("few_shot", "endpoint") or name.startswith("encoder_"):
                     raise ValueError(f"methods: {name} extracts from notes; instruction data has none")
         if "few_shot" in self.methods and not self.validation.notes:
             raise ValueError(
                 "methods: few_shot shows solved examples out of the validation notes; name some in "
                 "[validation] notes, or take few_shot out of methods"
             )
+        if "endpoint" in self.methods:
+            self._check_endpoint()
         known = self.known_starts()
         for start in self.adaptation.starts:
             if start not in known:
@@ -295,6 +288,16 @@ class Study:
                 )
         if self.federation.num_sites and not self.sites_are_here:
             raise ValueError("[federation] num_sites: notes at other machines cannot be dealt; take it out")
+
+    def _check_endpoint(self) -> None:
+        if self.endpoint is None:
+            raise ValueError(
+                "methods: endpoint asks a chat model, and no table [endpoint] says which (docs/endpoint.md)"
+            )
+        try:
+            self.endpoint.refuse_without_permission()
+        except ValueError as error:
+            raise ValueError(f"[endpoint] {error}") from error
 
     def _check_methods(self) -> None:
         known = (*OTHER_METHODS, *known_rules())
@@ -323,20 +326,6 @@ class Study:
                     "the same); give each a name of its own"
                 )
             seen.add(name.lower())
-
-
-def _public(changes: Any) -> Any:
-    """What an arm changes, every text that could be a path out of the study's folder by its last name."""
-    if isinstance(changes, dict):
-        return {key: _public(value) for key, value in changes.items()}
-    if isinstance(changes, list):
-        return [_public(value) for value in changes]
-    return _last_name(changes) if isinstance(changes, str) else changes
-
-
-def _last_name(path: str) -> str:
-    leaves = Path(path).is_absolute() or ".." in Path(path).parts
-    return Path(path).name if leaves else path
 
 
 def load_study(path: str | Path, *, sites_are_here: bool = True) -> Study:

@@ -92,6 +92,8 @@ def without_effect(
         idle = [key for key in (written if keys is None else keys) if key in written]
         if is_idle and idle:
             found.append(f"[{table}] {', '.join(idle)}: no effect, {why}")
+    if given.get("endpoint") and "endpoint" not in methods:
+        found.append(f"[endpoint] {', '.join(given['endpoint'])}: no effect, endpoint is not in methods")
     for name, settings in given.get("rules", {}).items():
         if settings and name not in methods:
             found.append(f"[rules.{name}] {', '.join(settings)}: no effect, {name} is not in methods")

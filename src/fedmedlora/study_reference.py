@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedmedlora.aggregation.rule import known_rules, load_rule
+from fedmedlora.endpoint.settings import Endpoint
 from fedmedlora.settings import reference
 from fedmedlora.study import Study
 from fedmedlora.study_tables import (
@@ -39,6 +40,7 @@ def reference_page() -> str:
         ("`[federation]`", Federation),
         ("`[few_shot]`", FewShot),
         ("`[encoder]`", Encoder),
+        ("`[endpoint]`", Endpoint),
         ("`[adaptation]`", Adaptation),
         ("`[[sites]]`, once per site", Site),
         ("`[[cohorts]]`, once per cohort", Cohort),

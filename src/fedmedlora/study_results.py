@@ -22,6 +22,7 @@ from fedmedlora.evaluation.seeds import Cells, f1_by_seed, f1_interval_over_seed
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.run_folder import MethodFolder, read_json
 from fedmedlora.study import Study
+from fedmedlora.study_public import public_settings
 from fedmedlora.study_runs import PlannedRun, arms_of
 
 FORMAT, VERSION = "fedmedlora-study-results", 1
@@ -86,7 +87,7 @@ def study_results(
         "name": study.name,
         "created_utc": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "command": list(command),
-        "study": study.public_dict(),
+        "study": public_settings(study),
         "environment": environment,
         "model": first["model"],
         "seeds": list(study.seeds or (study.seed,)),
@@ -129,7 +130,7 @@ def _finished(runs: Sequence[PlannedRun], folder: Path) -> dict[str, list[tuple[
 
 
 def _public_changes(study: Study, arm: str) -> dict[str, Any]:
-    changes = {one["name"]: one["change"] for one in study.public_dict()["arms"]}
+    changes = {one["name"]: one["change"] for one in public_settings(study)["arms"]}
     return dict(changes.get(arm, {}))
 
 

@@ -48,11 +48,16 @@ class Connection:
 
     def __init__(self, endpoint: Endpoint, key: str, pace: Pace) -> None:
         """``key`` "": none is sent. Every sending waits for its turn at ``pace``."""
+        import httpx2
         import openai
 
         self._endpoint, self._key, self._pace = endpoint, key, pace
         self._lock = threading.Lock()
+        self._is_closed = False
         self.num_asked = self.num_sent = 0
+        self._transport = httpx2.HTTPTransport(
+            trust_env=False, limits=httpx2.Limits(max_connections=endpoint.parallel_requests)
+        )
         self._client = openai.OpenAI(
             api_key=key or _NO_KEY,
             base_url=endpoint.url,
@@ -63,7 +68,8 @@ class Connection:
             webhook_secret="",
             timeout=endpoint.timeout_s,
             max_retries=endpoint.max_retries,
-            http_client=openai.DefaultHttpxClient(
+            http_client=httpx2.Client(
+                transport=self._transport,
                 trust_env=False,
                 follow_redirects=False,
                 timeout=endpoint.timeout_s,
@@ -78,6 +84,7 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Requests that still wait in other threads fail at once instead of being sent again.
+        self._is_closed = True
         self._client.close()
 
     def ask(self, request: dict[str, Any]) -> Answer | Failure:
@@ -88,7 +95,11 @@ class Connection:
         """
         with self._lock:
             self.num_asked += 1
-        outcome = self._outcome(request)
+        try:
+            outcome = self._outcome(request)
+        finally:
+            if self._is_closed:  # it was on its way to the server then, and its socket has stayed open
+                self._transport.close()
         if not isinstance(outcome, Refused):
             return outcome
         # Raised here and not where the server's words are at hand, so that no traceback holds them.

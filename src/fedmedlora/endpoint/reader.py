@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from fedmedlora.endpoint.answer import Answer, AnswerStore, Usage, from_line, to_line, usage_of
@@ -61,6 +61,12 @@ class EndpointReader:
             num_cached=self._num_cached,
             num_retries=self._num_retries,
         )
+
+    def spent(self) -> dict[str, Any]:
+        """``usage`` as ``results.json`` holds it; "" for a currency that nothing was counted in."""
+        usage = self.usage
+        found = {key: value for key, value in asdict(usage).items() if key != "num_cached"}
+        return found | {"currency": usage.currency if usage.cost is not None else ""}
 
     def read(self, examples: Sequence[Example]) -> list[Reading]:
         """What the answer to each example says.

@@ -129,6 +129,20 @@ _ROUND = Table(
     optional=("validate_seconds",),
 )
 
+USAGE = Table(
+    {
+        "num_requests": Value("count", "requests sent, retries left out"),
+        "num_failed": Value("count", "requests without an answer in the end"),
+        "num_retries": Value("count", "requests sent once more"),
+        "prompt_tokens": Value("count", "tokens sent, as the service counts them", "tokens"),
+        "completion_tokens": Value("count", "tokens received, as the service counts them", "tokens"),
+        "cost": Value("number", "price of all of it", "`currency`", null="the study names no prices"),
+        "currency": Value("text", 'such as `EUR`; "" where `cost` is null'),
+    },
+    "what was asked of a model behind an endpoint",
+    null="no endpoint was asked, or another run of the same study asked it the same",
+)
+
 EVALUATION = Table(
     {
         "cohort": Value("text", "name of a cohort"),
@@ -153,8 +167,10 @@ EVALUATION = Table(
             "; ".join(f"`{name}`: {meaning}" for name, meaning in SCORE_KINDS.items()),
         ),
         "answers": ANSWERS,
+        "usage": USAGE,
     },
     "one cohort read once; each pair of cohort and decoding occurs once",
+    optional=("usage",),
 )
 
 COHORT = Table(
@@ -215,20 +231,6 @@ ADAPTATION = Table(
     },
     "an adapter trained further on few notes of a new site",
     null="the method is no adaptation",
-)
-
-USAGE = Table(
-    {
-        "num_requests": Value("count", "requests sent, retries left out"),
-        "num_failed": Value("count", "requests without an answer in the end"),
-        "num_retries": Value("count", "requests sent once more"),
-        "prompt_tokens": Value("count", "tokens sent, as the service counts them", "tokens"),
-        "completion_tokens": Value("count", "tokens received, as the service counts them", "tokens"),
-        "cost": Value("number", "price of all of it", "`currency`", null="the study names no prices"),
-        "currency": Value("text", 'such as `EUR`; "" where `cost` is null'),
-    },
-    "what was asked of a model behind an endpoint",
-    null="no endpoint was asked",
 )
 
 METHOD = Table(
