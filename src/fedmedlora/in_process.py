@@ -22,7 +22,8 @@ from fedmedlora.rounds import SiteReport
 from fedmedlora.run_folder import OwnParts
 from fedmedlora.sites import Errand, SiteInfo
 from fedmedlora.terms import Terms
-from fedmedlora.training.site import LocalTraining, train_round, validation_loss
+from fedmedlora.training.site import LocalTraining, train_round
+from fedmedlora.training.validation import validation_losses
 from fedmedlora.work_plan import reading_cost, training_cost, validation_cost
 
 EVERYBODY = "everybody"
@@ -88,10 +89,10 @@ class InProcess:
             with self.progress.stage(
                 f"{name} scores adapters of others", validation_cost(site.held_out) * len(others)
             ):
-                found[name] = {
-                    label: validation_loss(self.base, self.model, adapter, site.held_out, self._settings)
-                    for label, adapter in others.items()
-                }
+                losses = validation_losses(
+                    self.base, self.model, list(others.values()), site.held_out, self._settings
+                )
+                found[name] = dict(zip(others, losses, strict=True))
         return found
 
     def read(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from fedmedlora.run_folder import UpdateCache
 from fedmedlora.sites import Participants, mean_of_others
 from fedmedlora.tasks.task import finders
 from fedmedlora.training.site import validation_gradient, validation_loss
+from fedmedlora.training.validation import validation_losses
 from fedmedlora.work_plan import ner_cost, validation_cost
 
 _NEW = "the new adapter"  # no site can be called that: its name would have spaces
@@ -87,7 +88,7 @@ def _validator(run: Run, method: Method, start: Adapter) -> Validator:
         return Validator()
 
     def losses_here(adapters: Mapping[str, Adapter]) -> dict[str, float]:
-        return {site: _signal(run, adapter) for site, adapter in adapters.items()}
+        return dict(zip(adapters, _signals(run, list(adapters.values())), strict=True))
 
     def probe(adapter: Adapter) -> tuple[float, Adapter]:
         with run.progress.stage("gradient on the validation notes", 3 * validation_cost(examples)):
@@ -97,18 +98,25 @@ def _validator(run: Run, method: Method, start: Adapter) -> Validator:
     return Validator(losses=losses_here, probe=probe)
 
 
-def _signal(run: Run, adapter: Adapter) -> float:
-    """What Fed-MedLoRA+ weighs an adapter by, as ``[validation] signal`` says; smaller is better."""
+def _signals(run: Run, adapters: Sequence[Adapter]) -> list[float]:
+    """What Fed-MedLoRA+ weighs each adapter by, as ``[validation] signal`` says; smaller is better."""
     signal = run.study.validation.signal
     if signal == "f1":
-        return 1.0 - _mean_f1(run, adapter)
+        return [1.0 - _mean_f1(run, adapter) for adapter in adapters]
     examples = run.prepared.validation
-    with run.progress.stage("validation loss of a site's adapter", validation_cost(examples)):
+    settings = local_training(run.terms)
+    cost = validation_cost(examples) * len(adapters)
+    with run.progress.stage("validation losses of the sites' adapters", cost):
         if signal == "loss":
-            return _loss(run, adapter, examples)
+            return validation_losses(run.base, run.model, adapters, examples, settings)
         tasks = sorted({example.example.task for example in examples})
-        of_task = [[e for e in examples if e.example.task == task] for task in tasks]
-        return math.fsum(_loss(run, adapter, part) for part in of_task) / len(tasks)
+        by_task = [
+            validation_losses(
+                run.base, run.model, adapters, [e for e in examples if e.example.task == task], settings
+            )
+            for task in tasks
+        ]
+        return [math.fsum(of_adapter) / len(tasks) for of_adapter in zip(*by_task, strict=True)]
 
 
 def _loss(run: Run, adapter: Adapter, examples: tuple[TokenExample, ...] | list[TokenExample]) -> float:

@@ -15,7 +15,10 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values of a prefix, one pair per layer, each (1, num_heads, prefix_tokens, head_dim)."""
+    """Keys and values of a prefix, one pair per layer, each (1, num_heads, prefix_tokens, head_dim).
+
+    Read with K adapters (``several.py``), the first axis is K.
+    """
 
     keys: tuple[torch.Tensor, ...]
     values: tuple[torch.Tensor, ...]
@@ -76,8 +79,8 @@ class _PrefixLayer(CacheLayerMixin):
         assert self.keys is not None
         assert self.values is not None
         rows = key_states.shape[0]
-        keys = torch.cat([self.keys.expand(rows, -1, -1, -1), key_states], dim=-2)
-        values = torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=-2)
+        keys = torch.cat([_for_rows(self.keys, rows), key_states], dim=-2)
+        values = torch.cat([_for_rows(self.values, rows), value_states], dim=-2)
         return keys, values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -91,15 +94,27 @@ class _PrefixLayer(CacheLayerMixin):
         return -1
 
 
+def _for_rows(states: torch.Tensor, rows: int) -> torch.Tensor:
+    """Of each of K prefixes a view for every one of its ``rows / K`` rows."""
+    if len(states) == 1:
+        return states.expand(rows, -1, -1, -1)
+    return states.repeat_interleave(rows // len(states), dim=0)
+
+
 def recording_cache(num_layers: int) -> Cache:
     """An empty cache that records one pass."""
     return Cache(layers=[_RecordingLayer() for _ in range(num_layers)])
 
 
-def record_prefix(model: Any, prefix_ids: tuple[int, ...], device: torch.device) -> Prefix:
-    """Run the prefix once (with gradient, where grad is enabled) and keep its keys and values."""
+def record_prefix(
+    model: Any, prefix_ids: tuple[int, ...], device: torch.device, *, num_adapters: int = 1
+) -> Prefix:
+    """Run the prefix once (with gradient, where grad is enabled) and keep its keys and values.
+
+    ``num_adapters``: once with each adapter of ``several.py``.
+    """
     cache = recording_cache(num_layers(model))
-    ids = torch.tensor([prefix_ids], device=device)
+    ids = torch.tensor([prefix_ids] * num_adapters, device=device)
     # The head is not needed: the first answer token is predicted from behind the prefix.
     decoder(model)(input_ids=ids, past_key_values=cache, use_cache=True)
     return Prefix(tuple(layer.keys for layer in cache.layers), tuple(layer.values for layer in cache.layers))

@@ -68,6 +68,15 @@ def write_adapter(model: Any, adapter: Adapter) -> None:
 
     Raises ``ValueError`` when names or shapes differ (another rank, other targets, another base model).
     """
+    refuse_unfit(model, adapter)
+    with torch.no_grad():
+        for name, tensor in _tensors(model):
+            # The adapter's arrays are read-only; torch wants a writable buffer even to read from.
+            tensor.copy_(torch.from_numpy(np.array(adapter.arrays[name])))
+
+
+def refuse_unfit(model: Any, adapter: Adapter) -> None:
+    """Raise ``ValueError`` where names or shapes are not those of the model's own adapter."""
     tensors = dict(_tensors(model))
     if set(tensors) != set(adapter.arrays):
         missing, extra = set(tensors) - set(adapter.arrays), set(adapter.arrays) - set(tensors)
@@ -82,10 +91,6 @@ def write_adapter(model: Any, adapter: Adapter) -> None:
                 f"the adapter does not fit the model: {name} has shape {adapter.arrays[name].shape}, the "
                 f"model expects {tuple(tensor.shape)} (another rank or another base model)"
             )
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            # The adapter's arrays are read-only; torch wants a writable buffer even to read from.
-            tensor.copy_(torch.from_numpy(np.array(adapter.arrays[name])))
 
 
 def _tensors(model: Any) -> list[tuple[str, torch.Tensor]]:

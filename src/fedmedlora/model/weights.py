@@ -38,10 +38,7 @@ def write_weights(base: BaseModel, model: Any, weights: Adapter) -> None:
     """
     own = _own(model)
     if not is_whole_model(weights):
-        with torch.no_grad():
-            for name, tensor in base.pristine.items():
-                own[name].copy_(tensor)
-        base.pristine.clear()
+        restore_base(base, model)
         write_adapter(model, weights)
         return
     if {name: tuple(tensor.shape) for name, tensor in own.items()} != weights.shapes():
@@ -56,6 +53,17 @@ def write_weights(base: BaseModel, model: Any, weights: Adapter) -> None:
             if name not in base.pristine:
                 base.pristine[name] = tensor.detach().clone()
             tensor.copy_(torch.from_numpy(np.array(weights.arrays[name])))
+
+
+def restore_base(base: BaseModel, model: Any) -> None:
+    """Put the base model's own weights back, where a whole model has been written over them."""
+    if not base.pristine:
+        return
+    own = _own(model)
+    with torch.no_grad():
+        for name, tensor in base.pristine.items():
+            own[name].copy_(tensor)
+    base.pristine.clear()
 
 
 @contextmanager
