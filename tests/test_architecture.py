@@ -75,6 +75,7 @@ JOINERS = [
 # fmt: on
 for number, joiner in enumerate(JOINERS):
     MAP[joiner] = (MEETING | set(JOINERS[:number]), {"numpy"})
+MAP["plan"] = (MEETING | set(JOINERS) - {"experiment"}, TORCH | {"rich"})
 MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr", "filelock"})
 MAP["cli_corpora"] = ({"corpora"}, set())
 MAP["cli_run"] = (set(MAP) - {"cli_corpora"}, {"rich"})

@@ -48,6 +48,19 @@ def add_run(commands: Any) -> None:
     )
     run.set_defaults(run=_run)
 
+    plan = commands.add_parser(
+        "plan", help="what a study will take: parameters, traffic, memory, time; nothing is run"
+    )
+    plan.add_argument("study", type=Path, help="TOML; its notes are read, its model's weights are not")
+    plan.add_argument(
+        "--device",
+        action="append",
+        metavar="NAME",
+        help="such as rtx-4090 or cpu; may be repeated; all if left out",
+    )
+    plan.add_argument("--json", action="store_true", help="print one line of JSON")
+    plan.set_defaults(run=_plan)
+
     report = commands.add_parser(
         "report", help="write report.html from results.json, or of many runs study-results.json"
     )
@@ -110,6 +123,22 @@ def _run_elsewhere(args: argparse.Namespace, command: tuple[str, ...]) -> dict[s
         command=command,
         tell=tell,
     )
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from fedmedlora.plan.devices import find_device, known_devices
+    from fedmedlora.plan.plan import plan_study
+    from fedmedlora.plan.table import show_plan
+    from fedmedlora.study import load_study
+
+    study = load_study(args.study)
+    found = plan_study(study, [find_device(name) for name in args.device or known_devices()])
+    if args.json:
+        print(json.dumps(found.to_dict()))
+    else:
+        show_plan(found, Console())
 
 
 def _names(text: str) -> tuple[str, ...]:

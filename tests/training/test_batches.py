@@ -14,7 +14,7 @@ from fedmedlora.model.lora import attach_lora
 from fedmedlora.training import batches
 from fedmedlora.training.batches import by_prefix, micro_batches, padded_step, shared_prefix_step
 from fedmedlora.training.loss import LOSSES
-from fedmedlora.training.site import _gradient_checkpointing
+from fedmedlora.training.site import gradient_checkpointing
 
 GOLDEN = Path(__file__).with_name("golden_loss.json")
 
@@ -44,14 +44,14 @@ def gradient(step, model, examples, *, checkpointing=False, **settings) -> tuple
     for parameter in parameters:
         parameter.grad = None
     if checkpointing:
-        _gradient_checkpointing(model, True)
+        gradient_checkpointing(model, True)
     model.train()
     try:
         loss = step(model, examples, **options)
     finally:
         model.eval()
         if checkpointing:
-            _gradient_checkpointing(model, False)
+            gradient_checkpointing(model, False)
     assert all(p.grad is not None for p in parameters)
     return loss, torch.cat([p.grad.flatten() for p in parameters])
 
@@ -216,4 +216,4 @@ def test_layers_that_would_drop_the_prefix_under_checkpointing_are_refused():
             return torch.nn.Sequential(torch.nn.Linear(2, 2))
 
     with pytest.raises(ValueError, match=r"set training\.gradient_checkpointing = false"):
-        _gradient_checkpointing(Old(), True)
+        gradient_checkpointing(Old(), True)

@@ -99,13 +99,13 @@ def test_batching_micro_batch_and_checkpointing_change_speed_only(setting, step_
 
 def test_the_last_step_of_a_pass_is_a_short_one(setting, step_examples, monkeypatch):
     sizes = []
-    real = site_module._optimizer_step
+    real = site_module.optimizer_step
 
     def spy(base, model, examples, settings, optimizer, *more):
         sizes.append(len(examples))
         return real(base, model, examples, settings, optimizer, *more)
 
-    monkeypatch.setattr(site_module, "_optimizer_step", spy)
+    monkeypatch.setattr(site_module, "optimizer_step", spy)
     result = train(setting, step_examples)  # 7 examples, 3 a step, one pass
     assert sizes == [3, 3, 1]
     assert (result.num_steps, result.num_examples) == (3, 7)
@@ -119,13 +119,13 @@ def test_two_rounds_continue_order_and_schedule_and_begin_with_a_fresh_optimizer
 ):
     """AdamW's moments do not travel: a site starts each round from the aggregated adapter alone."""
     seen = []
-    real = site_module._optimizer_step
+    real = site_module.optimizer_step
 
     def spy(base, model, examples, settings, optimizer, *more):
         seen.append((len(optimizer.state), optimizer.param_groups[0]["lr"], [e.example.id for e in examples]))
         return real(base, model, examples, settings, optimizer, *more)
 
-    monkeypatch.setattr(site_module, "_optimizer_step", spy)
+    monkeypatch.setattr(site_module, "optimizer_step", spy)
     numbered = [replace(e, example=replace(e.example, id=str(i))) for i, e in enumerate(step_examples[:6])]
     settings = replace(SETTINGS, steps=2)
     first = train(setting, numbered, settings, round_num=1)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
-from fedmedlora.exchange.wire import pack, unpack
+from fedmedlora.exchange.wire import pack, packed_bytes, unpack
 
 FORMAT = "fedmedlora-adapter"
 VERSION = 1
 MAX_NAME = 512  # characters of an array's name
+_RECORD: dict[str, str | int] = {"format": FORMAT, "version": VERSION}
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -92,7 +93,7 @@ class Adapter:
 
     def to_bytes(self) -> bytes:
         """safetensors bytes; equal adapters give equal bytes."""
-        return pack(self.arrays, {"format": FORMAT, "version": VERSION})
+        return pack(self.arrays, _RECORD)
 
     @staticmethod
     def from_bytes(data: bytes, *, check_finite: bool = False) -> Adapter:
@@ -110,6 +111,11 @@ class Adapter:
         if check_finite:
             refuse_non_finite(adapter, FORMAT)
         return adapter
+
+
+def adapter_bytes(shapes: Mapping[str, Sequence[int]]) -> int:
+    """``len(to_bytes())`` of an adapter with arrays of these ``shapes``."""
+    return packed_bytes(shapes, _RECORD)
 
 
 def refuse_non_finite(adapter: Adapter, whose: str) -> None:

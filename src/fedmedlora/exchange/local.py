@@ -50,10 +50,15 @@ def take(adapter: Adapter, part: Part) -> Adapter:
     """The arrays of ``adapter`` that belong to ``part``. Raises ``ValueError`` where there is none."""
     if part in ("both", "model"):
         return adapter
-    kept = {name: array for name, array in adapter.arrays.items() if _FACTORS[part] in name}
+    kept = {name: array for name, array in adapter.arrays.items() if belongs(name, part)}
     if not kept:
         raise ValueError(f"the adapter has no factor {part}: none of its arrays is called *{_FACTORS[part]}*")
     return Adapter(kept)
+
+
+def belongs(name: str, part: Part) -> bool:
+    """Whether the array ``name`` is of ``part``."""
+    return part in ("both", "model") or _FACTORS[part] in name
 
 
 def rest(adapter: Adapter, part: Part) -> Adapter:

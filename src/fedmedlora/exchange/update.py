@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedmedlora.exchange.adapter import Adapter, refuse_non_finite
-from fedmedlora.exchange.wire import pack, unpack
+from fedmedlora.exchange.wire import pack, packed_bytes, unpack
 
 FORMAT = "fedmedlora-update"
 VERSION = 1
@@ -56,14 +57,7 @@ class SiteUpdate:
 
     def to_bytes(self) -> bytes:
         """safetensors bytes: the adapter's arrays, everything else as metadata; no validation loss."""
-        record: dict[str, str | int] = {
-            "format": FORMAT,
-            "version": VERSION,
-            "site": self.site,
-            "round_num": self.round_num,
-            "started_from": self.started_from,
-            "num_target_tokens": self.num_target_tokens,
-        }
+        record = _record(self.site, self.round_num, self.started_from, self.num_target_tokens)
         return pack(self.adapter.arrays, record)
 
     @staticmethod
@@ -88,6 +82,24 @@ class SiteUpdate:
         if check_finite:
             refuse_non_finite(update.adapter, f"update of {update.site!r}")
         return update
+
+
+def update_bytes(
+    shapes: Mapping[str, Sequence[int]], *, site: str, round_num: int, num_target_tokens: int
+) -> int:
+    """``len(to_bytes())`` of an update whose adapter has arrays of these ``shapes``."""
+    return packed_bytes(shapes, _record(site, round_num, "0" * 64, num_target_tokens))
+
+
+def _record(site: str, round_num: int, started_from: str, num_target_tokens: int) -> dict[str, str | int]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "site": site,
+        "round_num": round_num,
+        "started_from": started_from,
+        "num_target_tokens": num_target_tokens,
+    }
 
 
 def check_site_name(name: object) -> None:

@@ -11,7 +11,8 @@ Nothing here can run code: the header is JSON and the rest is numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,30 @@ from safetensors.numpy import load, save
 
 RECORD = "fedmedlora"  # the metadata entry
 LENGTH_BYTES = 8  # the header's length, an unsigned little-endian integer
+ITEM_BYTES = 4  # one float32
 
 
 def pack(arrays: Mapping[str, np.ndarray], record: Mapping[str, str | int]) -> bytes:
     """``arrays`` (float32) and ``record`` as safetensors bytes; the same input gives the same bytes."""
-    metadata = {RECORD: json.dumps(record, sort_keys=True, separators=(",", ":"))}
-    return save(dict(arrays), metadata=metadata)
+    return save(dict(arrays), metadata=_metadata(record))
+
+
+def packed_bytes(shapes: Mapping[str, Sequence[int]], record: Mapping[str, str | int]) -> int:
+    """``len(pack(...))`` of arrays of these ``shapes``, without the arrays.
+
+    The library writes the header without spaces, arrays by name, and fills it up to a multiple of 8 bytes.
+    """
+    header: dict[str, Any] = {"__metadata__": _metadata(record)}
+    end = 0
+    for name in sorted(shapes):
+        start, end = end, end + ITEM_BYTES * math.prod(shapes[name])
+        header[name] = {"dtype": "F32", "shape": list(shapes[name]), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    return LENGTH_BYTES + -(-len(text) // LENGTH_BYTES) * LENGTH_BYTES + end
+
+
+def _metadata(record: Mapping[str, str | int]) -> dict[str, str]:
+    return {RECORD: json.dumps(record, sort_keys=True, separators=(",", ":"))}
 
 
 def unpack(data: bytes, *, kind: str, version: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

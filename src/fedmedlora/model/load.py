@@ -91,13 +91,16 @@ def load_base_model(
     )
 
 
-def load_encoder(name: str) -> Encoder:
-    """The tokenizer of ``name`` alone. Raises ``ValueError`` where it cannot be loaded."""
+def load_encoder(name: str, *, local: bool = False) -> Encoder:
+    """The tokenizer of ``name`` alone. Raises ``ValueError`` where it cannot be loaded.
+
+    ``local``: from this machine only.
+    """
     from transformers import AutoTokenizer
 
     source = str(demo_model_folder()) if name == DEMO_MODEL else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"tokenizer of {name!r} cannot be loaded: {_first_line(error)}") from error
     return Encoder(tokenizer)

@@ -63,6 +63,11 @@ def read_adapter(model: Any) -> Adapter:
     return Adapter({name: tensor.detach().float().cpu().numpy().copy() for name, tensor in _tensors(model)})
 
 
+def adapter_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of what ``read_adapter`` reads; the model may be without weights (on the meta device)."""
+    return {name: tuple(tensor.shape) for name, tensor in _tensors(model)}
+
+
 def write_adapter(model: Any, adapter: Adapter) -> None:
     """Put ``adapter`` into the model; the exact inverse of ``read_adapter``.
 

@@ -66,6 +66,11 @@ def restore_base(base: BaseModel, model: Any) -> None:
     base.pristine.clear()
 
 
+def model_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of a whole model as ``read_weights`` reads it; it may be without weights."""
+    return {name: tuple(parameter.shape) for name, parameter in _own(model).items()}
+
+
 @contextmanager
 def trained(model: Any, what: str) -> Iterator[list[torch.nn.Parameter]]:
     """The parameters that ``what`` (``Local.trains``) names, with gradients on for them alone meanwhile."""

@@ -92,21 +92,10 @@ def train_round(
         )
     began = time.perf_counter()
     write_weights(base, model, current)
-    per_round = steps_per_round(
-        len(examples),
-        examples_per_step=settings.examples_per_step,
-        steps_per_round=settings.steps,
-        passes_per_round=settings.passes,
-    )
-    chosen = round_of_examples(
-        examples,
-        num=min(per_round * settings.examples_per_step, _round_size(len(examples), settings)),
-        round_num=round_num,
-        seed=seed,
-        site=site,
-    )
+    batches = steps_of_round(examples, settings, round_num=round_num, seed=seed, site=site)
+    per_round = len(batches)
     if settings.gradient_checkpointing:
-        _gradient_checkpointing(model, True)
+        gradient_checkpointing(model, True)
     model.train()
     losses: list[float] = []
     try:
@@ -116,7 +105,7 @@ def train_round(
             )
             anchors = [p.detach().clone() for p in parameters] if local.proximal else []
             torch.manual_seed(_step_seed(seed, site, round_num))  # for dropout, where it is set
-            for step in range(per_round):
+            for step, batch in enumerate(batches):
                 rate = learning_rate(
                     (round_num - 1) * per_round + step,
                     peak=settings.learning_rate,
@@ -126,28 +115,42 @@ def train_round(
                 )
                 for group in optimizer.param_groups:
                     group["lr"] = rate * local.learning_rate_factor
-                size = settings.examples_per_step
-                batch = chosen[step * size : (step + 1) * size]
                 losses.append(
-                    _optimizer_step(base, model, batch, settings, optimizer, local.proximal, anchors)
+                    optimizer_step(base, model, batch, settings, optimizer, local.proximal, anchors)
                 )
                 if on_step:
                     on_step(step + 1, per_round, losses[-1])
     finally:
         model.eval()
         if settings.gradient_checkpointing:
-            _gradient_checkpointing(model, False)
+            gradient_checkpointing(model, False)
         model.zero_grad(set_to_none=True)
     return LocalResult(
         adapter=read_weights(model, whole=whole),
         train_loss=sum(losses) / len(losses),
         num_steps=per_round,
-        num_examples=len(chosen),
+        num_examples=sum(map(len, batches)),
         seconds=time.perf_counter() - began,
         peak_memory_bytes=(
             torch.cuda.max_memory_allocated() if base.device.type == "cuda" else peak_memory_bytes()
         ),
     )
+
+
+def steps_of_round(
+    examples: Sequence[TokenExample], settings: LocalTraining, *, round_num: int, seed: int, site: str
+) -> list[list[TokenExample]]:
+    """The examples of each optimizer step of round ``round_num``, in order."""
+    num_steps = steps_per_round(
+        len(examples),
+        examples_per_step=settings.examples_per_step,
+        steps_per_round=settings.steps,
+        passes_per_round=settings.passes,
+    )
+    size = settings.examples_per_step
+    num = min(num_steps * size, _round_size(len(examples), settings))
+    chosen = round_of_examples(examples, num=num, round_num=round_num, seed=seed, site=site)
+    return [chosen[step * size : (step + 1) * size] for step in range(num_steps)]
 
 
 @torch.no_grad()
@@ -192,7 +195,7 @@ def validation_gradient(
         write_weights(base, model, adapter)
 
 
-def _optimizer_step(
+def optimizer_step(
     base: BaseModel,
     model: Any,
     examples: Sequence[TokenExample],
@@ -201,6 +204,7 @@ def _optimizer_step(
     proximal: float,
     anchors: Sequence[torch.Tensor],
 ) -> float:
+    """Loss of one step of ``optimizer`` over ``examples``; ``anchors``: where ``proximal`` pulls to."""
     optimizer.zero_grad(set_to_none=True)
     loss = _step_loss(base, model, examples, settings, backward=True)
     if not torch.isfinite(torch.tensor(loss)):
@@ -244,7 +248,7 @@ def check_gradient_checkpointing(model: Any) -> None:
     _checkpointed_layers(model)
 
 
-def _gradient_checkpointing(model: Any, on: bool) -> None:
+def gradient_checkpointing(model: Any, on: bool) -> None:
     """Recompute activations in the backward pass instead of keeping them.
 
     transformers drops a cache from a checkpointed layer, because a cache that grows would grow twice.

@@ -1,0 +1,115 @@
+"""A whole study planned, against the same study run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny_study import make_study
+
+from fedmedlora.cli import main
+from fedmedlora.experiment import run_study
+from fedmedlora.plan.devices import Device, find_device, known_devices
+from fedmedlora.plan.plan import plan_study
+from fedmedlora.plan.table import duration, size
+
+METHODS = [
+    "zero_shot",
+    "single_site",
+    "fed_medlora",
+    "fed_medlora_plus",
+    "ffa_lora",
+    "fedsa_lora",
+    "fedavg_full",
+]
+CPU = Device("cpu", "a CPU", 10**12, 1e10)
+CARD = Device("card", "a card", 10**12, 1e12)
+
+
+def test_traffic_is_exact(material, tmp_path):
+    """Every byte that the run records, round by round: with sites away, and of every rule its own part."""
+    study = make_study(
+        material, tmp_path / "study", methods=METHODS, rounds=3,
+        site_more={"northgate": "absent_rounds = [2]\n"}, every_round=False, evaluate=False, cohorts=(),
+    )  # fmt: skip
+    plan = plan_study(study, [])
+    results = run_study(study, tmp_path / "out")
+    assert [one.method for one in plan.traffic] == METHODS[2:]
+    for planned in plan.traffic:
+        method = next(m for m in results["methods"] if m["name"] == planned.method)
+        sites = [r["sites"] for r in method["rounds"]]
+        assert planned.total_bytes == sum(s["upload_bytes"] + s["download_bytes"] for r in sites for s in r)
+        assert planned.download_bytes == sites[0][0]["download_bytes"]
+        assert planned.upload_bytes == max(s["upload_bytes"] for s in sites[0])
+        assert planned.trained_parameters == method["trained_parameters"]
+        assert [len(r) for r in sites] == [2, 1, 2]
+    assert plan.num_parameters == results["model"]["num_parameters"]
+    assert plan.adapter_parameters == results["model"]["adapter_parameters"]
+    full = plan.traffic[-1]
+    assert full.download_bytes == plan.model_bytes
+
+
+def test_memory_and_time_on_devices(material, tmp_path):
+    study = make_study(material, tmp_path / "study", methods=["fed_medlora"], rounds=2)
+    plan = plan_study(study, [CPU, CARD, Device("small", "a small card", 10**6, 1e12)])
+    cpu, card, small = plan.devices
+    assert (cpu.precision, cpu.fits, card.fits, cpu.advice) == ("float32", True, True, "")
+    assert cpu.seconds == pytest.approx(
+        100 * card.seconds, rel=0.2
+    )  # the precision is its own, the work is not
+    assert (small.fits, small.memory_bytes) == (False, card.memory_bytes)
+    assert "smaller micro_batch" in small.advice
+    # A million bytes is less than CUDA's own; a bit less than what is needed, and one setting is enough.
+    tight = plan_study(study, [Device("tight", "a tight card", card.memory_bytes - 1000, 1e12)]).devices[0]
+    assert tight.advice == "gradient_checkpointing = true"
+    longer = make_study(material, tmp_path / "longer", methods=["fed_medlora"], rounds=4)
+    assert 1.5 < plan_study(longer, [CPU]).devices[0].seconds / cpu.seconds < 2.1
+
+
+def test_what_is_not_in_the_numbers_is_said(material, tmp_path, tiny_encoder):
+    tiny_encoder(tmp_path / "bert")
+    study = make_study(
+        material, tmp_path / "study", methods=["fed_medlora", "encoder_fedavg"], rounds=1,
+        head="seeds = [1, 2, 3]\n", more=f'[encoder]\nname = "{tmp_path / "bert"}"\n',
+    )  # fmt: skip
+    plan = plan_study(study, [])
+    assert plan.left_out == ("encoder_fedavg",)
+    assert plan.num_runs == 3
+    assert [one.method for one in plan.traffic] == ["fed_medlora"]
+
+
+def test_devices_by_name():
+    assert set(known_devices()) == {"rtx-4090", "rtx-4090-laptop", "rtx-3060-ti", "h100", "h200", "cpu"}
+    for name in known_devices():
+        device = find_device(name)
+        assert min(device.memory_bytes, device.flop_s) > 1e8, name
+        assert device.is_cpu == (name == "cpu")
+    with pytest.raises(ValueError, match="did you mean rtx-4090"):
+        find_device("rtx-4089")
+
+
+def test_the_command(tiny_study, capsys):
+    assert main(["plan", str(tiny_study / "study.toml"), "--device", "h100", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [one["method"] for one in plan["traffic"]] == ["fed_medlora"]
+    assert plan["devices"][0]["device"] == "H100 SXM"
+    assert main(["plan", str(tiny_study / "study.toml"), "--device", "rtx-4090"]) == 0
+    shown = capsys.readouterr().out
+    exact = f"{plan['traffic'][0]['upload_bytes']:,}"
+    for word in (exact, "RTX 4090", "yes"):
+        assert word in shown
+    assert main(["plan", str(tiny_study / "study.toml"), "--device", "abacus"]) == 2
+    assert "known are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"), [(5, "5 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
+)
+def test_seconds_for_people(seconds, says):
+    assert duration(seconds) == says
+
+
+def test_bytes_for_people():
+    assert [size(n) for n in (0, 999, 1000, 1.5e6, 2.5e9, 1e13)] == [
+        "0 B", "999 B", "1.0 kB", "1.5 MB", "2.5 GB", "10000.0 GB",
+    ]  # fmt: skip
