@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 MODEL = "smollm2-135m"
-# (name, layers (0: all), precision on a GPU, settings of the training, tokens of instruction, prompt, target)
+# tokens: of instruction, prompt and target; num_layers: fewer than the model has
 CASES: list[dict[str, Any]] = [
     {"name": "4 rows", "micro_batch": 4, "tokens": [250, 35, 45]},
     {"name": "8 rows", "micro_batch": 8, "tokens": [250, 35, 45]},
@@ -22,9 +22,15 @@ CASES: list[dict[str, Any]] = [
     {"name": "16 rows, modifier prompt", "micro_batch": 16, "tokens": [700, 35, 45]},
     {"name": "4 rows, padded", "micro_batch": 4, "tokens": [250, 35, 45], "batching": "padded"},
     {
-        "name": "4 rows, checkpointing",
+        "name": "4 long rows, modifier prompt, checkpointing",
         "micro_batch": 4,
         "tokens": [700, 150, 180],
+        "gradient_checkpointing": True,
+    },
+    {
+        "name": "8 rows, checkpointing",
+        "micro_batch": 8,
+        "tokens": [250, 35, 45],
         "gradient_checkpointing": True,
     },
     {"name": "6 layers, 8 rows", "micro_batch": 8, "tokens": [250, 35, 45], "num_layers": 6},

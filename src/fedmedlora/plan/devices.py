@@ -15,7 +15,7 @@ CPU = "cpu"
 # Of a GPU's peak, what training small batches of sentences is taken to reach. Not measured here.
 GPU_SHARE = 0.3
 # Of the rate of one large matrix product on a CPU, what a training step reaches: see docs/plan.md.
-CPU_SHARE = 0.5
+CPU_SHARE = 0.65
 _SIZE = 1024  # rows and columns of that product
 
 

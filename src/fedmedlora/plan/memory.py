@@ -18,6 +18,8 @@ from fedmedlora.plan.trace import StepTrace
 # Memory that is freed stays in the process (``model/memory.py``) and is used again for blocks of the same
 # size or smaller, so the heap is larger than what it holds.
 HEAP_FACTOR = 1.75
+# With checkpointing less is alive at a time, in blocks of more different sizes.
+HEAP_FACTOR_CHECKPOINTED = 3.0
 # CUDA's own memory on the card: its context, and the work space of cuBLAS. Blocks that torch holds and does
 # not use come on top: its allocator rounds up and splits.
 CONTEXT_BYTES = 600_000_000
@@ -32,7 +34,8 @@ def on_device(trace: StepTrace, *, is_cpu: bool, process: int = 0, context: bool
     """
     if is_cpu:
         resident = trace.weights_bytes + trace.adapter_bytes + trace.optimizer_bytes
-        return round(process + resident + HEAP_FACTOR * trace.step_bytes)
+        factor = HEAP_FACTOR_CHECKPOINTED if trace.checkpointed else HEAP_FACTOR
+        return round(process + resident + factor * trace.step_bytes)
     return round(CACHE_FACTOR * trace.peak_bytes) + CONTEXT_BYTES if context else trace.peak_bytes
 
 

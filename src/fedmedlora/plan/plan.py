@@ -132,8 +132,8 @@ class _Work:
             self.methods: tuple[Method, ...] = (*methods, *adaptations(run, methods))
             self._cost = planned_cost(run, self.methods)
         self._sites = prepared.sites
-        self._traces: dict[tuple[str, bool, str], StepTrace] = {}
-        self._step = self._heaviest()
+        self._traces: dict[tuple[str, bool, bool, str], StepTrace] = {}
+        self._heaviest, self._middle = self._steps()
 
     def traffic(self) -> tuple[Traffic, ...]:
         """Of the methods that send something."""
@@ -168,7 +168,7 @@ class _Work:
             kinds = {"both"}
         peaks = []
         for trains in kinds:
-            trace = self._trace(model, checkpointing, trains)
+            trace = self._trace(model, self._heaviest, checkpointing, trains)
             if with_nf4:
                 trace = quantized(trace, model.model)
             peaks.append(on_device(trace, is_cpu=device.is_cpu, process=process_bytes()))
@@ -186,19 +186,22 @@ class _Work:
         return "a smaller micro_batch, shorter max_tokens, or a smaller model"
 
     def _seconds(self, device: Device, model: ShapeModel) -> float:
-        trace = self._trace(model, self._study.training.gradient_checkpointing, "both")
-        tokens = sum(len(e) for e in self._step) + sum(map(len, {e.prefix for e in self._step}))
+        step = self._middle
+        trace = self._trace(model, step, self._study.training.gradient_checkpointing, "both")
+        tokens = sum(len(e) for e in step) + sum(map(len, {e.prefix for e in step}))
         return self._cost * trace.flop / (3.0 * tokens) / device.flop_s
 
-    def _trace(self, model: ShapeModel, checkpointing: bool, trains: str) -> StepTrace:
-        key = (model.precision, checkpointing, trains)
+    def _trace(
+        self, model: ShapeModel, step: list[TokenExample], checkpointing: bool, trains: str
+    ) -> StepTrace:
+        key = (model.precision, step is self._middle, checkpointing, trains)
         if key not in self._traces:
             how = replace(local_training(self._terms), gradient_checkpointing=checkpointing)
-            self._traces[key] = trace_step(meta_base(model), model.model, self._step, how, trains)
+            self._traces[key] = trace_step(meta_base(model), model.model, step, how, trains)
         return self._traces[key]
 
-    def _heaviest(self) -> list[TokenExample]:
-        """The step, of all sites and rounds, with the most tokens in one forward pass."""
+    def _steps(self) -> tuple[list[TokenExample], list[TokenExample]]:
+        """Of all sites and rounds the step with the most tokens in one forward pass, and the middle one."""
         how = local_training(self._terms)
         steps = [
             step
@@ -208,7 +211,8 @@ class _Work:
                 site.examples, how, round_num=round_num, seed=self._terms.seed, site=site.name
             )
         ]
-        return max(steps, key=lambda step: _most_tokens(step, how))
+        steps.sort(key=lambda step: _most_tokens(step, how))
+        return steps[-1], steps[len(steps) // 2]
 
 
 def _most_tokens(step: Sequence[TokenExample], how: LocalTraining) -> int:

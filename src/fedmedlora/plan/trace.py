@@ -40,7 +40,7 @@ class StepTrace:
     ``weights_bytes``: the frozen model as it stands in memory. ``adapter_bytes``, ``optimizer_bytes``: the
     adapter and AdamW's two moments. ``step_bytes``: what comes on top at the worst moment: activations,
     gradients, logits, temporaries. ``flop``: floating-point operations of its matrix products, a
-    multiply-add being two.
+    multiply-add being two. ``checkpointed``: layers ran again in the backward pass.
     """
 
     weights_bytes: int
@@ -48,6 +48,7 @@ class StepTrace:
     optimizer_bytes: int
     step_bytes: int
     flop: int
+    checkpointed: bool = False
 
     @property
     def peak_bytes(self) -> int:
@@ -108,6 +109,7 @@ def _trace(
         optimizer_bytes=resident - weights - adapter,
         step_bytes=live.peak - resident,
         flop=counter.get_total_flops(),
+        checkpointed=how.gradient_checkpointing,
     )
 
 
