@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from tiny_study import make_study
@@ -51,9 +52,11 @@ def test_traffic_is_exact(material, tmp_path):
 
 def test_memory_and_time_on_devices(material, tmp_path):
     study = make_study(material, tmp_path / "study", methods=["fed_medlora"], rounds=2)
+    study = replace(study, model=replace(study.model, precision="auto"))
     plan = plan_study(study, [CPU, CARD, Device("small", "a small card", 10**6, 1e12)])
     cpu, card, small = plan.devices
-    assert (cpu.precision, cpu.fits, card.fits, cpu.advice) == ("float32", True, True, "")
+    assert (cpu.precision, cpu.fits, cpu.advice) == ("float32", True, "")
+    assert (card.precision, card.fits) == ("bfloat16", True)
     assert cpu.seconds == pytest.approx(
         100 * card.seconds, rel=0.2
     )  # the precision is its own, the work is not
@@ -64,6 +67,15 @@ def test_memory_and_time_on_devices(material, tmp_path):
     assert tight.advice == "gradient_checkpointing = true"
     longer = make_study(material, tmp_path / "longer", methods=["fed_medlora"], rounds=4)
     assert 1.5 < plan_study(longer, [CPU]).devices[0].seconds / cpu.seconds < 2.1
+
+
+def test_the_heaviest_step_of_all_sites_counts(material, tmp_path):
+    def peak(*sites):
+        study = make_study(material, tmp_path / "-".join(sites), methods=["fed_medlora"], sites=sites)
+        return plan_study(study, [CARD]).devices[0].memory_bytes
+
+    alone = [peak(site) for site in ("lakeside", "northgate")]
+    assert peak("lakeside", "northgate") == max(alone) > min(alone)
 
 
 def test_what_is_not_in_the_numbers_is_said(material, tmp_path, tiny_encoder):
