@@ -78,6 +78,29 @@ def test_the_heaviest_step_of_all_sites_counts(material, tmp_path):
     assert peak("lakeside", "northgate") == max(alone) > min(alone)
 
 
+@pytest.mark.parametrize(
+    ("change", "num_senders"),
+    [
+        ({"methods": ["zero_shot"]}, 0),
+        ({"methods": ["endpoint"], "more": '[endpoint]\nurl = "http://127.0.0.1:1/v1"\nmodel = "x"\n'}, 0),
+        ({"methods": ["fed_medlora"], "more": "[federation]\nnum_sites = 3\n"}, 1),
+        (
+            {
+                "methods": ["few_shot", "centralized", "fedprox"],
+                "training": 'batching = "padded"\ngradient_checkpointing = true\n',
+            },
+            1,
+        ),
+    ],
+    ids=["reading", "elsewhere", "dealt", "padded"],
+)
+def test_every_study_has_a_plan(material, tmp_path, change, num_senders):
+    study = make_study(material, tmp_path / "study", rounds=1, **change)
+    plan = plan_study(study, [CPU])
+    assert len(plan.traffic) == num_senders
+    assert [one.fits for one in plan.devices] == ([] if study.methods == ("endpoint",) else [True])
+
+
 def test_what_is_not_in_the_numbers_is_said(material, tmp_path, tiny_encoder):
     tiny_encoder(tmp_path / "bert")
     study = make_study(
