@@ -27,7 +27,6 @@ from fedmedlora.study_runs import PlannedRun, arms_of
 
 FORMAT, VERSION = "fedmedlora-study-results", 1
 COMPARED = ("entities", "modifiers_gold")  # kinds of item whose differences are tested; others have intervals
-NUM_PERMUTATIONS = 2000
 NUM_POINTS = 200  # of a precision-recall curve, at most
 _CRITERIA = ("strict", "lenient")
 
@@ -242,7 +241,6 @@ def _comparisons(
                 of_group,
                 rng=rng,
                 num_resamples=study.evaluation.bootstrap,
-                num_permutations=NUM_PERMUTATIONS,
             ):
                 is_new = over == "new-site"
                 yield {
