@@ -153,6 +153,30 @@ def test_utility_is_the_coordinators_own_finding():
     assert measured == [adapter(1.0, 9.0), adapter(2.0, 10.0)]
 
 
+def test_a_temperature_is_searched_for_by_the_loss_of_the_means():
+    # a adds 1, b adds 5, and 0 is best: a's adapter has loss 1, b's 5, the mean of both 3.
+    asked = []
+
+    def losses(adapters):
+        asked.append(sorted(adapters))
+        return {name: abs(float(one.arrays["a"][0])) for name, one in adapters.items()}
+
+    sites = {"a": (1.0, 10), "b": (5.0, 10)}
+    searched = {"weigh": "searched"}
+    final, records = run(
+        1, Sites(sites), rule="fed_medlora_plus", settings=searched, validator=Validator(losses=losses)
+    )
+    assert asked == [["a", "b"], ["tau 0.03", "tau 0.1", "tau 0.3", "tau inf"]]
+    # b is left exp(-4 / 0.3) at tau = 0.3, and exp(-4 / 0.03) at the one that is taken
+    assert records[0]["weights"]["a"] > 1 - 1e-12
+    assert final.arrays["a"][0] == pytest.approx(1.0)
+    assert [site["validation_loss"] for site in records[0]["sites"]] == [1.0, 5.0]
+    # Where the mean is better than both, nobody is preferred.
+    between = Validator(losses=lambda found: {n: abs(float(a.arrays["a"][0]) - 3) for n, a in found.items()})
+    final, records = run(1, Sites(sites), rule="fed_medlora_plus", settings=searched, validator=between)
+    assert records[0]["weights"] == {"a": 0.5, "b": 0.5}
+
+
 def test_a_claim_does_not_get_into_the_record_of_a_rule_that_needs_none():
     """Broken on purpose: a claimed loss that were trusted would turn the weights round."""
     rule = load_rule("fed_medlora_plus", {"gamma": 0.0, "tau": 1.0})

@@ -35,7 +35,7 @@ def test_defaults():
     assert study.adapter == Lora(16, 32.0, 0.0, "all-linear")
     assert study.tasks == Tasks(("ner", "modifiers"), "entity", "study", "markup", "clinical", 1024)
     assert study.training.learning_rate == 1e-3
-    assert study.evaluation == Evaluation(("constrained",), True, 0, True, 1000, 16)
+    assert study.evaluation == Evaluation(("constrained",), True, 0, 0, True, 1000, 16)
     assert study.sites[0].train == "a.jsonl"
     assert study.cohorts == ()
     assert Study.__dataclass_fields__["methods"].default == ("zero_shot", "fed_medlora", "fed_medlora_plus")

@@ -57,7 +57,11 @@ class Evaluation:
 def prepare_cohort(terms: Terms, name: str, kind: str, found: NoteSet) -> Cohort:
     """Test notes, as many as the study reads. Raises ``ValueError`` for a file without notes."""
     kept = sample_notes(
-        found.notes, max_sentences=terms.evaluation.max_sentences, seed=terms.draw_seed(), name=f"{name}/test"
+        found.notes,
+        max_sentences=terms.evaluation.max_sentences,
+        seed=terms.draw_seed(),
+        name=f"{name}/test",
+        passage_sentences=terms.evaluation.passage_sentences,
     )
     if not kept:
         raise ValueError(f"cohort {name!r}: its test file holds no note")

@@ -50,6 +50,8 @@ def _training(run: Run, method: Method, shared: set[tuple[bool, str]]) -> float:
             at_sites = sum(i.loss_cost * (len(infos) - 1) for i in infos)
             here = once if run.study.validation.signal != "f1" else _reading(run)
             total += at_sites if by_sites else share * len(infos) * here
+            num_tried = len(needs.search.taus) + 1 if needs.search is not None else 0
+            total += num_tried * (sum(i.loss_cost for i in infos) if by_sites else here)
         if needs is not None and needs.mixing is not None:
             total += 3 * once * (needs.mixing.steps + 1)
         if by_sites and run.study.evaluation.every_round:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from fedmedlora.aggregation.mixing import Probe, learn_weights
 from fedmedlora.aggregation.rule import Rule
+from fedmedlora.aggregation.searching import search_weights
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
 
@@ -135,9 +136,14 @@ def _weighable(
         reports = [
             replace(r, update=replace(r.update, validation_loss=losses[r.update.site])) for r in reports
         ]
+    weights: Mapping[str, float] = {}
+    if rule.needs.search:
+        assert validator.losses is not None, "checked before the first round"
+        weights = search_weights(current, [r.update for r in reports], rule.needs.search, validator.losses)
     if rule.needs.mixing:
         assert validator.probe is not None, "checked before the first round"
         weights = learn_weights(current, [r.update for r in reports], rule.needs.mixing, validator.probe)
+    if weights:
         reports = [
             replace(r, update=replace(r.update, mixing_weight=weights[r.update.site])) for r in reports
         ]

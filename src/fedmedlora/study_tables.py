@@ -198,7 +198,13 @@ class Evaluation:
     )
     zero_shot_free: bool = setting("read the untrained model freely as well as constrained", True)
     max_sentences: int = setting(
-        "test sentences per cohort, in whole notes drawn at random by the seed; 0: all", 0, within=_COUNT
+        "test sentences per cohort, in notes drawn at random by the seed; 0: all", 0, within=_COUNT
+    )
+    passage_sentences: int = setting(
+        "of a longer test note only so many sentences in a row, drawn at random by the seed, so that the "
+        "test sentences come from more notes; 0: whole notes",
+        0,
+        within=_COUNT,
     )
     every_round: bool = setting(
         "measure loss and NER F1 on the validation notes after every round (by sites: the loss alone)", True

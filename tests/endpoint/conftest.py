@@ -130,6 +130,18 @@ def completion(model: str, reply: Reply) -> bytes:
     return ChatCompletion.model_validate(found).model_dump_json().encode()
 
 
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """What a stop did not wait for is over before the next test begins, and soon."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 10.0
+    for thread in set(threading.enumerate()) - before:
+        if thread.name != "tqdm_monitor":
+            thread.join(max(0.0, deadline - time.monotonic()))
+            assert not thread.is_alive(), f"{thread.name} goes on after the test"
+
+
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
     made = ChatServer()

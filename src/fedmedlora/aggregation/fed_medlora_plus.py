@@ -7,8 +7,10 @@ Medicine", https://arxiv.org/abs/2601.22124. n_k: supervised target tokens of si
 mean loss of its adapter on the validation set. The published code is gamma = 0, tau = 1 (utility alone);
 the paper's text weighs size as well as utility, hence the default gamma = 1.
 
-``weigh = "learned"`` departs further: the weights are found by descent on the validation loss of the mean
-itself (``mixing.py``), starting at n_k^gamma, instead of from the losses of the single adapters.
+``weigh = "searched"`` tries several tau and takes the one whose mean of the adapters has the lowest
+validation loss (``searching.py``). ``weigh = "learned"`` departs further: the weights are found by descent
+on the validation loss of the mean itself (``mixing.py``), starting at n_k^gamma, instead of from the losses
+of the single adapters.
 
 Departs in one thing: a site that trained on nothing (n_k = 0) has weight 0 under every gamma, where the
 formula at gamma = 0 would read 0^0 = 1.
@@ -22,12 +24,14 @@ from dataclasses import dataclass, field
 
 from fedmedlora.aggregation.check import check_updates
 from fedmedlora.aggregation.mean import weighted_mean
-from fedmedlora.aggregation.needs import Mixing, Needs
+from fedmedlora.aggregation.needs import Mixing, Needs, Search
+from fedmedlora.aggregation.searching import TEMPERATURES, by_utility, finite_loss
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 
 MAX_GAMMA = 100.0
+_WAYS = ("losses", "searched", "learned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,9 @@ class FedMedLoraPlus:
     weigh: str = field(
         default="losses",
         metadata={
-            "meaning": '"losses": by the formula; "learned": by descent on the validation loss of the mean, '
-            "from n_k^gamma (tau is not used)"
+            "meaning": '"losses": by the formula; "searched": by the formula, at the tau (infinite, 0.3, 0.1 '
+            'or 0.03) whose mean has the lowest validation loss; "learned": by descent on the validation '
+            "loss of the mean, from n_k^gamma. tau is used by losses alone"
         },
     )
     steps: int = field(default=6, metadata={"meaning": "learned: steps of the descent, 1 to 100"})
@@ -60,9 +65,10 @@ class FedMedLoraPlus:
     )
 
     def __post_init__(self) -> None:
-        if self.weigh not in ("losses", "learned"):
+        if self.weigh not in _WAYS:
+            allowed = ", ".join(f'"{way}"' for way in _WAYS)
             raise ValueError(
-                f'rule fed_medlora_plus: weigh must be "losses" or "learned", got {str(self.weigh)[:40]!r}'
+                f"rule fed_medlora_plus: weigh must be one of {allowed}, got {str(self.weigh)[:40]!r}"
             )
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps <= 100:
             raise ValueError(
@@ -82,6 +88,8 @@ class FedMedLoraPlus:
         """A validation loss of every site's adapter, or a mixing weight that was learned."""
         if self.weigh == "learned":
             return Needs(mixing=Mixing(self.steps, float(self.rate), float(self.gamma)))
+        if self.weigh == "searched":
+            return Needs(losses=True, search=Search(TEMPERATURES, float(self.gamma)))
         return Needs(losses=True)
 
     @property
@@ -96,56 +104,31 @@ class FedMedLoraPlus:
         ``check_updates`` refuses.
         """
         ordered = check_updates(updates)
-        if self.weigh == "learned":
-            return _learned(ordered)
-        losses = {update.site: _loss(update) for update in ordered}
-        sizes = {update.site: update.num_target_tokens for update in ordered if update.num_target_tokens}
-        # Logarithms relative to the best loss and the largest size: neither exp nor a tiny tau can
-        # overflow, and the site of the best loss always keeps a finite logarithm.
-        best, largest = min(losses[site] for site in sizes), max(sizes.values())
-        logs = {
-            site: self.gamma * math.log(size / largest) - (losses[site] - best) / self.tau
-            for site, size in sizes.items()
-        }
-        top = max(logs.values())
-        raw = {site: math.exp(log - top) for site, log in logs.items()}
-        total = math.fsum(raw.values())
-        return {site: raw.get(site, 0.0) / total for site in losses}
+        if self.weigh != "losses":
+            return _found(ordered)
+        losses = {update.site: finite_loss(update) for update in ordered}
+        sizes = {update.site: update.num_target_tokens for update in ordered}
+        return by_utility(sizes, losses, gamma=self.gamma, tau=self.tau)
 
     def aggregate(self, current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
         """The weighted mean of the sites' adapters. Raises ValueError: see ``weights``, ``weighted_mean``."""
         return weighted_mean(current, updates, self.weights(updates))
 
 
-def _learned(ordered: Sequence[SiteUpdate]) -> dict[str, float]:
+def _found(ordered: Sequence[SiteUpdate]) -> dict[str, float]:
     raw: dict[str, float] = {}
     for update in ordered:
         weight = update.mixing_weight
         if weight is None or not math.isfinite(weight) or weight < 0:
             raise ValueError(
                 f"rule fed_medlora_plus: the update of {update.site!r} has mixing weight {weight!r}; it is "
-                "learned on validation notes, which [validation] must name"
+                "found on validation notes, which [validation] must name"
             )
         raw[update.site] = weight if update.num_target_tokens else 0.0
     total = math.fsum(raw.values())
     if total <= 0.0:
         raise ValueError("rule fed_medlora_plus: every mixing weight is 0")
     return {site: weight / total for site, weight in raw.items()}
-
-
-def _loss(update: SiteUpdate) -> float:
-    loss = update.validation_loss
-    if loss is None:
-        raise ValueError(
-            f"rule fed_medlora_plus: the update of {update.site!r} has no validation loss; "
-            "name validation notes under [validation] in the study file"
-        )
-    if not math.isfinite(loss):
-        raise ValueError(
-            f"rule fed_medlora_plus: the validation loss of {update.site!r} is {loss}; it must be finite. "
-            "The site's training diverged: try a lower learning_rate"
-        )
-    return loss
 
 
 RULE = FedMedLoraPlus

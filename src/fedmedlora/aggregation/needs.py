@@ -15,11 +15,21 @@ class Mixing:
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """Which temperatures are tried, besides none at all (``searching.py``), and the power of the sizes."""
+
+    taus: tuple[float, ...]
+    gamma: float
+
+
+@dataclass(frozen=True, slots=True)
 class Needs:
-    """``losses``: each update's ``validation_loss``. ``mixing``: each one's ``mixing_weight``, learned so."""
+    """``losses``: each update's ``validation_loss``. ``mixing``, ``search``: its ``mixing_weight``, learned
+    or searched for so; a search needs the losses too."""
 
     losses: bool = False
     mixing: Mixing | None = None
+    search: Search | None = None
 
     @property
     def validation(self) -> bool:

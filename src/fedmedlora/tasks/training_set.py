@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from fedmedlora.corpora.instructions import is_record
 from fedmedlora.corpora.note import Note
+from fedmedlora.corpora.passage import passage
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.tasks.example import Example
@@ -100,22 +101,31 @@ def sample_sentences(examples: Sequence[Example], *, num: int, seed: int, name: 
     return tuple(example for example in examples if _sentence(example) in chosen)
 
 
-def sample_notes(notes: Sequence[Note], *, max_sentences: int, seed: int, name: str) -> tuple[Note, ...]:
-    """Whole notes, drawn at random, until they hold ``max_sentences`` sentences (0: all notes).
+def sample_notes(
+    notes: Sequence[Note], *, max_sentences: int, seed: int, name: str, passage_sentences: int = 0
+) -> tuple[Note, ...]:
+    """Notes, drawn at random, until they hold ``max_sentences`` sentences (0: all notes).
 
     The note that reaches the number is the last one, however long it is: leaving it out for a shorter one
-    would make long notes rarer in the sample than they are. Kept in their order.
+    would make long notes rarer in the sample than they are. Kept in their order. ``passage_sentences``: of
+    each note a passage of as many sentences; 0: whole notes.
     """
+
+    def part(note: Note) -> Note:
+        if not passage_sentences or is_record(note):
+            return note
+        return passage(note, passage_sentences, seed=seed, name=name)
+
     if not max_sentences:
-        return tuple(notes)
-    chosen: set[str] = set()
+        return tuple(part(note) for note in notes)
+    chosen: dict[str, Note] = {}
     total = 0
     for note in _shuffled(notes, seed, name, "notes"):
         if total >= max_sentences:
             break
-        chosen.add(note.id)
-        total += num_sentences(note)
-    return tuple(note for note in notes if note.id in chosen)
+        chosen[note.id] = part(note)
+        total += num_sentences(chosen[note.id])
+    return tuple(chosen[note.id] for note in notes if note.id in chosen)
 
 
 def num_sentences(note: Note) -> int:
