@@ -20,7 +20,7 @@ from fedmedlora.plan.trace import LiveBytes, StepTrace, trace_step
 from fedmedlora.study_tables import Lora
 from fedmedlora.training.site import LocalTraining, gradient_checkpointing, optimizer_step
 
-HOW = LocalTraining(num_rounds=1, examples_per_step=7, micro_batch=4)
+HOW = LocalTraining(num_rounds=1, examples_per_step=7, micro_batch=4, pass_tokens=32)
 
 
 def traced(folder, examples, how=HOW, trains="both", precision="float32"):

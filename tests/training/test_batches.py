@@ -205,9 +205,48 @@ def test_by_prefix_groups_and_sorts(step_examples):
     assert by_prefix([]) == {}
 
 
-def test_micro_batches_are_consecutive():
-    assert micro_batches("abcde", 2) == ["ab", "cd", "e"]
-    assert micro_batches("", 2) == []
+def cut(lengths, size, pass_tokens):
+    """The lengths in each slice."""
+    return micro_batches(lengths, size, pass_tokens=pass_tokens, length=lambda length: length)
+
+
+def test_micro_batches_are_consecutive_and_full_where_a_pass_is_dear():
+    assert cut([9, 8, 7, 2, 1], 2, 1000) in (
+        [[9, 8], [7, 2], [1]],
+        [[9], [8, 7], [2, 1]],
+        [[9, 8], [7], [2, 1]],
+    )
+    assert cut([9, 8, 7, 2], 2, 1000) == [[9, 8], [7, 2]]
+    assert cut([5, 5, 5], 8, 1000) == [[5, 5, 5]]
+    assert cut([], 2, 1000) == []
+
+
+def test_micro_batches_cost_least():
+    # 3 x 100 tokens in one slice, or 100 + 2 x 10 and one pass more
+    assert cut([100, 10, 10], 3, 179) == [[100], [10, 10]]
+    assert cut([100, 10, 10], 3, 181) == [[100, 10, 10]]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        lengths = sorted(rng.integers(1, 60, size=rng.integers(1, 9)).tolist(), reverse=True)
+        size, passes = int(rng.integers(1, 5)), int(rng.integers(0, 40))
+        found = cut(lengths, size, passes)
+        assert [length for part in found for length in part] == lengths
+        assert max(map(len, found)) <= size
+        assert price(found, passes) == min(price(way, passes) for way in all_ways(lengths, size))
+
+
+def price(parts, passes):
+    return sum(len(part) * part[0] + passes for part in parts)
+
+
+def all_ways(lengths, size):
+    if not lengths:
+        return [[]]
+    return [
+        [lengths[:first], *rest]
+        for first in range(1, min(size, len(lengths)) + 1)
+        for rest in all_ways(lengths[first:], size)
+    ]
 
 
 def test_layers_that_would_drop_the_prefix_under_checkpointing_are_refused():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fedmedlora.exchange.adapter import Adapter, adapter_bytes
 from fedmedlora.in_process import InProcess
@@ -35,7 +36,7 @@ from fedmedlora.run_folder import OwnParts, UpdateCache
 from fedmedlora.study import Study
 from fedmedlora.study_runs import runs_of
 from fedmedlora.tasks.few_shot import Shots
-from fedmedlora.training.batches import by_prefix, micro_batches
+from fedmedlora.training.batches import by_prefix, micro_batches, pass_tokens_of
 from fedmedlora.training.site import LocalTraining, steps_of_round
 
 
@@ -132,7 +133,7 @@ class _Work:
             self.methods: tuple[Method, ...] = (*methods, *adaptations(run, methods))
             self._cost = planned_cost(run, self.methods)
         self._sites = prepared.sites
-        self._traces: dict[tuple[str, bool, bool, str], StepTrace] = {}
+        self._traces: dict[tuple[str, bool, bool, str, bool], StepTrace] = {}
         self._heaviest, self._middle = self._steps()
 
     def traffic(self) -> tuple[Traffic, ...]:
@@ -168,7 +169,9 @@ class _Work:
             kinds = {"both"}
         peaks = []
         for trains in kinds:
-            trace = self._trace(model, self._heaviest, checkpointing, trains)
+            trace = self._trace(
+                model, self._heaviest[device.is_cpu], checkpointing, trains, is_cpu=device.is_cpu
+            )
             if with_nf4:
                 trace = quantized(trace, model.model)
             peaks.append(on_device(trace, is_cpu=device.is_cpu, process=process_bytes()))
@@ -187,21 +190,27 @@ class _Work:
 
     def _seconds(self, device: Device, model: ShapeModel) -> float:
         step = self._middle
-        trace = self._trace(model, step, self._study.training.gradient_checkpointing, "both")
+        checkpointing = self._study.training.gradient_checkpointing
+        trace = self._trace(model, step, checkpointing, "both", is_cpu=device.is_cpu)
         tokens = sum(len(e) for e in step) + sum(map(len, {e.prefix for e in step}))
         return self._cost * trace.flop / (3.0 * tokens) / device.flop_s
 
     def _trace(
-        self, model: ShapeModel, step: list[TokenExample], checkpointing: bool, trains: str
+        self, model: ShapeModel, step: list[TokenExample], checkpointing: bool, trains: str, *, is_cpu: bool
     ) -> StepTrace:
-        key = (model.precision, step is self._middle, checkpointing, trains)
+        key = (model.precision, step is self._middle, checkpointing, trains, is_cpu)
         if key not in self._traces:
-            how = replace(local_training(self._terms), gradient_checkpointing=checkpointing)
+            how = replace(
+                local_training(self._terms),
+                gradient_checkpointing=checkpointing,
+                pass_tokens=_pass_tokens(is_cpu=is_cpu),
+            )
             self._traces[key] = trace_step(meta_base(model), model.model, step, how, trains)
         return self._traces[key]
 
-    def _steps(self) -> tuple[list[TokenExample], list[TokenExample]]:
-        """Of all sites and rounds the step with the most tokens in one forward pass, and the middle one."""
+    def _steps(self) -> tuple[dict[bool, list[TokenExample]], list[TokenExample]]:
+        """Of all sites and rounds the step with the most tokens in one forward pass, by whether it is cut for
+        a CPU, and the middle one."""
         how = local_training(self._terms)
         steps = [
             step
@@ -211,18 +220,26 @@ class _Work:
                 site.examples, how, round_num=round_num, seed=self._terms.seed, site=site.name
             )
         ]
-        steps.sort(key=lambda step: _most_tokens(step, how))
-        return steps[-1], steps[len(steps) // 2]
+        heaviest = {}
+        for is_cpu in (False, True):
+            sizes = [_most_tokens(step, how, is_cpu=is_cpu) for step in steps]
+            heaviest[is_cpu] = steps[sizes.index(max(sizes))]
+        steps.sort(key=lambda step: _most_tokens(step, how, is_cpu=False))
+        return heaviest, steps[len(steps) // 2]
 
 
-def _most_tokens(step: Sequence[TokenExample], how: LocalTraining) -> int:
+def _most_tokens(step: Sequence[TokenExample], how: LocalTraining, *, is_cpu: bool) -> int:
     """Tokens of the largest forward pass, and of the instruction that is kept meanwhile."""
     own = 1 if how.batching == "padded" else 0
     return max(
         len(batch) * (own * len(prefix) + max(map(len, batch))) + len(prefix)
         for prefix, group in by_prefix(step).items()
-        for batch in micro_batches(group, how.micro_batch)
+        for batch in micro_batches(group, how.micro_batch, pass_tokens=_pass_tokens(is_cpu=is_cpu))
     )
+
+
+def _pass_tokens(*, is_cpu: bool) -> int:
+    return pass_tokens_of(torch.device("cpu" if is_cpu else "cuda"))
 
 
 def _precision(study: Study, device: Device) -> str:

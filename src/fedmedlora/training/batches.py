@@ -32,9 +32,41 @@ def by_prefix(examples: Iterable[TokenExample]) -> dict[tuple[int, ...], list[To
     return {prefix: sorted(group, key=len, reverse=True) for prefix, group in groups.items()}
 
 
-def micro_batches(examples: Sequence[TokenExample], size: int) -> list[Sequence[TokenExample]]:
-    """Consecutive slices of at most ``size`` examples."""
-    return [examples[i : i + size] for i in range(0, len(examples), size)]
+def pass_tokens_of(device: torch.device) -> int:
+    """What a forward pass costs on ``device``, whatever is in it, in tokens that it could compute meanwhile.
+
+    On a CPU a few; a GPU launches the same kernels for one row as for all, so it is worth filling.
+    """
+    return 32 if device.type == "cpu" else 4096
+
+
+def micro_batches(
+    examples: Sequence[TokenExample],
+    size: int,
+    *,
+    pass_tokens: int,
+    length: Callable[[TokenExample], int] = len,
+) -> list[Sequence[TokenExample]]:
+    """``examples``, longest first, in consecutive slices of at most ``size``, so cut that they cost least.
+
+    A slice is padded to its first row, and costs ``pass_tokens`` on top; ``length``: tokens of a row. The
+    cheapest of all ways to cut: dynamic programming over where the last slice begins.
+    """
+    lengths = [length(example) for example in examples]
+    costs, begins = [0], [0]
+    for end in range(1, len(lengths) + 1):
+        cost, begin = min(
+            (costs[begin] + (end - begin) * lengths[begin] + pass_tokens, begin)
+            for begin in range(max(0, end - size), end)
+        )
+        costs.append(cost)
+        begins.append(begin)
+    found: list[Sequence[TokenExample]] = []
+    end = len(lengths)
+    while end:
+        found.append(examples[begins[end] : end])
+        end = begins[end]
+    return found[::-1]
 
 
 def padded_step(
@@ -47,19 +79,25 @@ def padded_step(
     loss: str,
     decision_weight: float,
     backward: bool = True,
+    pass_tokens: int = 0,
     needed_logits_only: bool = False,
 ) -> float:
     """Loss of one optimizer step over padded rows, each with its whole prompt.
 
-    With ``backward`` the gradients are added to the parameters' ``.grad``. ``needed_logits_only``: skip
+    With ``backward`` the gradients are added to the parameters' ``.grad``. ``pass_tokens``: see
+    ``micro_batches``; 0: what the device costs. ``needed_logits_only``: skip
     the output head at the prompt's positions, as ``shared_prefix_step`` does; without it this is the plain
     forward pass that any trainer makes.
     """
     totals = loss_totals(examples)
     total = 0.0
-    for batch in micro_batches(
-        sorted(examples, key=lambda e: len(e.prefix) + len(e), reverse=True), micro_batch
-    ):
+
+    def length(example: TokenExample) -> int:
+        return len(example.prefix) + len(example)
+
+    ordered = sorted(examples, key=length, reverse=True)
+    passes = pass_tokens or pass_tokens_of(device)
+    for batch in micro_batches(ordered, micro_batch, pass_tokens=passes, length=length):
         ids, rows, columns = target_rows(batch, pad_id, device, with_prefix=True)
         if needed_logits_only:
             logits = logits_at(model, rows, columns, ids, use_cache=False)
@@ -82,6 +120,7 @@ def shared_prefix_step(
     loss: str,
     decision_weight: float,
     backward: bool = True,
+    pass_tokens: int = 0,
 ) -> float:
     """The same loss and gradients as ``padded_step``, each distinct prefix run once."""
     totals = loss_totals(examples)
@@ -90,7 +129,7 @@ def shared_prefix_step(
         with torch.set_grad_enabled(backward):
             prefix = record_prefix(model, prefix_ids, device)
         leaves = prefix.detached()
-        for batch in micro_batches(group, micro_batch):
+        for batch in micro_batches(group, micro_batch, pass_tokens=pass_tokens or pass_tokens_of(device)):
             ids, rows, columns = target_rows(batch, pad_id, device, with_prefix=False)
             logits = logits_at(
                 model, rows, columns, ids, past_key_values=prefix_cache(leaves), use_cache=True

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class LocalTraining:
     ``examples_per_step``: examples per optimizer step. ``micro_batch``: examples per forward pass.
     ``steps``: optimizer steps per round; 0 means ``passes`` over the site's examples.
     ``learning_rate``: its peak; warm-up and schedule run over all ``num_rounds`` rounds.
+    ``pass_tokens``: see ``batches.micro_batches``; 0: what the device costs.
     """
 
     num_rounds: int
@@ -47,6 +48,8 @@ class LocalTraining:
     decision_weight: float = 1.0
     batching: str = "shared-prefix"
     gradient_checkpointing: bool = False
+    # No part of what is trained, so no part of what a piece of work is known by.
+    pass_tokens: int = field(default=0, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,7 @@ def _step_loss(
         loss=settings.loss,
         decision_weight=settings.decision_weight,
         backward=backward,
+        pass_tokens=settings.pass_tokens,
     )
 
 

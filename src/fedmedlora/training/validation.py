@@ -18,7 +18,7 @@ from fedmedlora.model.logits import logits_at, target_rows
 from fedmedlora.model.several import several_adapters
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.model.weights import restore_base
-from fedmedlora.training.batches import by_prefix, micro_batches
+from fedmedlora.training.batches import by_prefix, micro_batches, pass_tokens_of
 from fedmedlora.training.loss import loss_share, loss_totals
 from fedmedlora.training.site import LocalTraining, validation_loss
 
@@ -60,7 +60,8 @@ def _losses(
     found = [0.0] * num
     for prefix_ids, group in by_prefix(examples).items():
         prefix = record_prefix(model, prefix_ids, base.device, num_adapters=num)
-        for batch in micro_batches(group, settings.micro_batch):
+        passes = settings.pass_tokens or pass_tokens_of(base.device)
+        for batch in micro_batches(group, settings.micro_batch, pass_tokens=passes):
             ids, rows, columns = target_rows(batch, base.encoder.pad_id, base.device, with_prefix=False)
             each = torch.arange(num, device=base.device).repeat_interleave(len(rows))
             logits = logits_at(
