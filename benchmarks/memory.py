@@ -74,8 +74,12 @@ def compared(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_of(case: dict[str, Any]) -> Any:
+    import torch
+
+    from fedmedlora.training.batches import pass_tokens_of
     from fedmedlora.training.site import LocalTraining
 
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return LocalTraining(
         num_rounds=1,
         examples_per_step=2 * case["micro_batch"],
@@ -83,6 +87,7 @@ def settings_of(case: dict[str, Any]) -> Any:
         steps=3,
         batching=case.get("batching", "shared-prefix"),
         gradient_checkpointing=case.get("gradient_checkpointing", False),
+        pass_tokens=pass_tokens_of(device),  # the prediction is made on another device, for this one
     )
 
 
