@@ -174,6 +174,26 @@ def test_a_finished_run_of_other_settings_is_not_mixed_in(study, finished, mater
         run_many(other, out, resume=True)
 
 
+def test_a_finished_run_of_an_arm_that_is_not_asked_for_is_not_mixed_in_either(finished, material, tmp_path):
+    """The results hold every finished arm, whichever this call runs."""
+    out, _, _ = finished
+    changed = ARMS.replace("tau = 1e9", "tau = 1e8")
+    other = make_study(material, tmp_path, methods=METHODS, head=SEEDS, after=changed)
+    with pytest.raises(ValueError, match=r"size-only, seed 3\) .* made with other settings"):
+        run_many(other, out, resume=True, only=["half"])
+
+
+def test_a_finished_run_of_other_notes_is_not_mixed_in(finished, material, tmp_path):
+    """Notes are compared one by one over seeds and methods, so they must be the same ones."""
+    out, _, _ = finished
+    other = make_study(material, tmp_path, methods=METHODS, head=SEEDS, after=ARMS)
+    run_many(other, out, resume=True)
+    file = tmp_path / "stonebridge.test.jsonl"
+    file.write_bytes(file.read_bytes() + b"\n")
+    with pytest.raises(ValueError, match=r"main, seed 3\) in it is finished and was made with other notes"):
+        run_many(other, out, resume=True)
+
+
 def test_a_folder_with_something_else_is_left_alone(study, tmp_path):
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(ValueError, match="not a study of many runs"):

@@ -14,6 +14,7 @@ from typing import Any
 
 from fedmedlora import __version__
 from fedmedlora.experiment import run_study
+from fedmedlora.prepare import file_hashes
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.run_folder import read_json, write_json
 from fedmedlora.study import MAIN, Study
@@ -38,20 +39,21 @@ def run_many(
     """Run all runs of ``study`` into ``folder`` and return what ``study-results.json`` holds.
 
     ``only``: names of arms, besides "main"; others count as well where they are finished. With ``resume``
-    a study that
-    was stopped goes on; arms, seeds and methods may have been added to its file since. ``keep_shared``:
+    a study that was stopped goes on; arms and seeds may have been added to its file since. ``keep_shared``:
     leave the common work there for a later call. ``after_run``: called with each run that has finished, its
-    label and its results. Raises ``ValueError`` for whatever is wrong with the
-    study, its notes or the folder.
+    label and its results. Raises ``ValueError`` for whatever is wrong with the study, its notes or the
+    folder, and for a finished run of other settings or notes.
     """
     progress = progress or Silent()
     runs = runs_of(study)
     wanted = runs_of(study, {MAIN, *only} if only else ())
     _open(folder, resume=resume)
+    for run in runs:  # those of arms that are not wanted now, too: what is finished counts
+        if (folder / run.folder / "results.json").exists():
+            _refuse_changed(folder / run.folder, run.study, run.label)
     for number, run in enumerate(wanted, start=1):
         here = folder / run.folder
-        if read_json(here / "results.json") is not None:
-            _refuse_changed(here, run.study, run.label)
+        if (here / "results.json").exists():
             continue
         with progress.run(run.label, number, len(wanted)):
             found = run_study(
@@ -88,10 +90,15 @@ def _open(folder: Path, *, resume: bool) -> None:
 
 
 def _refuse_changed(folder: Path, study: Study, label: str) -> None:
-    """Raise ``ValueError`` where a finished run is one of other settings."""
+    """Raise ``ValueError`` where a finished run is one of other settings, or of other notes."""
     known = read_json(folder / "run.json") or {}
     if known.get("study_hash") != study.study_hash():
-        raise ValueError(
-            f"{folder}: the run ({label}) in it is finished and was made with other settings; remove its "
-            "folder to run it again, or name another folder with --out"
-        )
+        what = "settings"
+    elif known.get("files") != file_hashes(study):
+        what = "notes"
+    else:
+        return
+    raise ValueError(
+        f"{folder}: the run ({label}) in it is finished and was made with other {what}; remove its "
+        "folder to run it again, or name another folder with --out"
+    )
