@@ -16,7 +16,7 @@ from fedmedlora import __version__
 from fedmedlora.experiment import run_study
 from fedmedlora.prepare import file_hashes
 from fedmedlora.progress import Progress, Silent
-from fedmedlora.run_folder import read_json, write_json
+from fedmedlora.run_folder import is_fresh, read_json, write_json
 from fedmedlora.study import MAIN, Study
 from fedmedlora.study_results import study_results
 from fedmedlora.study_runs import runs_of
@@ -77,7 +77,7 @@ def _open(folder: Path, *, resume: bool) -> None:
     is_file = folder.exists() and not folder.is_dir()
     known = None if is_file else read_json(folder / "study-runs.json")
     if known is None:
-        if is_file or (folder.exists() and any(folder.iterdir())):
+        if is_file or not is_fresh(folder, "study-runs.json"):
             raise ValueError(
                 f"{folder}: holds something that is not a study of many runs; name a new or an empty folder"
             )
