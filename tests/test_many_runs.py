@@ -163,6 +163,25 @@ def test_some_arms_first_and_the_rest_later(study, finished, tmp_path):
     assert again.num("trains") == again.num("reads") == 0
 
 
+def test_common_work_that_is_half_removed_is_not_used_again(tmp_path, monkeypatch):
+    """An evaluation without its counts of each note would give no intervals, were an arm added later."""
+    record = tmp_path / "shared" / "evaluations" / "key" / "record.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+
+    def killed(path, ignore_errors):
+        if path.exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(many_runs_module.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        many_runs_module._remove_shared(tmp_path)
+    assert not (tmp_path / "shared").exists()
+    monkeypatch.undo()
+    many_runs_module._remove_shared(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_finished_run_of_other_settings_is_not_mixed_in(study, finished, material, tmp_path):
     out, _, _ = finished
     other = make_study(

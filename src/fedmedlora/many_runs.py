@@ -23,6 +23,7 @@ from fedmedlora.study_runs import runs_of
 
 FORMAT, VERSION = "fedmedlora-many-runs", 1
 SHARED = "shared"
+_GOING = "shared.going"  # what is being removed
 
 
 def run_many(
@@ -68,7 +69,7 @@ def run_many(
             after_run(run.label, found)
     is_whole = all((folder / run.folder / "results.json").exists() for run in runs)
     if is_whole and not keep_shared:
-        shutil.rmtree(folder / SHARED, ignore_errors=True)
+        _remove_shared(folder)
     return study_results(study, runs, folder, command=command, progress=progress)
 
 
@@ -87,6 +88,15 @@ def _open(folder: Path, *, resume: bool) -> None:
         )
     elif not resume:
         raise ValueError(f"{folder}: holds a study already; go on with it (--resume) or name another folder")
+
+
+def _remove_shared(folder: Path) -> None:
+    """Remove the common work: under its own name it is whole or not there, at whatever moment this stops."""
+    going = folder / _GOING
+    shutil.rmtree(going, ignore_errors=True)
+    if (folder / SHARED).exists():
+        (folder / SHARED).rename(going)
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def _refuse_changed(folder: Path, study: Study, label: str) -> None:

@@ -72,7 +72,7 @@ def open_run(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None
 
 
 def is_fresh(folder: Path, first: str) -> bool:
-    """Whether ``folder`` is not there or holds nothing, but for what a kill has left of the file ``first``."""
+    """Whether ``folder`` is not there or holds nothing, but for what a kill left of the file ``first``."""
     if not folder.exists():
         return True
     return all(path.name.startswith(f".{first}.") and path.suffix == ".part" for path in folder.iterdir())
