@@ -128,6 +128,11 @@ class Study:
             needs = self.rule(rule).needs
             if not needs.validation:
                 continue
+            if self.validation.signal == "f1" and is_instruction(self.tasks.names):
+                raise ValueError(
+                    '[validation] signal: "f1" is of entities and modifiers, and instruction data has none; '
+                    'set signal = "loss"'
+                )
             if self.validation.by == "sites" and needs.mixing is not None:
                 raise ValueError(
                     f'[validation] by: "sites" send losses, and {rule} learns weights from gradients on the '
@@ -193,7 +198,8 @@ class Study:
             return False
         is_trained = self.methods != ("zero_shot",)
         is_watched = is_trained and self.evaluation.every_round and bool(self.validation.notes)
-        return is_watched or "zero_shot" in self.methods or "constrained" in self.evaluation.decoding
+        is_prompted = bool({"zero_shot", "few_shot"} & set(self.methods))
+        return is_watched or is_prompted or "constrained" in self.evaluation.decoding
 
     def schema(self) -> Schema:
         """The schema that ``tasks.schema`` names, read from its file. Raises ``ValueError``."""

@@ -75,8 +75,8 @@ def without_effect(
         (
             "evaluation",
             ["zero_shot_free"],
-            "zero_shot" not in methods and not is_instruction,
-            "zero_shot is not in methods",
+            not {"zero_shot", "few_shot"} & set(methods) and not is_instruction,
+            "neither zero_shot nor few_shot is in methods",
         ),
         ("evaluation", ["decoding"], not is_trained, "methods hold zero_shot alone; see zero_shot_free"),
         (
