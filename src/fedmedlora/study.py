@@ -239,6 +239,11 @@ class Study:
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def _check_sites(self) -> None:
+        rounds = range(1, self.training.rounds + 1)
+        empty = [r for r in rounds if all(r in site.absent_rounds for site in self.sites)]
+        is_federated = bool(self.rule_names()) or "encoder_fedavg" in self.methods
+        if empty and is_federated and not self.federation.num_sites:
+            raise ValueError(f"[[sites]] absent_rounds: every site is away in round {empty[0]}; let one stay")
         if self.sites_are_here:
             for site in self.sites:
                 if not site.train:
