@@ -39,7 +39,7 @@ from fedmedlora.study_public import public_settings
 from fedmedlora.tasks.few_shot import Shots
 from fedmedlora.terms import Terms
 from fedmedlora.train_method import train
-from fedmedlora.training.site import check_gradient_checkpointing
+from fedmedlora.training.site import check_gradient_checkpointing, refuse_rounded
 
 
 def run_study(
@@ -73,6 +73,8 @@ def run_study(
     prepared = prepare(study, terms, base.encoder)
     model = with_lora(base, terms)
     _check_positions(base, study)
+    if any(study.rule(name).local.trains == "model" for name in study.rule_names()):
+        refuse_rounded(base)
     if study.training.gradient_checkpointing:
         check_gradient_checkpointing(model)
     start = read_adapter(model)
