@@ -10,6 +10,7 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.run_folder import (
     MethodFolder,
+    OwnParts,
     UpdateCache,
     is_fresh,
     open_run,
@@ -184,3 +185,16 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_a_site_keeps_is_of_the_last_try(tmp_path):
+    """A site's folder outlives a run: another one under the same terms, in which the site misses round 2."""
+    own = OwnParts(tmp_path)
+    for round_num in (1, 2, 3):
+        own.save("fedsa_lora", "a", round_num, ONE)
+    own.save("fedsa_lora", "b", 3, ONE)
+    own.save("fedsa_lora", "a", 1, TWO)
+    assert own.load("fedsa_lora", "a", 3) == TWO
+    assert own.load("fedsa_lora", "a", 10) == TWO
+    assert own.load("fedsa_lora", "a", 1) is None
+    assert own.load("fedsa_lora", "b", 4) == ONE

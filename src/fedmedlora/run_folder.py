@@ -213,8 +213,12 @@ class OwnParts:
             raise ValueError(f"{path}: damaged; what the site has learned by itself is lost") from error
 
     def save(self, method: str, site: str, round_num: int, own: Adapter) -> None:
-        """Keep ``own``, after round ``round_num``."""
-        write_file(self._folder(method, site) / f"{round_num:04d}.safetensors", own.to_bytes())
+        """Keep ``own``, after round ``round_num``; what was kept of later rounds was of an earlier try."""
+        folder = self._folder(method, site)
+        write_file(folder / f"{round_num:04d}.safetensors", own.to_bytes())
+        for path in folder.glob("*.safetensors"):
+            if int(path.stem) > round_num:
+                path.unlink()
 
     def _folder(self, method: str, site: str) -> Path:
         # A method's name may have come over a network: it names no path.
