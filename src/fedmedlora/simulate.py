@@ -53,7 +53,8 @@ def dealt(study: Study, train: Mapping[str, NoteSet]) -> dict[str, NoteSet]:
             seed=study.draw_seed(),
             concentration=federation.concentration,
         )
-        taken = {one.name.lower() for one in (*study.sites, *study.cohorts)}
+        names = [site.name for site in study.sites] + [cohort.name for cohort in study.cohorts]
+        taken = {name.lower() for name in names}
         for name in parts:
             check_site_name(name)
             if name.lower() in taken:
