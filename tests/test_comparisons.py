@@ -214,6 +214,16 @@ def test_a_whole_model_in_rounded_weights_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_more_notes_than_a_new_site_has_are_refused_before_anything_is_written(material, tmp_path):
+    more = "[adaptation]\nnum_notes = [1, 99]\n"
+    study = make_study(
+        material, tmp_path, methods=["fed_medlora"], more=more, after=NEW_SITE, cohorts=(), every_round=False
+    )
+    with pytest.raises(ValueError, match=r"\[adaptation\] num_notes: latecomer: 99 notes are asked for"):
+        run_study(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_whole_model_in_four_bits_cannot_be_trained():
     base = SimpleNamespace(precision="float32", quantization="nf4")
     with pytest.raises(ValueError, match=r"needs float32 weights, and these are nf4"):

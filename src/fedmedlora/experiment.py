@@ -94,7 +94,6 @@ def run_study(
         "precision": f"{base.precision} on {base.device.type}",
         "fedmedlora": __version__,
     }
-    open_run(folder, identity, resume=resume)  # the first write: what is wrong has been refused by now
     here = folder / "site-updates"
     run = Run(
         study,
@@ -113,6 +112,7 @@ def run_study(
     shots = Shots(study.few_shot.num_examples, terms.draw_seed(), prepared.shot_notes)
     methods = methods_of(study, sites, shots, encoder)
     methods = (*methods, *adaptations(run, methods))
+    open_run(folder, identity, resume=resume)  # the first write: what is wrong has been refused by now
     progress.plan(planned_cost(run, methods))
     finals: dict[str, Adapter | None] = {}
     try:
