@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from tiny_study import SITES, make_study, without_time
@@ -12,6 +14,7 @@ from fedmedlora.experiment import run_study
 from fedmedlora.model.saved import read_saved_adapter
 from fedmedlora.report.results import validate
 from fedmedlora.study import parse_study
+from fedmedlora.training.site import refuse_rounded
 
 RULES = ("fed_medlora", "fed_medlora_plus", "fedprox", "ffa_lora", "fedsa_lora", "fedavg_full")
 METHODS = ["zero_shot", "few_shot", *RULES]
@@ -201,3 +204,27 @@ def test_simulated_sites_need_their_notes_here():
         parse_study(text, sites_are_here=False)
     with pytest.raises(ValueError, match="notes at other machines cannot be dealt"):
         parse_study(SMALL.format('["fed_medlora"]', "[federation]\nnum_sites = 3"), sites_are_here=False)
+
+
+def test_a_whole_model_in_rounded_weights_is_refused_before_anything_is_written(material, tmp_path):
+    study = make_study(material, tmp_path, methods=["zero_shot", "fedavg_full"], every_round=False)
+    rounded = replace(study, model=replace(study.model, precision="bfloat16"))
+    with pytest.raises(ValueError, match=r"needs float32 weights, and these are bfloat16"):
+        run_study(rounded, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_notes_than_a_new_site_has_are_refused_before_anything_is_written(material, tmp_path):
+    more = "[adaptation]\nnum_notes = [1, 99]\n"
+    study = make_study(
+        material, tmp_path, methods=["fed_medlora"], more=more, after=NEW_SITE, cohorts=(), every_round=False
+    )
+    with pytest.raises(ValueError, match=r"\[adaptation\] num_notes: latecomer: 99 notes are asked for"):
+        run_study(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_model_in_four_bits_cannot_be_trained():
+    base = SimpleNamespace(precision="float32", quantization="nf4")
+    with pytest.raises(ValueError, match=r"needs float32 weights, and these are nf4"):
+        refuse_rounded(base)  # type: ignore[arg-type]

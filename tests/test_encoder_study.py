@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 from tiny_study import SITES, make_study, without_time
 
+from fedmedlora.encoder_sites import EncoderSites
 from fedmedlora.experiment import run_study
+from fedmedlora.local_site import LocalSite
+from fedmedlora.progress import Silent
 from fedmedlora.report.results import validate
 from fedmedlora.study import parse_study
+from fedmedlora.study_tables import Encoder
 
 METHODS = ["encoder_single_site", "encoder_centralized", "encoder_fedavg", "zero_shot"]
 MORE = '[encoder]\nname = "encoder"\nsteps_per_round = 2\nexamples_per_step = 3\nlearning_rate = 1e-3\n'
@@ -55,8 +62,6 @@ def test_centralized_takes_the_steps_of_all_sites(run):
 
 
 def test_the_first_round_is_shared_and_a_stopped_run_goes_on(run, study, tmp_path):
-    from fedmedlora.progress import Silent
-
     class Stopped(Silent):
         labels: list[str] = []  # noqa: RUF012 - of this one run
 
@@ -88,3 +93,16 @@ def test_what_cannot_be_is_refused(study, tmp_path):
         parse_study(text, sites_are_here=False)
     with pytest.raises(ValueError, match="instruction data has none"):
         parse_study(text + 'train = "a.jsonl"\n[tasks]\nnames = ["instruction"]\n')
+
+
+def test_what_a_gpu_has_trained_is_not_taken_for_what_a_cpu_would():
+    """One study's common work may be on a disk that two machines share."""
+    classifier = SimpleNamespace(
+        hash="h", device=torch.device("cpu"), num_parameters=1, tokenizer=None, max_tokens=9
+    )
+    here = EncoderSites(
+        classifier, None, SimpleNamespace(tasks=("ner",)), Encoder(), 1, 1, 0, 1,  # type: ignore[arg-type]
+        (LocalSite("a", ()),), Silent(), None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    there = replace(here, classifier=SimpleNamespace(**{**vars(classifier), "device": torch.device("cuda")}))
+    assert here.infos[0].work_hash == replace(here).infos[0].work_hash != there.infos[0].work_hash

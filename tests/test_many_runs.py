@@ -163,6 +163,25 @@ def test_some_arms_first_and_the_rest_later(study, finished, tmp_path):
     assert again.num("trains") == again.num("reads") == 0
 
 
+def test_common_work_that_is_half_removed_is_not_used_again(tmp_path, monkeypatch):
+    """An evaluation without its counts of each note would give no intervals, were an arm added later."""
+    record = tmp_path / "shared" / "evaluations" / "key" / "record.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+
+    def killed(path, ignore_errors):
+        if path.exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(many_runs_module.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        many_runs_module._remove_shared(tmp_path)
+    assert not (tmp_path / "shared").exists()
+    monkeypatch.undo()
+    many_runs_module._remove_shared(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_finished_run_of_other_settings_is_not_mixed_in(study, finished, material, tmp_path):
     out, _, _ = finished
     other = make_study(
@@ -171,6 +190,26 @@ def test_a_finished_run_of_other_settings_is_not_mixed_in(study, finished, mater
     with pytest.raises(
         ValueError, match=r"main, seed 3\) in it is finished and was made with other settings"
     ):
+        run_many(other, out, resume=True)
+
+
+def test_a_finished_run_of_an_arm_that_is_not_asked_for_is_not_mixed_in_either(finished, material, tmp_path):
+    """The results hold every finished arm, whichever this call runs."""
+    out, _, _ = finished
+    changed = ARMS.replace("tau = 1e9", "tau = 1e8")
+    other = make_study(material, tmp_path, methods=METHODS, head=SEEDS, after=changed)
+    with pytest.raises(ValueError, match=r"size-only, seed 3\) .* made with other settings"):
+        run_many(other, out, resume=True, only=["half"])
+
+
+def test_a_finished_run_of_other_notes_is_not_mixed_in(finished, material, tmp_path):
+    """Notes are compared one by one over seeds and methods, so they must be the same ones."""
+    out, _, _ = finished
+    other = make_study(material, tmp_path, methods=METHODS, head=SEEDS, after=ARMS)
+    run_many(other, out, resume=True)
+    file = tmp_path / "stonebridge.test.jsonl"
+    file.write_bytes(file.read_bytes() + b"\n")
+    with pytest.raises(ValueError, match=r"main, seed 3\) in it is finished and was made with other notes"):
         run_many(other, out, resume=True)
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from fedmedlora.participation import participants
+from fedmedlora.study import parse_study
 
 SITES = ("d", "a", "c", "b")
 
@@ -42,3 +43,25 @@ def test_who_is_away_is_not_asked():
     assert participants(SITES, 3, away=away) == SITES
     with pytest.raises(ValueError, match=r"round 1: every site is away \(absent_rounds\)"):
         participants(("a",), 1, away=away)
+
+
+SITE = '[[sites]]\nname = "a"\ntrain = "a.jsonl"\ntest = "t.jsonl"\n'
+AWAY = (
+    'name = "s"\nmethods = ["zero_shot", "fed_medlora"]\n'
+    + SITE
+    + "absent_rounds = [1, 2]\n"
+    + '[[sites]]\nname = "b"\ntrain = "b.jsonl"\nabsent_rounds = {}\n'
+)
+
+
+def test_a_round_without_sites_is_refused_before_the_first():
+    assert parse_study(AWAY.format("[3]"))[1] == ()
+    with pytest.raises(ValueError, match=r"\[\[sites\]\] absent_rounds: every site is away in round 2;"):
+        parse_study(AWAY.format("[2, 3]"))
+    one_round = AWAY.format("[3]") + "[training]\nrounds = 1\n"
+    assert len(parse_study(one_round)[1]) == 2  # rounds 2 and 3 never come
+    alone = AWAY.format("[2]").replace('"zero_shot", "fed_medlora"', '"single_site"')
+    assert parse_study(alone)  # one site alone always trains
+    assert parse_study(AWAY.format("[2]") + "[federation]\nnum_sites = 2\n")[1][0] == (
+        "[[sites]] a absent_rounds: 1 has no effect, its notes are dealt to simulated sites"
+    )

@@ -8,7 +8,16 @@ import pytest
 from fedmedlora import run_folder
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
-from fedmedlora.run_folder import MethodFolder, UpdateCache, open_run, read_json, write_file, write_json
+from fedmedlora.run_folder import (
+    MethodFolder,
+    OwnParts,
+    UpdateCache,
+    is_fresh,
+    open_run,
+    read_json,
+    write_file,
+    write_json,
+)
 
 ONE = Adapter({"a": np.array([1.5, -0.0], np.float32)})
 TWO = Adapter({"a": np.array([2.5, 3.0], np.float32)})
@@ -37,6 +46,17 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds something that is not a run"):
         open_run(tmp_path / "letter.txt", IDENTITY, resume=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["letter.txt"]
+
+
+def test_what_a_kill_has_left_of_the_very_first_file_is_nothing(tmp_path):
+    """``write_atomically`` was about to put it in its place."""
+    (tmp_path / ".run.json.x1y2.part").write_text("{")
+    open_run(tmp_path, IDENTITY, resume=False)
+    assert is_fresh(tmp_path / "nowhere", "run.json")
+    assert not is_fresh(tmp_path, "run.json")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".letter.x1y2.part").write_text("x")
+    assert not is_fresh(tmp_path / "other", "run.json")
 
 
 @pytest.mark.parametrize("key", sorted(IDENTITY))
@@ -165,3 +185,16 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_a_site_keeps_is_of_the_last_try(tmp_path):
+    """A site's folder outlives a run: another one under the same terms, in which the site misses round 2."""
+    own = OwnParts(tmp_path)
+    for round_num in (1, 2, 3):
+        own.save("fedsa_lora", "a", round_num, ONE)
+    own.save("fedsa_lora", "b", 3, ONE)
+    own.save("fedsa_lora", "a", 1, TWO)
+    assert own.load("fedsa_lora", "a", 3) == TWO
+    assert own.load("fedsa_lora", "a", 10) == TWO
+    assert own.load("fedsa_lora", "a", 1) is None
+    assert own.load("fedsa_lora", "b", 4) == ONE

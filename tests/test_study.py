@@ -279,6 +279,34 @@ def test_what_is_read_under_a_grammar(text, expected):
     assert parse_study(watched)[0].reads_under_grammar()
 
 
+def test_few_shot_prompts_are_read_as_zero_shot_is():
+    text = (
+        SMALL.replace('["zero_shot", "fed_medlora"]', '["few_shot"]') + '[validation]\nnotes = ["v.jsonl"]\n'
+    )
+    free = '[tasks]\nform = "json"\n[evaluation]\ndecoding = ["free"]\nevery_round = false\n'
+    study, notices = parse_study(text + free + "zero_shot_free = false\n")
+    assert study.reads_under_grammar()
+    assert not any("zero_shot_free" in notice for notice in notices)
+
+
+WEIGHS = SMALL.replace('"fed_medlora"]', '"fed_medlora_plus"]')
+
+
+@pytest.mark.parametrize("signal", ["task_loss", "f1"])
+def test_sites_send_losses_and_no_other_signal(signal):
+    two = WEIGHS + '[[sites]]\nname = "b"\ntrain = "b.jsonl"\n[validation]\nby = "sites"\n'
+    assert parse_study(two)[0].validates_by_sites()
+    with pytest.raises(ValueError, match=r"\[validation\] signal: .* sites send losses alone"):
+        parse_study(two + f'signal = "{signal}"\n')
+
+
+def test_instruction_data_has_no_f1_to_weigh_by():
+    text = WEIGHS + '[tasks]\nnames = ["instruction"]\n[validation]\nnotes = ["v.jsonl"]\n'
+    assert parse_study(text)
+    with pytest.raises(ValueError, match=r'\[validation\] signal: "f1" is of entities'):
+        parse_study(text + 'signal = "f1"\n')
+
+
 def test_a_schema_is_a_file_of_the_study(tmp_path):
     study, _ = parse_study(SMALL + '[tasks]\nschema = "../birds.toml"', folder=tmp_path)
     assert study.files()[-1] == ("[tasks] schema", "../birds.toml")

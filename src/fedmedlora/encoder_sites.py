@@ -221,6 +221,8 @@ class EncoderSites:
         digest = hashlib.sha256(
             f"{self.classifier.hash}/{site.name}/{self.seed}/{training}/{self.settings}".encode()
         )
+        if self.classifier.device.type != "cpu":  # whose sums come out in another order
+            digest.update(self.classifier.device.type.encode())
         for example in examples:
             digest.update(repr((example.ids, example.mark, example.asked)).encode() + example.tags.tobytes())
         return SiteInfo(

@@ -114,6 +114,8 @@ def _key(
         run.base.hash,
         run.base.precision,
         run.base.device.type,
+        # Weights in four bits come from the same files as whole ones, and read differently.
+        *([] if run.base.quantization == "none" else [run.base.quantization]),
         repr(replace(run.form(decoding), shots=method.shots)),
         "" if method.other_reader is None else method.other_reader.key,
         evaluation.bootstrap,

@@ -39,7 +39,7 @@ from fedmedlora.study_public import public_settings
 from fedmedlora.tasks.few_shot import Shots
 from fedmedlora.terms import Terms
 from fedmedlora.train_method import train
-from fedmedlora.training.site import check_gradient_checkpointing
+from fedmedlora.training.site import check_gradient_checkpointing, refuse_rounded
 
 
 def run_study(
@@ -73,6 +73,8 @@ def run_study(
     prepared = prepare(study, terms, base.encoder)
     model = with_lora(base, terms)
     _check_positions(base, study)
+    if any(study.rule(name).local.trains == "model" for name in study.rule_names()):
+        refuse_rounded(base)
     if study.training.gradient_checkpointing:
         check_gradient_checkpointing(model)
     start = read_adapter(model)
@@ -92,7 +94,6 @@ def run_study(
         "precision": f"{base.precision} on {base.device.type}",
         "fedmedlora": __version__,
     }
-    open_run(folder, identity, resume=resume)  # the first write: what is wrong has been refused by now
     here = folder / "site-updates"
     run = Run(
         study,
@@ -111,6 +112,7 @@ def run_study(
     shots = Shots(study.few_shot.num_examples, terms.draw_seed(), prepared.shot_notes)
     methods = methods_of(study, sites, shots, encoder)
     methods = (*methods, *adaptations(run, methods))
+    open_run(folder, identity, resume=resume)  # the first write: what is wrong has been refused by now
     progress.plan(planned_cost(run, methods))
     finals: dict[str, Adapter | None] = {}
     try:

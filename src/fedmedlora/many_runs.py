@@ -14,14 +14,16 @@ from typing import Any
 
 from fedmedlora import __version__
 from fedmedlora.experiment import run_study
+from fedmedlora.prepare import file_hashes
 from fedmedlora.progress import Progress, Silent
-from fedmedlora.run_folder import read_json, write_json
+from fedmedlora.run_folder import is_fresh, read_json, write_json
 from fedmedlora.study import MAIN, Study
 from fedmedlora.study_results import study_results
 from fedmedlora.study_runs import runs_of
 
 FORMAT, VERSION = "fedmedlora-many-runs", 1
 SHARED = "shared"
+_GOING = "shared.going"  # what is being removed
 
 
 def run_many(
@@ -38,20 +40,21 @@ def run_many(
     """Run all runs of ``study`` into ``folder`` and return what ``study-results.json`` holds.
 
     ``only``: names of arms, besides "main"; others count as well where they are finished. With ``resume``
-    a study that
-    was stopped goes on; arms, seeds and methods may have been added to its file since. ``keep_shared``:
+    a study that was stopped goes on; arms and seeds may have been added to its file since. ``keep_shared``:
     leave the common work there for a later call. ``after_run``: called with each run that has finished, its
-    label and its results. Raises ``ValueError`` for whatever is wrong with the
-    study, its notes or the folder.
+    label and its results. Raises ``ValueError`` for whatever is wrong with the study, its notes or the
+    folder, and for a finished run of other settings or notes.
     """
     progress = progress or Silent()
     runs = runs_of(study)
     wanted = runs_of(study, {MAIN, *only} if only else ())
     _open(folder, resume=resume)
+    for run in runs:  # those of arms that are not wanted now, too: what is finished counts
+        if (folder / run.folder / "results.json").exists():
+            _refuse_changed(folder / run.folder, run.study, run.label)
     for number, run in enumerate(wanted, start=1):
         here = folder / run.folder
-        if read_json(here / "results.json") is not None:
-            _refuse_changed(here, run.study, run.label)
+        if (here / "results.json").exists():
             continue
         with progress.run(run.label, number, len(wanted)):
             found = run_study(
@@ -66,7 +69,7 @@ def run_many(
             after_run(run.label, found)
     is_whole = all((folder / run.folder / "results.json").exists() for run in runs)
     if is_whole and not keep_shared:
-        shutil.rmtree(folder / SHARED, ignore_errors=True)
+        _remove_shared(folder)
     return study_results(study, runs, folder, command=command, progress=progress)
 
 
@@ -75,7 +78,7 @@ def _open(folder: Path, *, resume: bool) -> None:
     is_file = folder.exists() and not folder.is_dir()
     known = None if is_file else read_json(folder / "study-runs.json")
     if known is None:
-        if is_file or (folder.exists() and any(folder.iterdir())):
+        if is_file or not is_fresh(folder, "study-runs.json"):
             raise ValueError(
                 f"{folder}: holds something that is not a study of many runs; name a new or an empty folder"
             )
@@ -87,11 +90,25 @@ def _open(folder: Path, *, resume: bool) -> None:
         raise ValueError(f"{folder}: holds a study already; go on with it (--resume) or name another folder")
 
 
+def _remove_shared(folder: Path) -> None:
+    """Remove the common work: under its own name it is whole or not there, at whatever moment this stops."""
+    going = folder / _GOING
+    shutil.rmtree(going, ignore_errors=True)
+    if (folder / SHARED).exists():
+        (folder / SHARED).rename(going)
+        shutil.rmtree(going, ignore_errors=True)
+
+
 def _refuse_changed(folder: Path, study: Study, label: str) -> None:
-    """Raise ``ValueError`` where a finished run is one of other settings."""
+    """Raise ``ValueError`` where a finished run is one of other settings, or of other notes."""
     known = read_json(folder / "run.json") or {}
     if known.get("study_hash") != study.study_hash():
-        raise ValueError(
-            f"{folder}: the run ({label}) in it is finished and was made with other settings; remove its "
-            "folder to run it again, or name another folder with --out"
-        )
+        what = "settings"
+    elif known.get("files") != file_hashes(study):
+        what = "notes"
+    else:
+        return
+    raise ValueError(
+        f"{folder}: the run ({label}) in it is finished and was made with other {what}; remove its "
+        "folder to run it again, or name another folder with --out"
+    )

@@ -40,7 +40,8 @@ def _training(run: Run, method: Method, shared: set[tuple[bool, str]]) -> float:
     needs = None if method.rule is None else method.rule.needs
     watched = bool(run.prepared.validation) and run.study.evaluation.every_round and not is_encoder
     once = validation_cost(run.prepared.validation)
-    for round_num in range(1, run.study.training.rounds + 1) if method.rule else ():
+    num_rounds = method.num_rounds or run.study.training.rounds
+    for round_num in range(1, num_rounds + 1) if method.rule else ():
         if run.store(method).is_finished(round_num):
             continue
         total += share * sum(

@@ -54,7 +54,7 @@ def open_run(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None
     is_file = folder.exists() and not folder.is_dir()
     known = None if is_file else read_json(folder / "run.json")
     if known is None:
-        if is_file or (folder.exists() and any(folder.iterdir())):
+        if is_file or not is_fresh(folder, "run.json"):
             raise ValueError(
                 f"{folder}: holds something that is not a run; name a new or an empty folder with --out"
             )
@@ -69,6 +69,13 @@ def open_run(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None
             f"{folder}: the run in it differs in {', '.join(differing)}, so going on would mix two runs; "
             "name another folder with --out"
         )
+
+
+def is_fresh(folder: Path, first: str) -> bool:
+    """Whether ``folder`` is not there or holds nothing, but for what a kill left of the file ``first``."""
+    if not folder.exists():
+        return True
+    return all(path.name.startswith(f".{first}.") and path.suffix == ".part" for path in folder.iterdir())
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +213,12 @@ class OwnParts:
             raise ValueError(f"{path}: damaged; what the site has learned by itself is lost") from error
 
     def save(self, method: str, site: str, round_num: int, own: Adapter) -> None:
-        """Keep ``own``, after round ``round_num``."""
-        write_file(self._folder(method, site) / f"{round_num:04d}.safetensors", own.to_bytes())
+        """Keep ``own``, after round ``round_num``; what was kept of later rounds was of an earlier try."""
+        folder = self._folder(method, site)
+        write_file(folder / f"{round_num:04d}.safetensors", own.to_bytes())
+        for path in folder.glob("*.safetensors"):
+            if int(path.stem) > round_num:
+                path.unlink()
 
     def _folder(self, method: str, site: str) -> Path:
         # A method's name may have come over a network: it names no path.

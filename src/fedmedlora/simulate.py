@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fedmedlora.corpora.draw import draw_notes
+from fedmedlora.corpora.draw import different, draw_notes
 from fedmedlora.corpora.federate import deal
 from fedmedlora.corpora.jsonl import NoteSet
 from fedmedlora.corpora.label_noise import corrupt
 from fedmedlora.corpora.restrict import restrict
 from fedmedlora.corpora.schema import Schema
+from fedmedlora.exchange.update import check_site_name
 from fedmedlora.study import Study
 from fedmedlora.study_tables import Site
 
@@ -25,7 +26,8 @@ def shaped(site: Site, found: NoteSet, schema: Schema, seed: int) -> NoteSet:
     try:
         notes = found.notes
         if site.max_notes:
-            notes = draw_notes(notes, min(site.max_notes, len(notes)), seed=seed, name=f"{site.name}/train")
+            num = min(site.max_notes, len(different(notes)))
+            notes = draw_notes(notes, num, seed=seed, name=f"{site.name}/train")
         if (site.entities, site.modifiers) != ("all", "all"):
             entities = None if isinstance(site.entities, str) else site.entities
             modifiers = None if isinstance(site.modifiers, str) else site.modifiers
@@ -38,7 +40,10 @@ def shaped(site: Site, found: NoteSet, schema: Schema, seed: int) -> NoteSet:
 
 
 def dealt(study: Study, train: Mapping[str, NoteSet]) -> dict[str, NoteSet]:
-    """The training notes of all sites dealt to ``federation.num_sites`` simulated ones."""
+    """The training notes of all sites dealt to ``federation.num_sites`` simulated ones.
+
+    Raises ``ValueError`` for what ``deal`` refuses, and where a simulated site cannot be called as it is.
+    """
     federation = study.federation
     try:
         parts = deal(
@@ -48,6 +53,15 @@ def dealt(study: Study, train: Mapping[str, NoteSet]) -> dict[str, NoteSet]:
             seed=study.draw_seed(),
             concentration=federation.concentration,
         )
+        names = [site.name for site in study.sites] + [cohort.name for cohort in study.cohorts]
+        taken = {name.lower() for name in names}
+        for name in parts:
+            check_site_name(name)
+            if name.lower() in taken:
+                raise ValueError(
+                    f"a simulated site is called {name!r}, and so is one of [[sites]] or [[cohorts]]; give "
+                    "that one another name"
+                )
     except ValueError as error:
         raise ValueError(f"[federation]: {error}") from error
     header = {"synthetic": all(found.header.get("synthetic") for found in train.values())}

@@ -128,6 +128,11 @@ class Study:
             needs = self.rule(rule).needs
             if not needs.validation:
                 continue
+            if self.validation.signal == "f1" and is_instruction(self.tasks.names):
+                raise ValueError(
+                    '[validation] signal: "f1" is of entities and modifiers, and instruction data has none; '
+                    'set signal = "loss"'
+                )
             if self.validation.by == "sites" and needs.mixing is not None:
                 raise ValueError(
                     f'[validation] by: "sites" send losses, and {rule} learns weights from gradients on the '
@@ -193,7 +198,8 @@ class Study:
             return False
         is_trained = self.methods != ("zero_shot",)
         is_watched = is_trained and self.evaluation.every_round and bool(self.validation.notes)
-        return is_watched or "zero_shot" in self.methods or "constrained" in self.evaluation.decoding
+        is_prompted = bool({"zero_shot", "few_shot"} & set(self.methods))
+        return is_watched or is_prompted or "constrained" in self.evaluation.decoding
 
     def schema(self) -> Schema:
         """The schema that ``tasks.schema`` names, read from its file. Raises ``ValueError``."""
@@ -233,6 +239,11 @@ class Study:
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def _check_sites(self) -> None:
+        rounds = range(1, self.training.rounds + 1)
+        empty = [r for r in rounds if all(r in site.absent_rounds for site in self.sites)]
+        is_federated = bool(self.rule_names()) or "encoder_fedavg" in self.methods
+        if empty and is_federated and not self.federation.num_sites:
+            raise ValueError(f"[[sites]] absent_rounds: every site is away in round {empty[0]}; let one stay")
         if self.sites_are_here:
             for site in self.sites:
                 if not site.train:

@@ -75,8 +75,8 @@ def without_effect(
         (
             "evaluation",
             ["zero_shot_free"],
-            "zero_shot" not in methods and not is_instruction,
-            "zero_shot is not in methods",
+            not {"zero_shot", "few_shot"} & set(methods) and not is_instruction,
+            "neither zero_shot nor few_shot is in methods",
         ),
         ("evaluation", ["decoding"], not is_trained, "methods hold zero_shot alone; see zero_shot_free"),
         (
@@ -101,6 +101,12 @@ def without_effect(
             found.append(
                 f"[rules.{name}] {', '.join(settings)}: no effect, one site alone has all the weight"
             )
+    num_dealt = study["federation"]["num_sites"]
+    for site in study["sites"]:
+        idle = [r for r in site["absent_rounds"] if num_dealt or r > training["rounds"]]
+        if idle:
+            why = "its notes are dealt to simulated sites" if num_dealt else f"rounds is {training['rounds']}"
+            found.append(f"[[sites]] {site['name']} absent_rounds: {idle[0]} has no effect, {why}")
     if "free" in evaluation["decoding"] and is_trained and training["loss"] == "decision":
         found.append("[evaluation] decoding: free generation cannot read what loss decision trains")
     if sites_are_here and not study["cohorts"] and not any(site["test"] for site in study["sites"]):

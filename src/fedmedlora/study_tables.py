@@ -187,6 +187,13 @@ class Validation:
         within=_POSITIVE,
     )
 
+    def __post_init__(self) -> None:
+        if self.by == "sites" and self.signal != "loss":
+            raise ValueError(
+                f'signal: "{self.signal}" is measured on the coordinator\'s own notes, and sites send losses '
+                'alone; set by = "coordinator" or signal = "loss"'
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:

@@ -99,3 +99,12 @@ def test_the_rule_takes_what_was_learned():
     for settings in ({"weigh": "x"}, {"steps": 0}, {"steps": 1.5}, {"rate": 0.0}):
         with pytest.raises(ValueError, match="rule fed_medlora_plus"):
             load_rule("fed_medlora_plus", settings)
+
+
+def test_no_power_and_no_rate_is_too_large():
+    """10^6 tokens to the power 100, and e to the power 10^5, are beyond any float."""
+    sites = [update("large", [1.0, 0.0], 10**6), update("small", [0.0, 1.0], 10**3)]
+    steep = learn_weights(CURRENT, sites, Mixing(steps=1, rate=1e-9, gamma=100.0), Bowl(0.5, 0.5))
+    assert steep["large"] == pytest.approx(1.0, abs=1e-5)
+    far = learn_weights(CURRENT, [GOOD, BAD], Mixing(steps=3, rate=1e5, gamma=1.0), Bowl(1.0, 0.0))
+    assert far["good"] == pytest.approx(1.0, abs=1e-5)

@@ -52,6 +52,20 @@ COHORTS = {
 }
 
 
+@pytest.mark.parametrize("how", [way for way in WAYS if way != "cohort"])
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_a_text_in_two_cohorts_go_to_one_site(how, seed):
+    """a1 and b1 are copies, b2 goes with b1, and b2 and a2 are copies: the four are one block."""
+    cohorts = {
+        "a": (plain("1", 9), plain("2", 9), plain("3", 9)),
+        "b": (plain("1", 9, group="g"), plain("2", 9, group="g"), plain("4", 9)),
+    }
+    sites = deal(cohorts, 2, how=how, seed=seed)
+    where = {note.id: site for site, notes in sites.items() for note in notes}
+    assert len(where) == 6
+    assert len({where[key] for key in ("a/1", "a/2", "b/1", "b/2")}) == 1
+
+
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("num_sites", [2, 3, 7])
 def test_every_note_goes_to_one_site_and_groups_stay_together(how, num_sites):

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note
 from fedmedlora.corpora.schema import CLINICAL
 from fedmedlora.corpora.synthetic import synthesize
-from fedmedlora.encoder.classifier import load_classifier, minilm_folder
+from fedmedlora.encoder.classifier import load_classifier, minilm_folder, num_positions
 from fedmedlora.encoder.examples import BEGIN, INSIDE, TaggedExample, spans, tagged_examples
 from fedmedlora.encoder.predict import find_entities, find_modifiers
 from fedmedlora.encoder.train import EncoderTraining, num_decisions, step_loss, train_encoder_round
@@ -237,3 +238,24 @@ def test_minilm_itself():
     trained = train_encoder_round(minilm, start, examples[:8], settings, site="a", round_num=1, seed=0)
     minilm.write_weights(trained.adapter)
     assert step_loss(minilm, examples[:8], backward=False) < before
+
+
+def test_what_the_file_does_not_hold_is_drawn_by_the_seed(tiny_encoder, tmp_path):
+    """A pooler, which nothing reads: without it two runs would start from two different classifiers."""
+    folder = str(tiny_encoder(tmp_path))
+    one, other = (load_classifier(folder, num_entities=2, num_modifiers=2, seed=1) for _ in range(2))
+    assert any("pooler" in name for name in one.read_weights().arrays)
+    assert one.read_weights() == other.read_weights()
+    assert one.hash == other.hash
+
+
+def test_a_roberta_reads_as_many_pieces_as_it_has_positions_for(tmp_path):
+    config = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    kind = RobertaConfig(vocab_size=20, max_position_embeddings=16, pad_token_id=1, **config)
+    encoder = RobertaModel(kind).eval()
+    most = num_positions(encoder)
+    assert most == 14
+    encoder(inputs_embeds=torch.zeros(1, most, 8))
+    with pytest.raises(RuntimeError):
+        encoder(inputs_embeds=torch.zeros(1, most + 1, 8))
+    assert num_positions(BertModel(BertConfig(vocab_size=20, max_position_embeddings=16, **config))) == 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -111,6 +112,35 @@ def test_a_stop_does_not_wait_for_what_is_under_way(server, endpoint, ask, reply
         reader.read([ask("slow"), ask("stop"), ask("never"), ask("never again")])
     assert time.monotonic() - began < 2.0
     assert len(server.requests) <= 3
+
+
+def test_what_waits_for_its_turn_is_not_sent_after_a_stop(server, endpoint, ask, error_reply):
+    server.answer = lambda body: error_reply(401, "no")
+    reader = EndpointReader(replace(endpoint, parallel_requests=3, requests_per_minute=60.0), silent)
+    before = set(threading.enumerate())
+    with pytest.raises(ValueError, match="401"):
+        reader.read([ask("now"), ask("in a second"), ask("in two")])
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10.0)
+    assert server.said() == [server.said()[0]]
+    assert reader.usage.num_retries == 0
+
+
+def test_what_waits_to_be_sent_again_is_not_sent_after_a_stop(server, endpoint, ask, error_reply):
+    def answer(body):
+        is_last = body["messages"][0]["content"].endswith("stop")
+        return error_reply(401, "no") if is_last else error_reply(503, "busy", Retry_After="1")
+
+    server.answer = answer
+    reader = EndpointReader(replace(endpoint, parallel_requests=2, max_retries=8), silent)
+    before = set(threading.enumerate())
+    with pytest.raises(ValueError, match="401"):
+        reader.read([ask("busy"), ask("stop")])
+    began = time.monotonic()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10.0)
+    assert time.monotonic() - began < 3.0  # after the wait that was under way, and not after eight
+    assert len(server.requests) <= 2
 
 
 # --- before anything is sent ------------------------------------------------------------------------------

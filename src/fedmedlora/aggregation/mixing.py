@@ -40,7 +40,8 @@ def learn_weights(
     The start is by data size, n_k^gamma; a site that trained on nothing stays at 0. Raises ``ValueError``
     for what ``weighted_mean`` refuses, and for a loss at the start that is not finite.
     """
-    sites = {u.site: u.num_target_tokens**how.gamma for u in updates if u.num_target_tokens}
+    largest = max((u.num_target_tokens for u in updates), default=0)  # relative to it no power is too large
+    sites = {u.site: (u.num_target_tokens / largest) ** how.gamma for u in updates if u.num_target_tokens}
     absent = {u.site: 0.0 for u in updates if not u.num_target_tokens}
     weights = _scaled(sites)
     loss, gradient = _probe(current, updates, weights | absent, probe)
@@ -51,9 +52,9 @@ def learn_weights(
     best, best_loss, rate = weights, loss, how.rate
     spread = max(gradient.values()) - min(gradient.values())
     for _ in range(how.steps if spread > 0 and len(sites) > 1 else 0):
-        centre = math.fsum(best[site] * gradient[site] for site in sites)
+        lowest = min(gradient[site] for site in sites)  # so that no exponent is above 0
         tried = _scaled(
-            {site: best[site] * math.exp(-rate * (gradient[site] - centre) / spread) for site in sites}
+            {site: best[site] * math.exp(-rate * (gradient[site] - lowest) / spread) for site in sites}
         )
         loss, slope = _probe(current, updates, tried | absent, probe)
         if math.isfinite(loss) and loss < best_loss:

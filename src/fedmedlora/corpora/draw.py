@@ -15,16 +15,22 @@ def draw_notes(notes: Sequence[Note], num: int, *, seed: int, name: str) -> tupl
     Of several copies of one text only one is ever drawn, for it would count twice. Raises ``ValueError`` for
     more notes than there are.
     """
-    texts: set[str] = set()
-    distinct = []
-    for note in sorted(notes, key=lambda note: note.id):
-        copy = note.text_hash() if note.text.strip() else note.id
-        if copy not in texts:
-            texts.add(copy)
-            distinct.append(note)
+    distinct = different(notes)
     if num > len(distinct):
         raise ValueError(f"{num} notes are asked for, and there are {len(distinct)} different ones")
     digest = hashlib.sha256(f"{seed}/{name}/draw".encode()).digest()
     random.Random(int.from_bytes(digest[:8], "big")).shuffle(distinct)
     chosen = {note.id for note in distinct[:num]}
     return tuple(note for note in notes if note.id in chosen)
+
+
+def different(notes: Sequence[Note]) -> list[Note]:
+    """``notes`` by id, of several copies of one text the first."""
+    texts: set[str] = set()
+    found = []
+    for note in sorted(notes, key=lambda note: note.id):
+        copy = note.text_hash() if note.text.strip() else note.id
+        if copy not in texts:
+            texts.add(copy)
+            found.append(note)
+    return found

@@ -35,6 +35,8 @@ def deal(
 ) -> dict[str, tuple[Note, ...]]:
     """Site -> its notes; every note goes to one site, and notes that must stay together to the same.
 
+    Copies of one text in two cohorts must, too; of "cohort" they cannot.
+
     ``how``: "document" (at random, about as many characters each), "cohort" (every site's notes out of one
     cohort, sites shared out by characters), "label_skew", "size_skew". Sites are called ``site-1``, of
     "cohort" ``COHORT-1``. Ids and groups get their cohort in front, for they are unique in a cohort only.
@@ -50,7 +52,7 @@ def deal(
     blocks = {name: _blocks(name, cohorts[name]) for name in sorted(cohorts)}
     if how == "cohort":
         return _by_cohort(blocks, num_sites, seed)
-    pooled = [block for of_cohort in blocks.values() for block in of_cohort]
+    pooled = _joined([block for of_cohort in blocks.values() for block in of_cohort])
     _refuse_few(len(pooled), num_sites, "all cohorts together")
     rng = _rng(seed, how, str(num_sites))
     rng.shuffle(pooled)
@@ -87,6 +89,22 @@ def _blocks(cohort: str, notes: Sequence[Note]) -> list[Block]:
         for note in notes
     ]
     return [tuple(block) for block in blocks_of(own)[0]]
+
+
+def _joined(blocks: Sequence[Block]) -> list[Block]:
+    """``blocks``, but that those with a text in common, copies out of two cohorts, are one."""
+    by_text: dict[str, int] = {}
+    found: dict[int, Block] = {}
+    for number, block in enumerate(blocks):
+        texts = [note.text_hash() for note in block if note.text.strip()]
+        tied = sorted({by_text[text] for text in texts if text in by_text})
+        place = tied[0] if tied else number
+        for other in tied[1:]:
+            found[place] += found.pop(other)
+            by_text = {text: place if at == other else at for text, at in by_text.items()}
+        found[place] = found.get(place, ()) + block
+        by_text |= dict.fromkeys(texts, place)
+    return list(found.values())
 
 
 def _by_cohort(blocks: Mapping[str, list[Block]], num_sites: int, seed: int) -> dict[str, tuple[Note, ...]]:

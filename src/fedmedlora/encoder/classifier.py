@@ -92,7 +92,9 @@ def load_classifier(name: str, *, num_entities: int, num_modifiers: int, seed: i
     source = str(minilm_folder()) if name == MINILM else name
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        encoder = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # what the file does not hold, such as a pooler, is drawn
+            encoder = AutoModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         told = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
@@ -111,8 +113,16 @@ def load_classifier(name: str, *, num_entities: int, num_modifiers: int, seed: i
     digest = hashlib.sha256(name.encode() if name == MINILM else Path(name).name.encode())
     for parameter in encoder.parameters():
         digest.update(parameter.detach().cpu().numpy().tobytes())
-    positions = int(getattr(encoder.config, "max_position_embeddings", 512))
-    return Classifier(name, model, tokenizer, device, positions, digest.hexdigest())
+    return Classifier(name, model, tokenizer, device, num_positions(encoder), digest.hexdigest())
+
+
+def num_positions(encoder: Any) -> int:
+    """Pieces that ``encoder`` can read at once, special ones included."""
+    most = int(getattr(encoder.config, "max_position_embeddings", 512))
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    # RoBERTa and its kin count positions from behind the one of padding.
+    return most if padding is None else most - padding - 1
 
 
 def minilm_folder() -> Path:

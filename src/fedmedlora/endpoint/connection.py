@@ -40,6 +40,10 @@ def refuse_without_library() -> None:
         )
 
 
+class _ClosedError(BaseException):
+    """The connection was closed meanwhile. No ``Exception``: the client would send the request again."""
+
+
 class Connection:
     """Asks one endpoint, from many threads at once; closed at the end of a ``with``.
 
@@ -53,7 +57,7 @@ class Connection:
 
         self._endpoint, self._key, self._pace = endpoint, key, pace
         self._lock = threading.Lock()
-        self._is_closed = False
+        self._closed = threading.Event()
         self.num_asked = self.num_sent = 0
         self._transport = httpx2.HTTPTransport(
             trust_env=False, limits=httpx2.Limits(max_connections=endpoint.parallel_requests)
@@ -83,9 +87,10 @@ class Connection:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Requests that still wait in other threads fail at once instead of being sent again.
-        self._is_closed = True
-        self._client.close()
+        # Requests that still wait in other threads, for their turn or to be sent again, stay here: see
+        # ``_before_sending``, which the client would not come to if it was closed itself.
+        self._closed.set()
+        self._transport.close()
 
     def ask(self, request: dict[str, Any]) -> Answer | Failure:
         """The answer to ``request``, or why there is none.
@@ -98,7 +103,7 @@ class Connection:
         try:
             outcome = self._outcome(request)
         finally:
-            if self._is_closed:  # it was on its way to the server then, and its socket has stayed open
+            if self._closed.is_set():  # it was on its way to the server then, and its socket has stayed open
                 self._transport.close()
         if not isinstance(outcome, Refused):
             return outcome
@@ -120,13 +125,17 @@ class Connection:
         except openai.APIStatusError as error:
             said = [str(part or "") for part in (error.code, error.param, error.message)]
             return Refused(error.status_code, *said)
+        except _ClosedError:
+            return Failure("the reading has stopped")
         except (openai.APIError, ValueError, RecursionError):  # success, it says, and then no JSON
             answer = None
         return answer or Failure("an answer that is no chat completion")
 
     def _before_sending(self, sent: Any) -> None:
         """``sent``: the HTTP client's request, about to go out, for the first time or again."""
-        self._pace.wait()
+        self._pace.wait(self._closed.wait)
+        if self._closed.is_set():
+            raise _ClosedError
         with self._lock:
             self.num_sent += 1
         headers = {

@@ -34,7 +34,8 @@ class Shots:
     def __post_init__(self) -> None:
         found = hashlib.sha256()
         for note in self.notes:
-            found.update(repr((note.text, note.entities, note.modifiers, note.links)).encode())
+            asked = [sorted(note.annotates.entities), sorted(note.annotates.pairs)]
+            found.update(repr((note.text, note.entities, note.modifiers, note.links, asked)).encode())
         object.__setattr__(self, "digest", found.hexdigest())
 
 

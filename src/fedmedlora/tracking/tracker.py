@@ -2,7 +2,8 @@
 
 A tracker is one file in this folder with ``open_tracker(study, run, folder) -> Tracker``. It uses its own
 library, which is imported there and nowhere else, and finds its server, if it has one, as that library does
-(its own environment variables). It is given settings and numbers, never text, paths or predictions.
+(its own environment variables). It is given settings, as ``results.json`` holds them, and numbers: never
+text of notes, predictions, or a path out of the study's folder.
 """
 
 from __future__ import annotations

@@ -88,11 +88,8 @@ def train_round(
         raise ValueError(f"site {site!r} has no example to train on; check what its notes annotate")
     local = local or Local()
     whole = local.trains == "model"
-    if whole and base.precision != "float32":
-        raise ValueError(
-            f"training every parameter needs float32 weights, and these are {base.precision}: steps smaller "
-            'than its rounding would be lost; set [model] precision = "float32"'
-        )
+    if whole:
+        refuse_rounded(base)
     began = time.perf_counter()
     write_weights(base, model, current)
     batches = steps_of_round(examples, settings, round_num=round_num, seed=seed, site=site)
@@ -138,6 +135,16 @@ def train_round(
             torch.cuda.max_memory_allocated() if base.device.type == "cuda" else peak_memory_bytes()
         ),
     )
+
+
+def refuse_rounded(base: BaseModel) -> None:
+    """Raise ``ValueError`` for a model whose own weights cannot be trained as they stand."""
+    if base.precision != "float32" or base.quantization != "none":
+        how = base.precision if base.quantization == "none" else base.quantization
+        raise ValueError(
+            f"training every parameter needs float32 weights, and these are {how}: steps smaller than its "
+            'rounding would be lost; set [model] precision = "float32" and quantization = "none"'
+        )
 
 
 def steps_of_round(
