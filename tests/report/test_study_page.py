@@ -204,6 +204,15 @@ def test_significant_differences_are_marked_by_a_word(study):
     assert rows[2].count("not tested") == 3
 
 
+def test_the_page_says_what_p_and_the_interval_are(page):
+    """p is of a permutation test over notes: it draws no seeds, and the interval does."""
+    told = re.search(r'<section id="differences".*?</p>', page, re.DOTALL).group()
+    assert "p: two-sided, by a paired permutation test over notes." in told
+    assert "95% interval by bootstrap over seeds and notes" in told
+    assert "below 0.05" in told
+    assert "tested over notes, for these trained models; other seeds give others" in text_of(page)
+
+
 def test_what_was_not_measured_is_not_zero(study):
     study["scores"] = [s for s in study["scores"] if (s["method"], s["cohort"]) != ("few_shot", "lakeside")]
     page = study_page_text(study)

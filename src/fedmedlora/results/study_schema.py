@@ -126,11 +126,13 @@ COMPARISONS = Table(
         "b": Value("text", "name of another"),
         "difference": Value("number", "F1 of `a` less F1 of `b`", null="one of them has no F1"),
         "interval": _interval("difference", "seeds and notes, both methods on the same draws", "number"),
-        "p": Value("share", "two-sided p value of the difference", null="not tested"),
+        "p": Value("share", "two-sided, by a paired permutation test over notes", null="not tested"),
         "p_holm": Value(
-            "share", "`p` after Holm's correction over its family of comparisons", null="not tested"
+            "share",
+            "`p` after Holm's correction over all pairs of methods of the same arm, score and cohorts",
+            null="not tested",
         ),
-        "significant": Value("flag", "true: `p_holm` is below the level that the study asks for"),
+        "significant": Value("flag", "true: `p_holm` is below 0.05"),
     },
     "one method against another; its first seven keys together occur once",
     title="comparisons",

@@ -165,5 +165,7 @@ def _how_sure(view: StudyView) -> list[Child]:
     )
     return [
         chance,
+        "Whether a difference is significant was tested over notes, for these trained models; other seeds "
+        "give others. ",
         "Which method is called best was seen on these same notes, so its lead is a little too large.",
     ]
