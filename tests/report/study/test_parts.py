@@ -95,6 +95,20 @@ def test_gains_are_over_the_best_single_site(study):
     assert rows[0][3].value == found
 
 
+def test_gains_are_told_whichever_method_a_comparison_names_first(study):
+    """A study names the pair in the order of its methods, where single sites come before the rules."""
+
+    def gains():
+        pieces = {piece.ident: piece for piece in external_part(view_of(study)).pieces[1:]}
+        return pieces["external-gain-entities"].table.rows
+
+    expected = gains()
+    for c in study["comparisons"]:
+        low, high = c["interval"]
+        c.update(a=c["b"], b=c["a"], difference=-c["difference"], interval=[-high, -low])
+    assert gains() == expected
+
+
 def test_types_are_means_over_the_cohorts_that_have_them(study):
     f1s = {"stonebridge": 0.25, "millpond": 0.75}
     for one in study["scores"]:

@@ -14,6 +14,18 @@ _OPEN = "entities"  # the table that is not folded
 SIGNIFICANT, NOT_SIGNIFICANT, NOT_TESTED = "significant", "not significant", "not tested"
 
 
+def turned(comparison: Entry) -> Entry:
+    """The same comparison with the two methods the other way round."""
+    difference, interval = comparison["difference"], comparison["interval"]
+    return {
+        **comparison,
+        "a": comparison["b"],
+        "b": comparison["a"],
+        "difference": None if difference is None else -difference,
+        "interval": None if interval is None else [-interval[1], -interval[0]],
+    }
+
+
 def told_of(comparison: Entry | None) -> str:
     """``+0.12 significant``."""
     if comparison is None:
