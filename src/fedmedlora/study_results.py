@@ -226,13 +226,15 @@ def _comparisons(
     for (decoding, kind, criterion, over), by_method in _tables(measured, kinds).items():
         if kind not in COMPARED:
             continue
+        is_new = over == "new-site"
         groups: dict[tuple[str, ...], dict[str, list[Cells]]] = {}
         for method, by_cohort in by_method.items():
-            cohorts = tuple(sorted(by_cohort))
+            names = sorted(by_cohort)
             head, _, tail = method.partition(":")
-            # A new site is compared at equal numbers of notes: new_site:NAME:NUM:START.
-            group = (*tail.split(":")[:2], *cohorts) if head == "new_site" else cohorts
-            groups.setdefault(group, {})[method] = [by_cohort[cohort] for cohort in cohorts]
+            for cohorts in [(name,) for name in names] if is_new else [tuple(names)]:
+                # A new site is compared at equal numbers of notes: new_site:NAME:NUM:START.
+                group = (*tail.split(":")[:2], *cohorts) if head == "new_site" else cohorts
+                groups.setdefault(group, {})[method] = [by_cohort[cohort] for cohort in cohorts]
         for group, of_group in groups.items():
             if len(of_group) < 2:
                 continue
@@ -242,7 +244,6 @@ def _comparisons(
                 rng=rng,
                 num_resamples=study.evaluation.bootstrap,
             ):
-                is_new = over == "new-site"
                 yield {
                     "decoding": decoding,
                     "kind": kind,
