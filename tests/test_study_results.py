@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fedmedlora.study_results import Measured, _comparisons
+from fedmedlora.study_results import Measured, _comparisons, _means
 
-HIT, MISS = (1, 0, 0), (0, 0, 1)
+HIT, MISS, SPURIOUS, EMPTY = (1, 0, 0), (0, 0, 1), (0, 1, 0), (0, 0, 0)
 STUDY = SimpleNamespace(seed=1, evaluation=SimpleNamespace(bootstrap=20))
 
 
@@ -33,3 +33,18 @@ def test_on_several_new_sites_methods_are_compared_on_each():
         ("cohort:west", "zero_shot", "fed_medlora", 0.0),
         ("cohort:west", "new_site:west:5:zero_shot", "new_site:west:5:fed_medlora", -1.0),
     ]
+
+
+def test_a_cohort_without_gold_is_in_the_mean_of_no_method():
+    """One false positive there must not give a method another mean, over other cohorts, than the rest."""
+    found = [
+        measured("careful", "x", HIT),
+        measured("careful", "y", EMPTY),
+        measured("rash", "x", MISS),
+        measured("rash", "y", SPURIOUS),
+    ]
+    kinds = {"x": "site", "y": "site"}
+    means = {one["method"]: (one["num_cohorts"], one["f1"]) for one in _means(found, kinds, STUDY)}
+    assert means == {"careful": (1, 1.0), "rash": (1, 0.0)}
+    (told,) = _comparisons(found, kinds, STUDY)
+    assert (told["a"], told["b"], told["difference"]) == ("careful", "rash", 1.0)

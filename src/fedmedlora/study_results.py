@@ -256,12 +256,14 @@ def _comparisons(
 def _tables(
     measured: Sequence[Measured], kinds: Mapping[str, str]
 ) -> dict[tuple[str, str, str, str], dict[str, dict[str, Cells]]]:
-    """(decoding, kind of item, criterion, kind of cohort) -> method -> cohort -> its cells."""
+    """(decoding, kind of item, criterion, kind of cohort) -> method -> cohort with gold -> its cells."""
     found: dict[tuple[str, str, str, str], dict[str, dict[str, Cells]]] = {}
     for one in measured:
         for (kind, criterion), cells in one.cells.items():
-            if not cells.any():
-                continue  # the cohort annotates none of it
+            # Without gold, F1 is 0 for a method with a false positive and undefined for the others, whose
+            # means would then be over other cohorts than its own. Gold is the same for all methods.
+            if not cells[..., (0, 2)].any():
+                continue
             key = (one.decoding, kind, criterion, kinds[one.cohort])
             found.setdefault(key, {}).setdefault(one.method, {})[one.cohort] = cells
     return found

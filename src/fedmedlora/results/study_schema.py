@@ -104,7 +104,7 @@ MEANS = Table(
         "kind": _KIND,
         "criterion": _CRITERION,
         "over": _OVER,
-        "num_cohorts": Value("count", "cohorts of that kind with a score"),
+        "num_cohorts": Value("count", "cohorts of that kind with gold items"),
         "f1": _F1,
         "interval": _interval("f1", "seeds and notes"),
         "f1_by_seed": _BY_SEED,
