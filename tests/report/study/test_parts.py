@@ -124,6 +124,19 @@ def test_types_are_means_over_the_cohorts_that_have_them(study):
     assert (test[at[0]].value, test[at[1]].text) == (0, "–")
 
 
+def test_a_false_positive_where_a_type_has_no_gold_is_in_no_mean_of_it(study):
+    for one in study["scores"]:
+        if one["cohort"] in ("stonebridge", "millpond"):
+            is_there = one["cohort"] == "stonebridge"
+            missed = 0.0 if one["method"] == "fed_medlora" else None
+            one["per_type"] = {"drug": {"f1": 0.8 if is_there else missed, "num_gold": 10 * is_there}}
+    table = types_part(view_of(study)).pieces[1].table
+    at = [i for i, c in enumerate(table.columns) if c.group == "Mean of external cohorts"]
+    drug = next(row for row in table.rows if row[0].text == "drug")
+    assert drug[at[0]].value == 10
+    assert {drug[i].value for i in at[1:]} == {0.8}
+
+
 def test_unused_answers_are_summed(made_study):
     table = reading_part(view_of(made_study)).pieces[1]
     row = next(row for row in table.rows if row[0].text == "Endpoint")
