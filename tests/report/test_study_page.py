@@ -183,6 +183,13 @@ def test_a_difference_that_may_be_chance_is_called_so(study):
     assert "Fed-MedLoRA against Centralized: −0.010 (−0.02 to 0.00), not significant, it may be" in text
 
 
+def test_the_test_on_the_only_new_site_is_that_of_their_mean(study):
+    set_means(study, {"fed_medlora": 0.75, "centralized": 0.5}, over="new-site", significant=True)
+    study["comparisons"][0]["over"] = "cohort:saltmarsh"
+    told = "Fed-MedLoRA against Centralized: +0.250 (+0.24 to +0.26), significant (Holm p = 0.020)."
+    assert told in text_of(study_page_text(study))
+
+
 def test_one_seed_is_said(study):
     study["seeds"] = study["seeds"][:1]
     study["runs"] = [run for run in study["runs"] if run["seed"] == 0]
