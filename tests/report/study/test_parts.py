@@ -2,6 +2,7 @@
 
 import pytest
 
+from fedmedlora.report.study.calibration import calibration_part
 from fedmedlora.report.study.cost import cost_of
 from fedmedlora.report.study.differences import difference_text, p_text
 from fedmedlora.report.study.external import external_part
@@ -135,6 +136,22 @@ def test_a_false_positive_where_a_type_has_no_gold_is_in_no_mean_of_it(study):
     drug = next(row for row in table.rows if row[0].text == "drug")
     assert drug[at[0]].value == 10
     assert {drug[i].value for i in at[1:]} == {0.8}
+
+
+def test_curves_of_confidence_can_be_told_apart(study):
+    """Methods adapted to a new site share a sign: they are in the table of errors alone."""
+    adapted = [f"new_site:saltmarsh:{num}:zero_shot" for num in (5, 20, 80)]
+    study["calibration"] += [
+        {**study["calibration"][0], "method": name, "cohort": "saltmarsh"} for name in adapted
+    ]
+    _, errors, *figures = calibration_part(view_of(study)).pieces
+    assert len(errors.rows) == 6
+    for figure in figures:
+        signs = [sign for sign, _ in figure.legend if sign is not None]
+        assert len(signs) == len(set(signs)) == 3
+        assert not any("saltmarsh" in panel.title for panel in figure.panels)
+    study["calibration"] = study["calibration"][-3:]
+    assert len(calibration_part(view_of(study)).pieces) == 2
 
 
 def test_unused_answers_are_summed(made_study):
