@@ -161,6 +161,16 @@ def test_unused_answers_are_summed(made_study):
     assert [cell.text for cell in row[1:]] == ["free", "3,600", "492", "13.7%", "not measured"]
 
 
+def test_unused_answers_are_told_where_nothing_was_scored(study):
+    """Answers to instruction data have no F1, and what could not be read of them is told all the same."""
+    expected = reading_part(view_of(study)).pieces[1].rows
+    for key in ("scores", "means", "comparisons"):
+        study[key] = []
+    told, table, *_ = reading_part(view_of(study)).pieces
+    assert table.rows == expected
+    assert "no false positive" in told.source
+
+
 def test_unused_answers_are_told_per_way_of_reading(study):
     for run in study["runs"]:
         method = next((m for m in run["methods"] if m["name"] == "few_shot"), None)
