@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
-from fedmedlora.study_results import Measured, _comparisons, _means
+from fedmedlora.study_results import Measured, _comparisons, _means, _measured
 
 HIT, MISS, SPURIOUS, EMPTY = (1, 0, 0), (0, 0, 1), (0, 1, 0), (0, 0, 0)
+RUN = SimpleNamespace(folder="runs/main/seed-1")
 STUDY = SimpleNamespace(seed=1, evaluation=SimpleNamespace(bootstrap=20))
 
 
@@ -48,3 +51,15 @@ def test_a_cohort_without_gold_is_in_the_mean_of_no_method():
     assert means == {"careful": (1, 1.0), "rash": (1, 0.0)}
     (told,) = _comparisons(found, kinds, STUDY)
     assert (told["a"], told["b"], told["difference"]) == ("careful", "rash", 1.0)
+
+
+def test_a_method_whose_counts_are_gone_is_not_left_out_in_silence(tmp_path):
+    evaluation = {"cohort": "x", "decoding": "constrained", "scores": {}}
+    results = {"methods": [{"name": "zero_shot", "evaluations": [evaluation]}]}
+    path = tmp_path / RUN.folder / "methods" / "zero_shot" / "x-constrained.details.json"
+    with pytest.raises(ValueError, match=r"x-constrained\.details\.json: is not there, so zero_shot on x"):
+        _measured([(RUN, results)], tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"per_note": {"entities": {"strict": [HIT], "lenient": [HIT]}}}))
+    (found,) = _measured([(RUN, results)], tmp_path)
+    assert found.cells["entities", "strict"].tolist() == [[list(HIT)]]

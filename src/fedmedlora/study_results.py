@@ -149,10 +149,7 @@ def _measured(of_arm: Sequence[tuple[PlannedRun, dict[str, Any]]], folder: Path)
         if not all(key in one for one in by_run):
             continue
         method, cohort, decoding = key
-        details = []
-        for run, _ in of_arm:
-            store = MethodFolder(folder / run.folder / "methods" / method.replace(":", "-"))
-            details.append(read_json(store.details(cohort, decoding)) or {})
+        details = [_details(folder / run.folder, method, cohort, decoding) for run, _ in of_arm]
         per_note = [one.get("per_note", {}) for one in details]
         kinds = [kind for kind in per_note[0] if all(kind in one for one in per_note)]
         found.append(
@@ -168,6 +165,18 @@ def _measured(of_arm: Sequence[tuple[PlannedRun, dict[str, Any]]], folder: Path)
                 },
                 tuple(one["calibration"] for one in details if "calibration" in one),
             )
+        )
+    return found
+
+
+def _details(run: Path, method: str, cohort: str, decoding: str) -> dict[str, Any]:
+    """Counts of single notes, which everything here is made of. Raises ``ValueError`` where they are gone."""
+    path = MethodFolder(run / "methods" / method.replace(":", "-")).details(cohort, decoding)
+    found: dict[str, Any] | None = read_json(path)
+    if found is None:
+        raise ValueError(
+            f"{path}: is not there, so {method} on {cohort} would be left out; put it back, or remove "
+            f"{run} to run it again"
         )
     return found
 
