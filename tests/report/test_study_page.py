@@ -108,6 +108,11 @@ def test_every_caption_ends_with_the_command_that_makes_it(page):
     assert "--arms main,noise-20,noise-40 --out" in page
 
 
+def test_no_head_of_a_table_is_empty(page):
+    assert page.count("<thead>") > 25
+    assert not re.search(r"<th[ >][^>]*></th>", page)
+
+
 def test_without_a_study_file_in_the_command(study):
     study["command"] = ["fedmedlora", "run"]
     assert "fedmedlora run study.toml --arms main --out RUN" in study_page_text(study)
