@@ -149,10 +149,7 @@ def _measured(of_arm: Sequence[tuple[PlannedRun, dict[str, Any]]], folder: Path)
         if not all(key in one for one in by_run):
             continue
         method, cohort, decoding = key
-        details = []
-        for run, _ in of_arm:
-            store = MethodFolder(folder / run.folder / "methods" / method.replace(":", "-"))
-            details.append(read_json(store.details(cohort, decoding)) or {})
+        details = [_details(folder / run.folder, method, cohort, decoding) for run, _ in of_arm]
         per_note = [one.get("per_note", {}) for one in details]
         kinds = [kind for kind in per_note[0] if all(kind in one for one in per_note)]
         found.append(
@@ -168,6 +165,18 @@ def _measured(of_arm: Sequence[tuple[PlannedRun, dict[str, Any]]], folder: Path)
                 },
                 tuple(one["calibration"] for one in details if "calibration" in one),
             )
+        )
+    return found
+
+
+def _details(run: Path, method: str, cohort: str, decoding: str) -> dict[str, Any]:
+    """Counts of single notes, which everything here is made of. Raises ``ValueError`` where they are gone."""
+    path = MethodFolder(run / "methods" / method.replace(":", "-")).details(cohort, decoding)
+    found: dict[str, Any] | None = read_json(path)
+    if found is None:
+        raise ValueError(
+            f"{path}: is not there, so {method} on {cohort} would be left out; put it back, or remove "
+            f"{run} to run it again"
         )
     return found
 
@@ -226,13 +235,15 @@ def _comparisons(
     for (decoding, kind, criterion, over), by_method in _tables(measured, kinds).items():
         if kind not in COMPARED:
             continue
+        is_new = over == "new-site"
         groups: dict[tuple[str, ...], dict[str, list[Cells]]] = {}
         for method, by_cohort in by_method.items():
-            cohorts = tuple(sorted(by_cohort))
+            names = sorted(by_cohort)
             head, _, tail = method.partition(":")
-            # A new site is compared at equal numbers of notes: new_site:NAME:NUM:START.
-            group = (*tail.split(":")[:2], *cohorts) if head == "new_site" else cohorts
-            groups.setdefault(group, {})[method] = [by_cohort[cohort] for cohort in cohorts]
+            for cohorts in [(name,) for name in names] if is_new else [tuple(names)]:
+                # A new site is compared at equal numbers of notes: new_site:NAME:NUM:START.
+                group = (*tail.split(":")[:2], *cohorts) if head == "new_site" else cohorts
+                groups.setdefault(group, {})[method] = [by_cohort[cohort] for cohort in cohorts]
         for group, of_group in groups.items():
             if len(of_group) < 2:
                 continue
@@ -242,7 +253,6 @@ def _comparisons(
                 rng=rng,
                 num_resamples=study.evaluation.bootstrap,
             ):
-                is_new = over == "new-site"
                 yield {
                     "decoding": decoding,
                     "kind": kind,
@@ -255,12 +265,14 @@ def _comparisons(
 def _tables(
     measured: Sequence[Measured], kinds: Mapping[str, str]
 ) -> dict[tuple[str, str, str, str], dict[str, dict[str, Cells]]]:
-    """(decoding, kind of item, criterion, kind of cohort) -> method -> cohort -> its cells."""
+    """(decoding, kind of item, criterion, kind of cohort) -> method -> cohort with gold -> its cells."""
     found: dict[tuple[str, str, str, str], dict[str, dict[str, Cells]]] = {}
     for one in measured:
         for (kind, criterion), cells in one.cells.items():
-            if not cells.any():
-                continue  # the cohort annotates none of it
+            # Without gold, F1 is 0 for a method with a false positive and undefined for the others, whose
+            # means would then be over other cohorts than its own. Gold is the same for all methods.
+            if not cells[..., (0, 2)].any():
+                continue
             key = (one.decoding, kind, criterion, kinds[one.cohort])
             found.setdefault(key, {}).setdefault(one.method, {})[one.cohort] = cells
     return found

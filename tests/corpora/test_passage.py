@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note, surface
 from fedmedlora.corpora.passage import passage
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.corpora.synthetic import HOSPITALS, synthesize
+from fedmedlora.evaluation.counts import Counts
+from fedmedlora.evaluation.score import score_note
 from fedmedlora.tasks.training_set import sample_notes
 
 SCOPE = Annotates(frozenset({"problem"}), frozenset({"problem.severity"}))
@@ -72,6 +76,19 @@ def test_a_link_that_reaches_out_of_it_is_left_out():
         (1, 0, 0),
         (0, 1, 0),
     }
+
+
+def test_what_is_not_scored_in_the_note_is_not_scored_in_a_passage():
+    """A severity of a drug, where that of problems alone is annotated: cut from its drug it stays out."""
+    whole = note(
+        "Aspirin.", "Mild one.", "Third.", spans=["Aspirin"], modifiers=["Mild"], links=[("p0", "s0")]
+    )
+    whole = replace(whole, entities=tuple(replace(one, type="drug") for one in whole.entities))
+    nothing = Counts(0, 0, 0)
+    assert score_note(whole, None).modifiers.strict.micro() == nothing
+    parts = [passage(whole, num, seed=seed, name="x") for num in (1, 2) for seed in range(20)]
+    assert {score_note(part, None).modifiers.strict.micro() for part in parts} == {nothing}
+    assert {len(part.modifiers) for part in parts} == {0, 1}, "beside its drug it stays"
 
 
 def test_sentences_that_an_annotation_reaches_across_stay_together():

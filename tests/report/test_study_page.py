@@ -108,6 +108,11 @@ def test_every_caption_ends_with_the_command_that_makes_it(page):
     assert "--arms main,noise-20,noise-40 --out" in page
 
 
+def test_no_head_of_a_table_is_empty(page):
+    assert page.count("<thead>") > 25
+    assert not re.search(r"<th[ >][^>]*></th>", page)
+
+
 def test_without_a_study_file_in_the_command(study):
     study["command"] = ["fedmedlora", "run"]
     assert "fedmedlora run study.toml --arms main --out RUN" in study_page_text(study)
@@ -183,6 +188,13 @@ def test_a_difference_that_may_be_chance_is_called_so(study):
     assert "Fed-MedLoRA against Centralized: −0.010 (−0.02 to 0.00), not significant, it may be" in text
 
 
+def test_the_test_on_the_only_new_site_is_that_of_their_mean(study):
+    set_means(study, {"fed_medlora": 0.75, "centralized": 0.5}, over="new-site", significant=True)
+    study["comparisons"][0]["over"] = "cohort:saltmarsh"
+    told = "Fed-MedLoRA against Centralized: +0.250 (+0.24 to +0.26), significant (Holm p = 0.020)."
+    assert told in text_of(study_page_text(study))
+
+
 def test_one_seed_is_said(study):
     study["seeds"] = study["seeds"][:1]
     study["runs"] = [run for run in study["runs"] if run["seed"] == 0]
@@ -202,6 +214,15 @@ def test_significant_differences_are_marked_by_a_word(study):
     assert "<strong>significant</strong>" in rows[1]
     assert "&lt; 0.001" in rows[1]
     assert rows[2].count("not tested") == 3
+
+
+def test_the_page_says_what_p_and_the_interval_are(page):
+    """p is of a permutation test over notes: it draws no seeds, and the interval does."""
+    told = re.search(r'<section id="differences".*?</p>', page, re.DOTALL).group()
+    assert "p: two-sided, by a paired permutation test over notes." in told
+    assert "95% interval by bootstrap over seeds and notes" in told
+    assert "below 0.05" in told
+    assert "tested over notes, for these trained models; other seeds give others" in text_of(page)
 
 
 def test_what_was_not_measured_is_not_zero(study):

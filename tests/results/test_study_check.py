@@ -112,6 +112,10 @@ def test_a_mean_over_seeds_needs_every_seed(study):
         validate_study(study)
     put(study, "scores[0].interval", None)
     validate_study(study)
+    page = PAGE.read_text(encoding="utf-8")
+    assert "`f1` is the mean of `f1_by_seed`, and null where one of them is" in page
+    assert "undefined for some seed" in page
+    assert "undefined for every seed" not in page
 
 
 def test_nothing_is_significant_that_was_not_tested(study):

@@ -65,7 +65,13 @@ def data_table(
     heads = [tag("th", {"scope": "col", **style_of(place)}, column) for place, column in enumerate(columns)]
     if groups:
         first = tag("th", {"scope": "col", "rowspan": 2}, columns[0])
-        above = [tag("th", {"scope": "colgroup", "colspan": width}, title) for title, width in groups]
+        # A head without words names nothing: a reader of screens would announce it in vain.
+        above = [
+            tag("th", {"scope": "colgroup", "colspan": width}, title)
+            if title
+            else tag("td", {"colspan": width})
+            for title, width in groups
+        ]
         head = join((tag("tr", {}, first, *above), tag("tr", {}, *heads[1:])))
     else:
         head = tag("tr", {}, *heads)

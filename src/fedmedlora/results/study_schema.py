@@ -27,7 +27,7 @@ _DECODING = Value("text", "how answers were read, as in an evaluation", choices=
 _KIND = Value("text", "kind of score, as in an evaluation", choices=tuple(SCORE_KINDS))
 _CRITERION = Value("text", "boundaries must be the same, or overlap", choices=("strict", "lenient"))
 _OVER = Value("text", "the cohorts of this kind, each counting the same", choices=OVERS)
-_F1 = Value("share", "mean over the seeds", null="undefined for every seed")
+_F1 = Value("share", "mean over the seeds", null="undefined for some seed")
 _BY_SEED = Many(
     Value("share", "F1 of one seed", null="undefined, or the arm was not run with it"),
     "one per seed, in the order of `seeds`; `f1` is their mean",
@@ -39,7 +39,7 @@ def _interval(of: str, drawn: str, kind: str = "share") -> Many:
         Value("share" if kind == "share" else "number", "low, then high"),
         f"95% interval of `{of}`, by bootstrap over {drawn}",
         length=2,
-        null=f"not computed, or `{of}` is null",
+        null=f"not computed, `{of}` is null, or a cohort has fewer than two notes",
     )
 
 
@@ -76,15 +76,15 @@ SCORES = Table(
         "kind": _KIND,
         "criterion": _CRITERION,
         "f1": _F1,
-        "precision": Value("share", "mean over the seeds", null="undefined for every seed"),
-        "recall": Value("share", "mean over the seeds", null="undefined for every seed"),
+        "precision": Value("share", "mean over the seeds", null="undefined for some seed"),
+        "recall": Value("share", "mean over the seeds", null="undefined for some seed"),
         "f1_by_seed": _BY_SEED,
         "interval": _interval("f1", "seeds and notes"),
         "per_type": Named(
             "type, or pair such as `problem.negation`",
             Table(
                 {
-                    "f1": Value("share", "mean over the seeds", null="undefined for every seed"),
+                    "f1": Value("share", "mean over the seeds", null="undefined for some seed"),
                     "num_gold": Value("count", "gold items of one seed's test notes"),
                 },
                 "this type alone",
@@ -104,7 +104,7 @@ MEANS = Table(
         "kind": _KIND,
         "criterion": _CRITERION,
         "over": _OVER,
-        "num_cohorts": Value("count", "cohorts of that kind with a score"),
+        "num_cohorts": Value("count", "cohorts of that kind with gold items"),
         "f1": _F1,
         "interval": _interval("f1", "seeds and notes"),
         "f1_by_seed": _BY_SEED,
@@ -126,11 +126,13 @@ COMPARISONS = Table(
         "b": Value("text", "name of another"),
         "difference": Value("number", "F1 of `a` less F1 of `b`", null="one of them has no F1"),
         "interval": _interval("difference", "seeds and notes, both methods on the same draws", "number"),
-        "p": Value("share", "two-sided p value of the difference", null="not tested"),
+        "p": Value("share", "two-sided, by a paired permutation test over notes", null="not tested"),
         "p_holm": Value(
-            "share", "`p` after Holm's correction over its family of comparisons", null="not tested"
+            "share",
+            "`p` after Holm's correction over all pairs of methods of the same arm, score and cohorts",
+            null="not tested",
         ),
-        "significant": Value("flag", "true: `p_holm` is below the level that the study asks for"),
+        "significant": Value("flag", "true: `p_holm` is below 0.05"),
     },
     "one method against another; its first seven keys together occur once",
     title="comparisons",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fedmedlora.report.study.calibration import calibration_part
 from fedmedlora.report.study.cost import cost_of
 from fedmedlora.report.study.differences import difference_text, p_text
 from fedmedlora.report.study.external import external_part
@@ -95,6 +96,20 @@ def test_gains_are_over_the_best_single_site(study):
     assert rows[0][3].value == found
 
 
+def test_gains_are_told_whichever_method_a_comparison_names_first(study):
+    """A study names the pair in the order of its methods, where single sites come before the rules."""
+
+    def gains():
+        pieces = {piece.ident: piece for piece in external_part(view_of(study)).pieces[1:]}
+        return pieces["external-gain-entities"].table.rows
+
+    expected = gains()
+    for c in study["comparisons"]:
+        low, high = c["interval"]
+        c.update(a=c["b"], b=c["a"], difference=-c["difference"], interval=[-high, -low])
+    assert gains() == expected
+
+
 def test_types_are_means_over_the_cohorts_that_have_them(study):
     f1s = {"stonebridge": 0.25, "millpond": 0.75}
     for one in study["scores"]:
@@ -110,11 +125,50 @@ def test_types_are_means_over_the_cohorts_that_have_them(study):
     assert (test[at[0]].value, test[at[1]].text) == (0, "–")
 
 
+def test_a_false_positive_where_a_type_has_no_gold_is_in_no_mean_of_it(study):
+    for one in study["scores"]:
+        if one["cohort"] in ("stonebridge", "millpond"):
+            is_there = one["cohort"] == "stonebridge"
+            missed = 0.0 if one["method"] == "fed_medlora" else None
+            one["per_type"] = {"drug": {"f1": 0.8 if is_there else missed, "num_gold": 10 * is_there}}
+    table = types_part(view_of(study)).pieces[1].table
+    at = [i for i, c in enumerate(table.columns) if c.group == "Mean of external cohorts"]
+    drug = next(row for row in table.rows if row[0].text == "drug")
+    assert drug[at[0]].value == 10
+    assert {drug[i].value for i in at[1:]} == {0.8}
+
+
+def test_curves_of_confidence_can_be_told_apart(study):
+    """Methods adapted to a new site share a sign: they are in the table of errors alone."""
+    adapted = [f"new_site:saltmarsh:{num}:zero_shot" for num in (5, 20, 80)]
+    study["calibration"] += [
+        {**study["calibration"][0], "method": name, "cohort": "saltmarsh"} for name in adapted
+    ]
+    _, errors, *figures = calibration_part(view_of(study)).pieces
+    assert len(errors.rows) == 6
+    for figure in figures:
+        signs = [sign for sign, _ in figure.legend if sign is not None]
+        assert len(signs) == len(set(signs)) == 3
+        assert not any("saltmarsh" in panel.title for panel in figure.panels)
+    study["calibration"] = study["calibration"][-3:]
+    assert len(calibration_part(view_of(study)).pieces) == 2
+
+
 def test_unused_answers_are_summed(made_study):
     table = reading_part(view_of(made_study)).pieces[1]
     row = next(row for row in table.rows if row[0].text == "Endpoint")
     # 6 cohorts, 2 seeds: 300 answers each, of which 41 were not read; grounding was not counted
     assert [cell.text for cell in row[1:]] == ["free", "3,600", "492", "13.7%", "not measured"]
+
+
+def test_unused_answers_are_told_where_nothing_was_scored(study):
+    """Answers to instruction data have no F1, and what could not be read of them is told all the same."""
+    expected = reading_part(view_of(study)).pieces[1].rows
+    for key in ("scores", "means", "comparisons"):
+        study[key] = []
+    told, table, *_ = reading_part(view_of(study)).pieces
+    assert table.rows == expected
+    assert "no false positive" in told.source
 
 
 def test_unused_answers_are_told_per_way_of_reading(study):

@@ -32,7 +32,10 @@ Held = dict[tuple[Row, str], Entry]
 
 
 def calibration_part(view: StudyView) -> Part | None:
-    """Both figures and the table of errors, of the main arm; None when nothing was calibrated."""
+    """Both figures and the table of errors, of the main arm; None when nothing was calibrated.
+
+    Adaptations to a new site are in the table alone.
+    """
     rows = {row.method: row for row in reversed((*view.rows(), *view.rows(adapted=True)))}
     held: Held = {
         (rows[c["method"]], c["cohort"]): c
@@ -48,11 +51,13 @@ def calibration_part(view: StudyView) -> Part | None:
         "the mean distance from the line. Predictions of all seeds are taken together."
     )
     cohorts = [cohort for cohort in view.cohorts() if any(key[1] == cohort for key in held)]
-    pieces: list[Piece] = [
-        _errors(held, order, cohorts),
-        _reliability(held, order, cohorts),
-        *_precision(held, order, cohorts),
-    ]
+    pieces: list[Piece] = [_errors(held, order, cohorts)]
+    # Adaptations to a new site have no signs of their own: a curve of each could not be told from the others.
+    drawn = [row for row in order if row in view.rows()]
+    if drawn:
+        own = {key: found for key, found in held.items() if key[0] in drawn}
+        read = [cohort for cohort in cohorts if any(key[1] == cohort for key in own)]
+        pieces += [_reliability(own, drawn, read), *_precision(own, drawn, read)]
     return Part("calibration", "Calibration", "Calibration", (told, *pieces))
 
 

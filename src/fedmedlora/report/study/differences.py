@@ -14,6 +14,18 @@ _OPEN = "entities"  # the table that is not folded
 SIGNIFICANT, NOT_SIGNIFICANT, NOT_TESTED = "significant", "not significant", "not tested"
 
 
+def turned(comparison: Entry) -> Entry:
+    """The same comparison with the two methods the other way round."""
+    difference, interval = comparison["difference"], comparison["interval"]
+    return {
+        **comparison,
+        "a": comparison["b"],
+        "b": comparison["a"],
+        "difference": None if difference is None else -difference,
+        "interval": None if interval is None else [-interval[1], -interval[0]],
+    }
+
+
 def told_of(comparison: Entry | None) -> str:
     """``+0.12 significant``."""
     if comparison is None:
@@ -59,10 +71,13 @@ def differences_part(view: StudyView) -> Part | None:
     if not tables:
         return None
     told = paragraph(
-        "F1 of the first method less that of the second, on the same notes and seeds. p: two-sided, by "
-        "bootstrap over seeds and notes. Holm: p after Holm's correction for the number of comparisons that "
-        "were made together; “significant” stands where it is below the study's level. A difference that "
-        "is not significant may still be there: the study is then too small to tell."
+        "F1 of the first method less that of the second, on the same notes and seeds; small numbers are its "
+        "95% interval by bootstrap over seeds and notes. p: two-sided, by a paired permutation test over "
+        "notes. It is about these trained models and does not know that other seeds give others, which the "
+        "interval does: a method is better where the difference is significant and the interval leaves out "
+        "0. Holm: p after Holm's correction over all pairs of methods of one arm that were compared by the "
+        "same score on the same cohorts; “significant” stands where it is below 0.05. A difference that is "
+        "not significant may still be there: the study is then too small to tell."
     )
     return Part("differences", "Differences between methods", "Differences", (told, *tables))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedmedlora.report.blocks import paragraph
 from fedmedlora.report.figures import IntervalRow, interval_panel
 from fedmedlora.report.rows import CRITERIA, SCORE_TITLES
-from fedmedlora.report.study.differences import told_of
+from fedmedlora.report.study.differences import told_of, turned
 from fedmedlora.report.study.pieces import (
     INTERVAL,
     Cell,
@@ -79,10 +79,12 @@ def _forest(view: StudyView, kind: str, cohorts: list[str]) -> StudyFigure | Non
 
 def _gains(view: StudyView, kind: str, cohorts: list[str]) -> StudyFigure | None:
     """Each federated method less the single site that is best over the external cohorts."""
+    # A study compares each pair once, in the order of its methods: whichever of the two is named first.
     held = {
         (c["over"], c["a"], c["b"], c["criterion"], c["decoding"]): c
-        for c in view.results["comparisons"]
-        if c["arm"] == MAIN and c["kind"] == kind
+        for found in view.results["comparisons"]
+        if found["arm"] == MAIN and found["kind"] == kind
+        for c in (turned(found), found)
     }
     overs = [OVER, *(COHORT_PREFIX + cohort for cohort in cohorts)] if len(cohorts) > 1 else []
     overs = overs or [OVER if any(key[0] == OVER for key in held) else COHORT_PREFIX + cohorts[0]]

@@ -94,7 +94,8 @@ def _types(view: StudyView, kind: str, criterion: str, over: str) -> _Types:
             for name, numbers in (entry["per_type"] if entry else {}).items():
                 of = gold.setdefault(name, {})
                 of[cohort] = max(of.get(cohort, 0), numbers["num_gold"])
-                if numbers["f1"] is not None:
+                # Without gold, one false positive would make a 0 that the other methods do not have.
+                if numbers["f1"] is not None and numbers["num_gold"]:
                     held.setdefault((row, name), []).append(numbers["f1"])
     means = {key: fmean(values) for key, values in held.items()}
     return _Types(means, {name: sum(of.values()) for name, of in gold.items()})

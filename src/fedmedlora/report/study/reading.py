@@ -17,8 +17,9 @@ def reading_part(view: StudyView) -> Part | None:
         return None
     told = paragraph(
         "Unparsed: answers with a part that could not be read. Ungrounded: mentions that answers name and "
-        "that their sentence does not hold; they are dropped. Both count against a method. All cohorts and "
-        "seeds together."
+        "that their sentence does not hold; they are dropped. What a method did not say because of it is "
+        "missing from its recall; a dropped mention is no false positive, so its precision does not show it. "
+        "All cohorts and seeds together."
     )
     return Part("reading", "Answers that could not be used", "Unused answers", (told, *tables))
 

@@ -150,7 +150,14 @@ def view_of(results: Entry) -> StudyView:
             if method not in places and family_of(method) != FAMILIES[4]:
                 places[method] = len(_FIRST) + len(places) - len(order)
     decodings: dict[tuple[str, str], list[str]] = {}
-    for arm, method, decoding, *_ in (*scores, *means):
+    # Where nothing was scored, answers were read all the same, and some could not be.
+    read = (
+        (run["arm"], method["name"], one["decoding"])
+        for run in results["runs"]
+        for method in run["methods"]
+        for one in method["evaluations"]
+    )
+    for arm, method, decoding, *_ in (*scores, *means, *read):
         known = decodings.setdefault((arm, method), [])
         if decoding not in known:
             known.append(decoding)
