@@ -10,8 +10,7 @@ from fedmedlora.corpora.jsonl import NoteSet
 from fedmedlora.corpora.schema import CLINICAL
 from fedmedlora.corpora.synthetic import synthesize
 from fedmedlora.local_site import hold_out, prepare_site
-from fedmedlora.study_tables import Tasks, Training
-from fedmedlora.tasks.training_set import has_answer
+from fedmedlora.study_tables import Tasks
 from fedmedlora.terms import Terms
 
 TERMS = Terms(
@@ -64,22 +63,6 @@ def test_a_site_with_held_out_notes(notes, encoder):
     assert site.held_out
     assert site.record["num_train_notes"] < whole.record["num_train_notes"] == 8
     assert not {e.example.id for e in site.held_out} & {e.example.id for e in site.examples}
-
-
-def test_a_site_trains_on_the_share_of_answers_that_is_asked_for(notes, encoder):
-    train = NoteSet(notes, {})
-    terms = replace(TERMS, training=Training(answered_share=1.0))
-    natural, answered = (
-        [
-            e.example
-            for e in prepare_site(t, encoder, CLINICAL, "lakeside", train, None, source="x").examples
-            if e.example.task == "modifiers"
-        ]
-        for t in (TERMS, terms)
-    )
-    assert 0 < len(answered) < len(natural)
-    assert all(has_answer(example) for example in answered)
-    assert not all(has_answer(example) for example in natural)
 
 
 def test_a_site_that_holds_out_everything_is_told_what_to_change(notes, encoder):

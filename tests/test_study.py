@@ -207,10 +207,6 @@ NO_TRAINING = 'name = "s"\nmethods = ["zero_shot"]\n' + SITE
             SMALL + '[tasks]\nnames = ["modifiers"]\n[training]\nmodifier_share = 0.5',
             "modifier_share: no effect",
         ),
-        (
-            SMALL + '[tasks]\nnames = ["ner"]\n[training]\nanswered_share = 0.5',
-            "answered_share: no effect, no task asks",
-        ),
         (SMALL + '[tasks]\nnames = ["ner"]\nmodifier_scope = "entity"', "modifier_scope: no effect"),
         (SMALL + '[model]\nrevision = "x"', "[model] revision: no effect"),
         (

@@ -53,7 +53,6 @@ def without_effect(
             not (finds_entities and asks_about_entities),
             "only one kind of task is trained",
         ),
-        ("training", ["answered_share"], not asks_about_entities, "no task asks about given entities"),
         ("tasks", ["modifier_scope", "prompts", "form", "schema"], is_instruction, extracts_not),
         ("evaluation", ["decoding", "zero_shot_free"], is_instruction, extracts_not),
         (
