@@ -98,12 +98,11 @@ def prepare_site(
     """
     held_out_notes, train_notes = hold_out(train.notes, terms, name)
     rendered = render(terms, schema, train_notes)
-    share, answered = terms.training.modifier_share, terms.training.answered_share
+    share = terms.training.modifier_share
     chosen = sample_examples(
         rendered.examples,
         num=terms.training.max_train_examples,
         modifier_share=None if isinstance(share, str) else share,
-        answered_share=None if isinstance(answered, str) else answered,
         seed=terms.seed,
         name=name,
     )

@@ -154,12 +154,6 @@ class Training:
         "natural",
         within=Range(low=0, high=1, open_low=True, open_high=True),
     )
-    answered_share: Literal["natural"] | float = setting(
-        "least share of those examples that have something to find; others are left out until it is reached, "
-        "for where nearly all have nothing, saying nothing is learned first; natural: as they come",
-        "natural",
-        within=Range(low=0, high=1, open_low=True),
-    )
 
     def __post_init__(self) -> None:
         if self.micro_batch > self.examples_per_step:

@@ -15,7 +15,6 @@ from fedmedlora.corpora.passage import passage
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import sentences
 from fedmedlora.tasks.example import Example
-from fedmedlora.tasks.form import load_form
 from fedmedlora.tasks.instruction import NAME, instruction_examples, is_instruction
 from fedmedlora.tasks.task import askers, finders, load_task
 
@@ -70,19 +69,16 @@ def sample_examples(
     modifier_share: float | None,
     seed: int,
     name: str,
-    answered_share: float | None = None,
 ) -> tuple[Example, ...]:
     """At most ``num`` examples (0: all) out of ``examples`` by task.
 
-    ``modifier_share`` of them are of tasks that ask about given entities (None: as they are), and of those at
-    least ``answered_share`` have something to find: others are left out (None: as they are). Drawn at
+    ``modifier_share`` of them are of tasks that ask about given entities (None: as they are). Drawn at
     random by ``seed`` and ``name``; a side that has too few gives all it has.
     """
     pools = []
     asking = askers(tuple(examples))
     for side in (tuple(name for name in examples if name not in asking), asking):
-        pool = _shuffled([e for task in side for e in examples[task]], seed, name, "+".join(side))
-        pools.append(_answered(pool, answered_share) if side == asking and answered_share else pool)
+        pools.append(_shuffled([e for task in side for e in examples[task]], seed, name, "+".join(side)))
     sizes = [len(pool) for pool in pools]
     total = sum(sizes)
     if not total:
@@ -94,24 +90,6 @@ def sample_examples(
     # What one side cannot fill, the other may: the share is a target, and no example is wasted for it.
     num_asking = min(sizes[1], num - num_finding)
     return (*pools[0][:num_finding], *pools[1][:num_asking])
-
-
-def _answered(pool: Sequence[Example], share: float) -> list[Example]:
-    """``pool`` without the last of those that nothing is found in, so that ``share`` of the rest or more have
-    something; all of it if none has."""
-    finds = [has_answer(example) for example in pool]
-    num_empty = int(sum(finds) * (1.0 - share) / share) if any(finds) else len(pool)
-    kept = []
-    for example, has_something in zip(pool, finds, strict=True):
-        if has_something or num_empty > 0:
-            kept.append(example)
-            num_empty -= not has_something
-    return kept
-
-
-def has_answer(example: Example) -> bool:
-    """Whether the target of ``example`` names anything."""
-    return bool(load_form(example.form).read(example, "".join(example.target)).mentions)
 
 
 def sample_sentences(examples: Sequence[Example], *, num: int, seed: int, name: str) -> tuple[Example, ...]:
