@@ -32,19 +32,21 @@ Adapted = tuple[str, str, int, Row]  # start, decoding, number of notes, the met
 
 
 def new_site_part(view: StudyView) -> Part | None:
-    """A figure per new site and kind of score; None when nothing was adapted."""
-    sites: dict[str, list[Adapted]] = {}
-    for row in view.rows(adapted=True):
-        adaptation = next((r.get("adaptation") for r in view.records(MAIN, row.method)), None)
-        if adaptation is not None:
-            entry = (adaptation["start"], row.decoding, adaptation["num_notes"], row)
-            sites.setdefault(adaptation["site"], []).append(entry)
+    """A figure per new site and kind of score; None when nothing was adapted.
+
+    Of the arm that adapts there in the most ways: an arm of its own may do it instead of the study itself.
+    """
+    sites: dict[str, tuple[str, list[Adapted]]] = {}
+    for arm in (MAIN, *(name for name in view.arms if name != MAIN)):
+        for site, adapted in _adapted(view, arm).items() if arm in view.arms else ():
+            if site not in sites or len(adapted) > len(sites[site][1]):
+                sites[site] = arm, adapted
     idents = slugs(sites)
     figures = [
         figure
-        for site, adapted in sites.items()
+        for site, (arm, adapted) in sites.items()
         for kind in _PLOTTED
-        if (figure := _figure(view, site, f"new-site-{idents[site]}", kind, adapted))
+        if (figure := _figure(view, site, f"new-site-{idents[site]}", kind, adapted, arm))
     ]
     if not figures:
         return None
@@ -56,8 +58,21 @@ def new_site_part(view: StudyView) -> Part | None:
     return Part("new-site", "A new site", "New site", (told, *figures))
 
 
-def _figure(view: StudyView, site: str, ident: str, kind: str, adapted: list[Adapted]) -> StudyFigure | None:
-    starts = {row.method: row for row in reversed(view.rows())}
+def _adapted(view: StudyView, arm: str) -> dict[str, list[Adapted]]:
+    """By new site."""
+    sites: dict[str, list[Adapted]] = {}
+    for row in view.rows(arm, adapted=True):
+        adaptation = next((r.get("adaptation") for r in view.records(arm, row.method)), None)
+        if adaptation is not None:
+            entry = (adaptation["start"], row.decoding, adaptation["num_notes"], row)
+            sites.setdefault(adaptation["site"], []).append(entry)
+    return sites
+
+
+def _figure(
+    view: StudyView, site: str, ident: str, kind: str, adapted: list[Adapted], arm: str
+) -> StudyFigure | None:
+    starts = {row.method: row for row in reversed(view.rows(arm))}
     lines: dict[tuple[str, str], dict[int, Row]] = {}
     for start, decoding, num_notes, row in adapted:
         held = lines.setdefault((start, decoding), {})
@@ -70,7 +85,7 @@ def _figure(view: StudyView, site: str, ident: str, kind: str, adapted: list[Ada
             (num_notes, criterion): entry
             for num_notes, row in held.items()
             for criterion in CRITERIA
-            if (entry := view.score(row, site, kind, criterion))
+            if (entry := view.score(row, site, kind, criterion, arm))
         }
     nums = sorted({num_notes for held in scores.values() for num_notes, _ in held})
     if not nums:
@@ -111,8 +126,8 @@ def _figure(view: StudyView, site: str, ident: str, kind: str, adapted: list[Ada
         Name(site),
         " over the number of its notes that were trained on, one line per start, with 95% intervals.",
     )
-    table = StudyTable(f"{ident}-data", caption, tuple(columns), body, (MAIN,))
-    return StudyFigure(ident, caption, tuple(panels), tuple(legend), table, (MAIN,))
+    table = StudyTable(f"{ident}-data", caption, tuple(columns), body, (arm,))
+    return StudyFigure(ident, caption, tuple(panels), tuple(legend), table, (arm,))
 
 
 def _start_words(view: StudyView, start: str, decoding: str) -> Words:
