@@ -10,16 +10,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
 from fedmedlora.experiment import prepare, terms_of
 from fedmedlora.local_site import local_training
 from fedmedlora.model.load import load_base_model
 from fedmedlora.study import load_study
 from fedmedlora.study_runs import runs_of
-from fedmedlora.training.batches import by_prefix, micro_batches
+from fedmedlora.training.batches import by_prefix, micro_batches, pass_tokens_of
 from fedmedlora.training.site import steps_of_round
 
 FULL = 10**9  # a pass so dear that slices are as full as they may be
-CPU = 32
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
         needed = sum(len(example) for step in steps for example in step)
         for size in args.micro_batch:
             found = []
-            for passes in (FULL, CPU):
+            for passes in (FULL, pass_tokens_of(torch.device("cpu"))):
                 slices = [
                     part
                     for step in steps

@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from tiny_study import SITES, make_study, without_time
+from tiny_study import NEW_SITE, SITES, make_study, without_time
 
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.experiment import run_study
@@ -27,13 +27,6 @@ num_examples = 2
 [adaptation]
 num_notes = [0, 1, 2]
 starts = ["zero_shot", "fed_medlora", "fedsa_lora"]
-"""
-NEW_SITE = """\
-[[cohorts]]
-name = "latecomer"
-kind = "new-site"
-test = "stonebridge.test.jsonl"
-train = "stonebridge.train.jsonl"
 """
 
 

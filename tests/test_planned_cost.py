@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tiny_study import make_study
+from tiny_study import NEW_SITE, make_study
 
 from fedmedlora.experiment import run_study
 from fedmedlora.progress import Silent
 
-NEW_SITE = """\
-[[cohorts]]
-name = "latecomer"
-kind = "new-site"
-test = "stonebridge.test.jsonl"
-train = "stonebridge.train.jsonl"
-"""
 FEW = """\
 [adaptation]
 num_notes = [0, 1, 2]

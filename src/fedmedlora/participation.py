@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import random
 from collections.abc import Collection, Mapping, Sequence
+
+from fedmedlora.corpora.draw import seeded
 
 
 def participants(
@@ -26,7 +26,6 @@ def participants(
     if not there:
         raise ValueError(f"round {round_num}: every site is away (absent_rounds); a round needs one at least")
     num = max(1, math.ceil(share * len(there) - 1e-9))
-    digest = hashlib.sha256(f"{seed}/participants/{round_num}".encode()).digest()
     # Drawn out of the sorted names: the order of the sites in the study file plays no role.
-    drawn = set(random.Random(int.from_bytes(digest[:8], "big")).sample(sorted(there), num))
+    drawn = set(seeded(f"{seed}/participants/{round_num}").sample(sorted(there), num))
     return tuple(name for name in there if name in drawn)

@@ -14,6 +14,13 @@ from fedmedlora.corpora.jsonl import write_notes
 from fedmedlora.corpora.synthetic import synthesize
 from fedmedlora.study import parse_study
 
+NEW_SITE = """\
+[[cohorts]]
+name = "latecomer"
+kind = "new-site"
+test = "stonebridge.test.jsonl"
+train = "stonebridge.train.jsonl"
+"""
 SITES = ("lakeside", "northgate")
 METHODS = ["zero_shot", "single_site", "centralized", "fed_medlora", "fed_medlora_plus"]
 

@@ -9,6 +9,12 @@ from collections.abc import Sequence
 from fedmedlora.corpora.note import Note
 
 
+def seeded(words: str) -> random.Random:
+    """A generator that ``words`` alone decide, the same in every process."""
+    digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()
+    return random.Random(int.from_bytes(digest[:8], "big"))
+
+
 def draw_notes(notes: Sequence[Note], num: int, *, seed: int, name: str) -> tuple[Note, ...]:
     """``num`` of ``notes``, in their order, drawn by ``seed`` and ``name``; the 5 are among the 10.
 
@@ -18,8 +24,7 @@ def draw_notes(notes: Sequence[Note], num: int, *, seed: int, name: str) -> tupl
     distinct = different(notes)
     if num > len(distinct):
         raise ValueError(f"{num} notes are asked for, and there are {len(distinct)} different ones")
-    digest = hashlib.sha256(f"{seed}/{name}/draw".encode()).digest()
-    random.Random(int.from_bytes(digest[:8], "big")).shuffle(distinct)
+    seeded(f"{seed}/{name}/draw").shuffle(distinct)
     chosen = {note.id for note in distinct[:num]}
     return tuple(note for note in notes if note.id in chosen)
 

@@ -5,10 +5,9 @@ Scores are compared note by note, so sixty sentences out of one long note say le
 
 from __future__ import annotations
 
-import hashlib
-import random
 from dataclasses import replace
 
+from fedmedlora.corpora.draw import seeded
 from fedmedlora.corpora.note import Entity, Note
 from fedmedlora.corpora.sentences import sentences
 
@@ -26,8 +25,7 @@ def passage(note: Note, num_sentences: int, *, seed: int, name: str) -> Note:
     found = sentences(note.text, keep=[(one.start, one.end) for one in marked])
     if len(found) <= num_sentences:
         return note
-    digest = hashlib.sha256(f"{seed}/{name}/{note.id}/passage".encode("utf-8", "surrogatepass")).digest()
-    first = random.Random(int.from_bytes(digest[:8], "big")).randint(0, len(found) - num_sentences)
+    first = seeded(f"{seed}/{name}/{note.id}/passage").randint(0, len(found) - num_sentences)
     start, end = found[first][0], found[first + num_sentences - 1][1]
     entities = tuple(_moved(one, start) for one in note.entities if start <= one.start and one.end <= end)
     inside = tuple(one for one in note.modifiers if start <= one.start and one.end <= end)

@@ -8,10 +8,10 @@ They are sentences of notes, and stand in the prompt word for word: the notes mu
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from fedmedlora.corpora.draw import seeded
 from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.sentences import sentences
@@ -69,8 +69,7 @@ def solved_examples(
             whole, segments, schema, prompt_set=prompt_set, scope=scope, form=form, with_gold=True
         )
         found += [e for e in rendered.examples if len(e.pieces) <= MAX_PIECES]
-    digest = hashlib.sha256(f"{shots.seed}/{task}/shots".encode()).digest()
-    random.Random(int.from_bytes(digest[:8], "big")).shuffle(found)
+    seeded(f"{shots.seed}/{task}/shots").shuffle(found)
     shown: set[str] = set()
     first: list[Example] = []
     for example in found:

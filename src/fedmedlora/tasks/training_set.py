@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from fedmedlora.corpora.draw import seeded
 from fedmedlora.corpora.instructions import is_record
 from fedmedlora.corpora.note import Note
 from fedmedlora.corpora.passage import passage
@@ -138,7 +137,6 @@ def _sentence(example: Example) -> tuple[str, int]:
 
 
 def _shuffled(items: Sequence[T], seed: int, name: str, what: str) -> list[T]:
-    digest = hashlib.sha256(f"{seed}/{name}/{what}".encode()).digest()
     order = list(items)
-    random.Random(int.from_bytes(digest[:8], "big")).shuffle(order)
+    seeded(f"{seed}/{name}/{what}").shuffle(order)
     return order
