@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from tiny_study import make_study
 
 from fedmedlora.cli import main
 from fedmedlora.experiment import run_study
+from fedmedlora.plan import plan as plan_module
 from fedmedlora.plan.devices import Device, find_device, known_devices
 from fedmedlora.plan.plan import plan_study
 from fedmedlora.plan.table import duration, size
@@ -67,6 +69,16 @@ def test_memory_and_time_on_devices(material, tmp_path):
     assert tight.advice == "gradient_checkpointing = true"
     longer = make_study(material, tmp_path / "longer", methods=["fed_medlora"], rounds=4)
     assert 1.5 < plan_study(longer, [CPU]).devices[0].seconds / cpu.seconds < 2.1
+
+
+def test_in_bfloat16_on_a_cpu_the_plan_counts_the_scores(material, tmp_path, monkeypatch):
+    study = make_study(material, tmp_path / "study", methods=["fed_medlora"], rounds=2)
+    study = replace(study, model=replace(study.model, precision="bfloat16"))
+    (plain,) = plan_study(study, [CPU]).devices
+    monkeypatch.setattr(plan_module, "attention_as_on", lambda model, **_: nullcontext())
+    (fused,) = plan_study(study, [CPU]).devices
+    assert plain.precision == "bfloat16"
+    assert plain.memory_bytes > fused.memory_bytes
 
 
 def test_the_heaviest_step_of_all_sites_counts(material, tmp_path):

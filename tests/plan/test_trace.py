@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fedmedlora.model.attention import attention_as_on
+from fedmedlora.model.load import load_base_model
 from fedmedlora.model.lora import attach_lora
 from fedmedlora.plan.memory import (
     CONTEXT_BYTES,
@@ -39,9 +41,8 @@ class LiveHere(LiveBytes):
         return out
 
 
-def really(load, examples, how):
+def really(base, examples, how):
     """Peak of a real second step beyond what stays, by the same count."""
-    base = load("llama")
     model = attach_lora(base.model, rank=2, alpha=4.0)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, fused=False)
@@ -66,7 +67,16 @@ def really(load, examples, how):
 def test_a_step_on_shapes_keeps_what_a_real_one_keeps(load, model_folders, step_examples, change):
     how = replace(HOW, **change)
     _, trace = traced(model_folders["llama"], step_examples, how)
-    assert trace.step_bytes == pytest.approx(really(load, step_examples, how), rel=0.02)
+    assert trace.step_bytes == pytest.approx(really(load("llama"), step_examples, how), rel=0.02)
+
+
+def test_in_bfloat16_on_a_cpu_scores_are_kept(model_folders, step_examples):
+    shapes, fused = traced(model_folders["llama"], step_examples, precision="bfloat16")
+    with attention_as_on(meta_base(shapes).model, is_cpu=True, precision="bfloat16"):
+        plain = trace_step(meta_base(shapes), shapes.model, step_examples, HOW)
+    base = load_base_model(str(model_folders["llama"]), precision="bfloat16")
+    assert plain.step_bytes == pytest.approx(really(base, step_examples, HOW), rel=0.02)
+    assert plain.step_bytes > 1.02 * fused.step_bytes
 
 
 def test_what_stays_is_counted_by_its_own_size(model_folders, step_examples):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from fedmedlora.model.attention import set_attention
 from fedmedlora.model.demo import DEMO_MODEL, demo_model_folder
 from fedmedlora.model.tokens import Encoder
 
@@ -47,7 +48,7 @@ def load_base_model(
 ) -> BaseModel:
     """Load ``name``: a folder, a hub name, or ``"smollm2-135m"``.
 
-    ``precision``: ``"auto"`` is bfloat16 on a GPU and float32 on a CPU (which has no fast bfloat16).
+    ``precision``: ``"auto"`` is bfloat16 on a GPU and float32 on a CPU, where only some have fast bfloat16.
     ``quantization``: ``"nf4"`` needs CUDA and bitsandbytes (Dettmers et al., QLoRA, arXiv:2305.14314).
     ``revision``: branch, tag or commit of a hub model; empty: the default branch.
     Raises ``ValueError`` for a model that cannot be loaded and for settings this machine cannot serve.
@@ -76,6 +77,7 @@ def load_base_model(
         ) from error
     if quantization == "none":
         model.to(device)
+    set_attention(model, is_cpu=device.type == "cpu", precision=precision)
     model.requires_grad_(False)
     model.eval()
     return BaseModel(

@@ -19,6 +19,7 @@ from fedmedlora.exchange.adapter import Adapter, adapter_bytes
 from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import local_training
 from fedmedlora.methods import Method, methods_of
+from fedmedlora.model.attention import attention_as_on
 from fedmedlora.model.demo import DEMO_MODEL
 from fedmedlora.model.load import load_encoder
 from fedmedlora.model.tokens import Encoder, TokenExample
@@ -205,7 +206,9 @@ class _Work:
                 gradient_checkpointing=checkpointing,
                 pass_tokens=_pass_tokens(is_cpu=is_cpu),
             )
-            self._traces[key] = trace_step(meta_base(model), model.model, step, how, trains)
+            base = meta_base(model)
+            with attention_as_on(base.model, is_cpu=is_cpu, precision=model.precision):
+                self._traces[key] = trace_step(base, model.model, step, how, trains)
         return self._traces[key]
 
     def _steps(self) -> tuple[dict[bool, list[TokenExample]], list[TokenExample]]:

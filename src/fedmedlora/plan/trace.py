@@ -7,10 +7,10 @@ optimizer states and temporaries. So what is counted is what the installed versi
 and torch really keep, for any architecture, and nobody has to keep a formula in step with them. The idea
 is that of torch's own ``torch.distributed._tools.mem_tracker.MemTracker``.
 
-Attention is the one operation that a meta device runs differently: there torch takes the plain kernel,
+Fused attention is the one operation that a meta device runs differently: there torch takes the plain kernel,
 which keeps the matrix of all scores. CPUs and GPUs take a fused one (Dao et al., FlashAttention,
 arXiv:2205.14135), which keeps queries, keys, values and one number per query; ``_fused_attention`` has its
-shapes.
+shapes. Where training computes plain products (``model/attention.py``), so does the model here.
 """
 
 from __future__ import annotations

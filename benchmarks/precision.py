@@ -1,0 +1,75 @@
+"""Training on a CPU: float32, bfloat16 with fused attention, bfloat16 with attention in plain products.
+
+The examples are those of the first steps at the first site of a study file, in steps of ``--examples``. The
+three take turns on the same steps; ``ratio`` is over float32, medians over the steps, with their range.
+Losses are compared too: bfloat16 rounds, and should do no more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from fedmedlora.experiment import prepare, terms_of
+from fedmedlora.local_site import local_training, with_lora
+from fedmedlora.model.load import load_base_model
+from fedmedlora.model.memory import keep_freed_memory
+from fedmedlora.study import load_study
+from fedmedlora.study_runs import runs_of
+from fedmedlora.training.batches import shared_prefix_step
+from fedmedlora.training.site import steps_of_round
+
+WAYS = (("float32", "sdpa"), ("bfloat16", "sdpa"), ("bfloat16", "eager"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument("--examples", type=int, default=8, help="in a step")
+    args = parser.parse_args()
+    import torch
+
+    keep_freed_memory()
+    study = runs_of(load_study(args.study))[0].study
+    bases = {way: load_base_model(study.model_name(), precision=way[0]) for way in WAYS}
+    for (_, kernel), base in bases.items():
+        base.model.set_attn_implementation(kernel)
+    base = bases[WAYS[0]]
+    terms = terms_of(study, base)
+    how = replace(local_training(terms), steps=args.steps + 1, examples_per_step=args.examples)
+    site = prepare(study, terms, base.encoder).sites[0]
+    steps = steps_of_round(site.examples, how, round_num=1, seed=study.seed, site=site.name)
+    models = {way: with_lora(one, terms) for way, one in bases.items()}
+    seconds: dict[tuple[str, str], list[float]] = {way: [] for way in WAYS}
+    losses: dict[tuple[str, str], list[float]] = {way: [] for way in WAYS}
+    for number, step in enumerate(steps):
+        for way in WAYS:
+            models[way].zero_grad(set_to_none=True)
+            began = time.perf_counter()
+            loss = shared_prefix_step(
+                models[way],
+                step,
+                pad_id=base.encoder.pad_id,
+                device=base.device,
+                micro_batch=how.micro_batch,
+                loss=how.loss,
+                decision_weight=how.decision_weight,
+            )
+            if number:  # the first warms up
+                seconds[way].append((time.perf_counter() - began) / len(step))
+                losses[way].append(loss)
+    print(f"{torch.get_num_threads()} threads, {args.steps} steps of {args.examples}")
+    print("| precision | attention | s an example | times as fast | loss differs by |\n|---|---|---|---|---|")
+    for way in WAYS:
+        ratios = [a / b for a, b in zip(seconds[WAYS[0]], seconds[way], strict=True)]
+        off = max(abs(a / b - 1) for a, b in zip(losses[WAYS[0]], losses[way], strict=True))
+        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"| {way[0]} | {way[1]} | {statistics.median(seconds[way]):.3f} | {spread} | {off:.1e} |")
+
+
+if __name__ == "__main__":
+    main()
