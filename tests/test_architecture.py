@@ -57,7 +57,8 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "study_reference": ({"settings", "study", "study_tables", "aggregation", "endpoint"}, set()),
     "terms": ({"settings", "study_tables", "corpora", "tasks"}, set()),
     "progress": (set(), {"rich"}),
-    "run_folder": ({"exchange", "corpora"}, set()),
+    "progress_jobs": (set(), {"rich"}),
+    "run_folder": ({"exchange", "corpora"}, {"filelock"}),
     "results": (set(), set()),
     "tracking": (set(), {"torch", "mlflow"}),
     "report": ({"corpora", "tasks", "evaluation", "results"}, {"numpy", "rich"}),
@@ -69,8 +70,8 @@ MEETING = set(MAP) - {"report"}
 JOINERS = [
     "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site", "participation",
     "sites", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run", "train_method",
-    "evaluate_method", "new_site", "planned_cost", "experiment", "study_results", "many_runs",
-    "extract", "init", "demo", "report_examples",
+    "evaluate_method", "new_site", "planned_cost", "experiment", "study_results", "one_run",
+    "side_by_side", "many_runs", "extract", "init", "demo", "report_examples",
 ]
 # fmt: on
 for number, joiner in enumerate(JOINERS):

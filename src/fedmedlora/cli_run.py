@@ -32,6 +32,13 @@ def add_run(commands: Any) -> None:
         help="of a study with [[arms]]: run main and these alone",
     )
     run.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of a study with [[arms]] or seeds: so many runs at a time, each on its share of the cores (1)",
+    )
+    run.add_argument(
         "--track", metavar="A,B", default="", help="tell the numbers to trackers too: tensorboard, mlflow"
     )
     run.add_argument(
@@ -85,10 +92,21 @@ def _run(args: argparse.Namespace) -> None:
     if args.carrier == "in-process":
         if args.superlink:
             raise ValueError("--superlink: goes with --carrier flower")
+        if args.jobs < 1:
+            raise ValueError(f"--jobs {args.jobs}: at least 1")
         _run_file(
-            args.study, args.out, args.resume, command, args.json, _names(args.arms), _names(args.track)
+            args.study,
+            args.out,
+            args.resume,
+            command,
+            args.json,
+            _names(args.arms),
+            _names(args.track),
+            args.jobs,
         )
         return
+    if args.jobs != 1:
+        raise ValueError("--jobs: goes with --carrier in-process")
     if args.track:
         raise ValueError("--track: goes with --carrier in-process")
     if args.arms:
@@ -153,6 +171,7 @@ def _run_file(
     as_json: bool,
     arms: tuple[str, ...] = (),
     trackers: tuple[str, ...] = (),
+    num_jobs: int = 1,
 ) -> None:
     from fedmedlora.model.memory import keep_freed_memory
     from fedmedlora.study import load_study
@@ -163,10 +182,12 @@ def _run_file(
     study = load_study(study_file)
     if has_many_runs(study):
         runs_of(study, arms)  # what is wrong with an arm is said before anything is loaded
-        _run_many(study, out, resume, command, as_json, arms, trackers)
+        _run_many(study, study_file, out, resume, command, as_json, arms, trackers, num_jobs)
         return
     if arms:
         raise ValueError(f"--arms: {study_file} has no [[arms]]")
+    if num_jobs > 1:
+        raise ValueError(f"--jobs: {study_file} is one run; several seeds or [[arms]] make several")
     if resume and not (out / "run.json").exists():
         print(f"{out}: holds no run to go on with; starting one", file=sys.stderr)
     print("loading the model and the notes ...", file=sys.stderr, flush=True)
@@ -182,27 +203,35 @@ def _run_file(
 
 def _run_many(
     study: Any,
+    study_file: Path,
     out: Path,
     resume: bool,
     command: list[str],
     as_json: bool,
     arms: tuple[str, ...],
     trackers: tuple[str, ...],
+    num_jobs: int,
 ) -> None:
+    from contextlib import nullcontext
+
     from fedmedlora.many_runs import run_many
     from fedmedlora.model.memory import keep_freed_memory
     from fedmedlora.progress import Terminal
+    from fedmedlora.progress_jobs import Jobs
+    from fedmedlora.side_by_side import SideBySide
     from fedmedlora.tracking.tracker import track
 
     if arms:
         command = [*command, "--arms", ",".join(arms)]
     keep_freed_memory()
-    with Terminal() as progress:
+    jobs = Jobs() if num_jobs > 1 else None
+    with Terminal() if jobs is None else nullcontext() as progress, jobs or nullcontext():
         results = run_many(
             study,
             out,
             resume=resume,
             progress=progress,
+            side_by_side=None if jobs is None else SideBySide(study_file, num_jobs, jobs),
             command=command,
             only=arms,
             after_run=lambda label, found: track(trackers, found, run=label, folder=out),

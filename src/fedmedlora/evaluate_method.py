@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,32 @@ def evaluate(
     """
     store = run.store(method)
     here = {cohort.name: cohort for cohort in run.prepared.cohorts}
-    missing = [n for n in names_read(run, method, adapter) if not store.evaluation(n, decoding).exists()]
-    for name in list(missing):
-        known = _known(run, method, adapter, here, name, decoding)
-        if known is not None:
-            known.pop("usage", None)  # the run that asked for it has spent it
-            write_json(store.evaluation(name, decoding), known)
-            missing.remove(name)
+
+    def look() -> list[str]:
+        missing = [n for n in names_read(run, method, adapter) if not store.evaluation(n, decoding).exists()]
+        for name in list(missing):
+            known = _known(run, method, adapter, here, name, decoding)
+            if known is not None:
+                known.pop("usage", None)  # the run that asked for it has spent it
+                write_json(store.evaluation(name, decoding), known)
+                missing.remove(name)
+        return missing
+
+    missing = look()
+    keys = [_key(run, method, adapter, here, name, decoding) for name in missing]
+    shared = [] if run.evaluations is None else [key for key in keys if key is not None]
+    with run.evaluations.claimed(shared) if run.evaluations is not None else nullcontext():
+        if shared:
+            missing = look()  # another run may have read it while this one waited
+        _read(run, method, adapter, travelling, decoding, missing)
+    return [read_json(store.evaluation(n, decoding)) for n in names_read(run, method, adapter)]
+
+
+def _read(
+    run: Run, method: Method, adapter: Adapter | None, travelling: Adapter, decoding: str, missing: list[str]
+) -> None:
+    """Read the adapter on the cohorts ``missing`` and keep what comes of it."""
+    here = {cohort.name: cohort for cohort in run.prepared.cohorts}
     at_sites = [name for name in missing if name not in here]
     if at_sites:
         readers = run.sites if method.encoder is None else method.encoder
@@ -69,7 +89,6 @@ def evaluate(
                 other=method.other_reader,
             )
             _keep(run, method, adapter, name, found)
-    return [read_json(store.evaluation(n, decoding)) for n in names_read(run, method, adapter)]
 
 
 def names_read(run: Run, method: Method, adapter: Adapter | None) -> list[str]:

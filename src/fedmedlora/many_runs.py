@@ -1,4 +1,4 @@
-"""A study of many runs: every arm under every seed, one after the other, and what they say together.
+"""A study of many runs: every arm under every seed, and what they say together.
 
 Each run is an ordinary one, in a folder of its own. What several have in common (the first round of two
 rules, the training of a site that an arm does not touch, the reading of an adapter that did not change) is
@@ -17,6 +17,7 @@ from fedmedlora.experiment import run_study
 from fedmedlora.prepare import file_hashes
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.run_folder import is_fresh, read_json, write_json
+from fedmedlora.side_by_side import SideBySide, run_side_by_side
 from fedmedlora.study import MAIN, Study
 from fedmedlora.study_results import study_results
 from fedmedlora.study_runs import runs_of
@@ -36,14 +37,17 @@ def run_many(
     only: Collection[str] = (),
     keep_shared: bool = False,
     after_run: Callable[[str, dict[str, Any]], None] = lambda label, results: None,
+    side_by_side: SideBySide | None = None,
 ) -> dict[str, Any]:
     """Run all runs of ``study`` into ``folder`` and return what ``study-results.json`` holds.
 
     ``only``: names of arms, besides "main"; others count as well where they are finished. With ``resume``
     a study that was stopped goes on; arms and seeds may have been added to its file since. ``keep_shared``:
     leave the common work there for a later call. ``after_run``: called with each run that has finished, its
-    label and its results. Raises ``ValueError`` for whatever is wrong with the study, its notes or the
-    folder, and for a finished run of other settings or notes.
+    label and its results. ``side_by_side``: several runs at a time; what they do is shown there then, and
+    ``progress`` shows the rest. Raises ``ValueError`` for whatever is wrong with the study, its notes or the
+    folder, and for a finished run of other settings or notes; ``RuntimeError`` for one of several runs at a
+    time whose process ended without a word.
     """
     progress = progress or Silent()
     runs = runs_of(study)
@@ -52,10 +56,20 @@ def run_many(
     for run in runs:  # those of arms that are not wanted now, too: what is finished counts
         if (folder / run.folder / "results.json").exists():
             _refuse_changed(folder / run.folder, run.study, run.label)
-    for number, run in enumerate(wanted, start=1):
-        here = folder / run.folder
-        if (here / "results.json").exists():
-            continue
+    missing = [run for run in wanted if not (folder / run.folder / "results.json").exists()]
+    if side_by_side is not None and missing:
+        run_side_by_side(
+            side_by_side,
+            folder,
+            missing,
+            shared=folder / SHARED,
+            command=command,
+            num_finished=len(wanted) - len(missing),
+            after_run=lambda run: after_run(run.label, read_json(folder / run.folder / "results.json")),
+        )
+        missing = []
+    for run in missing:
+        here, number = folder / run.folder, wanted.index(run) + 1
         with progress.run(run.label, number, len(wanted)):
             found = run_study(
                 run.study,

@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from fedmedlora.corpora.jsonl import write_atomically
 from fedmedlora.exchange.adapter import Adapter
@@ -41,6 +44,22 @@ def read_json(path: Path) -> Any:
     except ValueError as error:
         told = f"{path}: damaged ({type(error).__name__}); remove it and go on with --resume"
         raise ValueError(told) from error
+
+
+@contextmanager
+def claimed(folder: Path, pieces: Collection[str]) -> Iterator[None]:
+    """Within the block no other process is at work on one of ``pieces``, whose place is in ``folder``.
+
+    Waits for one that is; afterwards look again whether it has left the piece there. Taken in one order
+    everywhere, so that two that want several never wait for each other. The system frees what a killed
+    process had.
+    """
+    with ExitStack() as stack:
+        if pieces:
+            (folder / "claims").mkdir(parents=True, exist_ok=True)
+        for piece in sorted(set(pieces)):
+            stack.enter_context(FileLock(folder / "claims" / hashlib.sha256(piece.encode()).hexdigest()[:32]))
+        yield
 
 
 def open_run(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
@@ -153,6 +172,13 @@ class UpdateCache:
         write_file(path.with_suffix(".safetensors"), update.to_bytes())
         write_json(path.with_suffix(".json"), {**numbers, "adapter_hash": update.adapter.hash()})
 
+    def claimed(
+        self, started_from: str, round_num: int, keys: Mapping[str, str]
+    ) -> AbstractContextManager[None]:
+        """See ``claimed``: the updates of these sites, site -> key."""
+        paths = [self._path(site, round_num, started_from, key) for site, key in keys.items()]
+        return claimed(self.folder, [path.name for path in paths])
+
     def clear(self) -> None:
         """Remove everything; the finished rounds hold what a report needs."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -190,6 +216,10 @@ class EvaluationCache:
         if details.exists():
             write_file(self.folder / key / "details.json", details.read_bytes())
         write_json(self.folder / key / "record.json", record)
+
+    def claimed(self, keys: Collection[str]) -> AbstractContextManager[None]:
+        """See ``claimed``: the evaluations under these keys."""
+        return claimed(self.folder, keys)
 
 
 @dataclass(frozen=True, slots=True)

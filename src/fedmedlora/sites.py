@@ -117,16 +117,22 @@ class Participants:
         started_from = current.hash()
         keys = {info.name: self._key(info) for info in self.sites.infos}
         found: dict[str, SiteReport] = {}
-        for name in names:
-            known = self.cache.load(name, round_num, started_from, keys[name])
-            if known is not None:
-                found[name] = SiteReport(update=known[0], **known[1])
-        missing = [name for name in names if name not in found]
-        for report in self.sites.train(missing, round_num, current, self.errand) if missing else ():
-            update = report.update
-            _refuse_unasked(update, missing, found, round_num, started_from)
-            self.cache.save(update, report.numbers(), keys[update.site])
-            found[update.site] = report
+
+        def look() -> list[str]:
+            for name in names:
+                known = None if name in found else self.cache.load(name, round_num, started_from, keys[name])
+                if known is not None:
+                    found[name] = SiteReport(update=known[0], **known[1])
+            return [name for name in names if name not in found]
+
+        missing = look()
+        with self.cache.claimed(started_from, round_num, {name: keys[name] for name in missing}):
+            missing = look() if missing else []  # another run may have trained it while this one waited
+            for report in self.sites.train(missing, round_num, current, self.errand) if missing else ():
+                update = report.update
+                _refuse_unasked(update, missing, found, round_num, started_from)
+                self.cache.save(update, report.numbers(), keys[update.site])
+                found[update.site] = report
         absent = [name for name in names if name not in found]
         if absent:
             raise ValueError(f"round {round_num}: no update of {', '.join(absent)}; go on with --resume")

@@ -1,0 +1,83 @@
+"""How far several runs at the same time are: a bar for all of them, and one for each that is going."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+
+class Jobs:
+    """Bars on stderr; without a terminal (a log file, CI) one line per finished stage."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """``console``: where to write; stderr by default."""
+        self._console = console or Console(stderr=True)
+        self._bars = Bars(
+            TextColumn("{task.description}", justify="left"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            speed_estimate_period=600,
+            disable=not self._console.is_terminal,
+        )
+        self._whole: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._shares: dict[str, float] = {}
+        self._planned: dict[str, float] = {}
+        self._num_finished, self._total = 0, 0
+
+    def __enter__(self) -> Jobs:
+        """Start to draw."""
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Stop drawing."""
+        self._bars.stop()
+
+    def begin(self, num_finished: int, total: int) -> None:
+        """``num_finished`` of ``total`` runs were finished before."""
+        self._num_finished, self._total = num_finished, total
+        self._whole = self._bars.add_task("all runs", total=total, completed=num_finished, note="")
+
+    def start(self, label: str) -> None:
+        """A run starts."""
+        self._tasks[label] = self._bars.add_task(label, total=1.0, note="loading")
+        self._say(f"{label}: starts")
+
+    def tell(self, label: str, record: Mapping[str, Any]) -> None:
+        """What the run has told (``one_run.Told``)."""
+        if "planned" in record:
+            self._planned[label] = record["planned"]
+        if "used" in record:
+            planned = max(self._planned.get(label, 0.0), 1e-9)
+            self._shares[label] = min(1.0, record["used"] / planned)
+            note = " ".join(word for word in (record["stage"], record.get("note", "")) if word)
+            self._bars.update(self._tasks[label], completed=self._shares[label], note=note)
+            self._show()
+        if record.get("done"):
+            self._say(f"{label}: {record['stage']}: done ({100 * self._shares[label]:.0f} %)")
+
+    def finish(self, label: str) -> None:
+        """A run is finished."""
+        self._num_finished += 1
+        self._shares.pop(label, None)
+        self._bars.remove_task(self._tasks.pop(label))
+        self._show()
+        self._say(f"{label}: finished, {self._num_finished} of {self._total} runs")
+
+    def _show(self) -> None:
+        if self._whole is not None:
+            self._bars.update(self._whole, completed=self._num_finished + sum(self._shares.values()))
+
+    def _say(self, line: str) -> None:
+        if not self._console.is_terminal:
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)

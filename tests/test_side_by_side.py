@@ -1,0 +1,201 @@
+"""Several runs at a time: the same numbers, common work done once, and nobody left behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from tiny_study import without_time
+
+from fedmedlora import side_by_side
+from fedmedlora.cli import main
+from fedmedlora.progress_jobs import Jobs
+from fedmedlora.side_by_side import SideBySide, next_run, run_side_by_side, threads_of_a_job
+from fedmedlora.study import load_study
+from fedmedlora.study_runs import runs_of
+
+# Everything in this arm is also in "main": what it trains and reads has been done, or is being done.
+AGAIN = '\n[[arms]]\nname = "again"\nchange.methods = ["fed_medlora", "zero_shot"]\n'
+LABELS = ["main, seed 3", "main, seed 4", "again, seed 3", "again, seed 4"]
+
+
+@pytest.fixture(scope="module")
+def study_file(tiny_study, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("several") / "study"
+    shutil.copytree(tiny_study, folder)
+    text = (folder / "study.toml").read_text()
+    (folder / "study.toml").write_text("seeds = [3, 4]\n" + text + AGAIN)
+    return folder / "study.toml"
+
+
+@pytest.fixture(autouse=True)
+def one_thread_each(monkeypatch):
+    """Sums in another order would differ in their last digits."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def expected(study_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("one-after-the-other") / "out"
+    assert main(["run", str(study_file), "--out", str(out)]) == 0
+    return results_in(out)
+
+
+def results_in(out: Path):
+    return without_time(json.loads((out / "study-results.json").read_text()))
+
+
+def test_four_at_a_time_give_what_one_after_the_other_gives(study_file, expected, tmp_path, capfd):
+    out = tmp_path / "out"
+    assert main(["run", str(study_file), "--out", str(out), "--jobs", "4"]) == 0
+    assert results_in(out) == expected
+    assert (out / "report.html").exists()
+    assert not (out / "shared").exists()
+    lines = capfd.readouterr().err.splitlines()
+    trained = [line for line in lines if " trains: done" in line]
+    assert len(trained) == 2 * 2 * 2  # seeds, sites, rounds: no piece twice, whichever run was first
+    assert len([line for line in lines if "finished, " in line]) == 4
+    assert any(line.endswith("finished, 4 of 4 runs") for line in lines)
+
+
+def children_of(pid: int) -> set[int]:
+    return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
+def test_runs_end_with_the_one_who_asked_and_are_gone_on_with(study_file, expected, tmp_path, how):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "fedmedlora", "run", str(study_file), "--out", str(out), "--jobs", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    told = next(line for line in process.stderr if " trains: done" in line)
+    assert told.startswith("main, seed ")
+    children = children_of(process.pid)
+    assert len(children) == 2
+    process.send_signal(how)
+    with process.stderr as stream:
+        rest = stream.read()  # its end is held by the children too: it ends when they have
+    assert process.wait(30) == (-how if how == signal.SIGKILL else 130)
+    assert how == signal.SIGKILL or "go on with --resume" in rest
+    assert "Traceback" not in rest
+    deadline = time.monotonic() + 20
+    while any(map(is_alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_alive, children))
+    assert not (out / "study-results.json").exists()
+    assert main(["run", str(study_file), "--out", str(out), "--jobs", "2", "--resume"]) == 0
+    assert results_in(out) == expected
+
+
+def test_what_is_wrong_with_one_run_is_said_and_stops_the_others(study_file, tmp_path, capfd):
+    out = tmp_path / "out"
+    assert main(["run", str(study_file), "--out", str(out), "--arms", "main", "--jobs", "2"]) == 0
+    shutil.rmtree(out / "runs/main/seed-4")
+    (out / "runs/main/seed-4").mkdir()
+    (out / "runs/main/seed-4/mine.txt").write_text("somebody's")
+    again = ["run", str(study_file), "--out", str(out), "--jobs", "2", "--resume"]
+    assert main(again) == 2
+    told = capfd.readouterr().err
+    assert "run main, seed 4: " in told
+    assert "holds something that is not a run" in told
+    assert (out / "runs/main/seed-4/mine.txt").exists()
+
+
+def test_a_run_whose_process_dies_is_told_of(study_file, tmp_path, monkeypatch):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 5\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(side_by_side.sys, "executable", str(program))
+    runs = runs_of(load_study(study_file))
+    with pytest.raises(RuntimeError, match=r"main, seed \d ended with exit code 5; go on with --resume"):
+        run_side_by_side(
+            SideBySide(study_file, 2, Jobs(Console(file=io.StringIO()))), tmp_path / "out", runs,
+            shared=tmp_path / "shared", command=(), num_finished=0, after_run=lambda run: None,
+        )  # fmt: skip
+
+
+def test_a_study_that_changes_meanwhile_is_refused(study_file, tmp_path):
+    copy = tmp_path / "study"
+    shutil.copytree(study_file.parent, copy)
+    runs = runs_of(load_study(copy / "study.toml"))
+    text = (copy / "study.toml").read_text()
+    (copy / "study.toml").write_text(text.replace("learning_rate = 1e-2", "learning_rate = 2e-2"))
+    with pytest.raises(ValueError, match="changed while it was run"):
+        run_side_by_side(
+            SideBySide(copy / "study.toml", 1, Jobs(Console(file=io.StringIO()))), tmp_path / "out", runs[:1],
+            shared=tmp_path / "shared", command=(), num_finished=0, after_run=lambda run: None,
+        )  # fmt: skip
+
+
+def test_other_seeds_first(study_file):
+    runs = {run.label: run for run in runs_of(load_study(study_file))}
+    assert list(runs) == LABELS
+    waiting = [runs[label] for label in ("again, seed 3", "again, seed 4")]
+    assert next_run(waiting, [runs["main, seed 3"]]).label == "again, seed 4"
+    assert next_run(waiting, [runs["main, seed 4"]]).label == "again, seed 3"
+    assert next_run(waiting, [runs["main, seed 3"], runs["main, seed 4"]]).label == "again, seed 3"
+
+
+def test_threads_of_a_job():
+    assert threads_of_a_job(2, {"OMP_NUM_THREADS": "8"}) == 4
+    assert threads_of_a_job(3, {"OMP_NUM_THREADS": "2"}) == 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert threads_of_a_job(1, {}) == threads_of_a_job(1, {"OMP_NUM_THREADS": "many"}) == cores
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--jobs", "0"], "--jobs 0: at least 1"),
+        (["--jobs", "2", "--carrier", "flower-simulation"], "--jobs: goes with --carrier in-process"),
+        (["--jobs", "2"], "is one run; several seeds or [[arms]] make several"),
+    ],
+)
+def test_where_there_is_nothing_to_share_out(tiny_study, tmp_path, capsys, more, says):
+    assert main(["run", str(tiny_study / "study.toml"), "--out", str(tmp_path / "out"), *more]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_lines_and_bars():
+    """Shares are of each run's own plan; a terminal gets a bar for each and one for all."""
+    for is_terminal in (False, True):
+        stream = io.StringIO()
+        with Jobs(Console(file=stream, force_terminal=is_terminal, width=150)) as jobs:
+            jobs.begin(1, 3)
+            for label in ("main, seed 3", "main, seed 4"):
+                jobs.start(label)
+                jobs.tell(label, {"planned": 10.0})
+            jobs.tell("main, seed 3", {"used": 4.0, "stage": "reading", "note": "3 of 5"})
+            jobs.tell("main, seed 3", {"used": 5.0, "stage": "reading", "done": True})
+            jobs.tell("main, seed 4", {"used": 2.0, "stage": "training", "done": True})
+            jobs.finish("main, seed 3")
+        told = stream.getvalue()
+        if is_terminal:
+            assert "all runs" in told
+            assert "73%" in told  # of three runs one before, one now, and a fifth of another
+        else:
+            assert told.splitlines() == [
+                "main, seed 3: starts",
+                "main, seed 4: starts",
+                "main, seed 3: reading: done (50 %)",
+                "main, seed 4: training: done (20 %)",
+                "main, seed 3: finished, 2 of 3 runs",
+            ]
