@@ -79,6 +79,8 @@ def test_what_runs_have_in_common_is_done_once(finished):
     assert progress.num("round 1/2: northgate trains") == 2
     # Round 2: alone, Fed-MedLoRA, Fed-MedLoRA+ and size-only (weights to rounding those of Fed-MedLoRA).
     assert progress.num("round 2/2: lakeside trains") <= 2 * 3 + 2
+    # Fed-MedLoRA+ validates two rounds, size-only its second: in the first, the adapters are the same.
+    assert progress.num("validation losses of the sites' adapters") == 2 * 3
     # Nothing is trained for zero-shot, which no seed changes: three cohorts are read once.
     assert progress.num("Zero-shot: reads") == 3
 

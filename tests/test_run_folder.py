@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.run_folder import (
     MethodFolder,
     OwnParts,
+    SignalCache,
     UpdateCache,
+    claimed,
     is_fresh,
     open_run,
     read_json,
@@ -198,3 +201,40 @@ def test_what_a_site_keeps_is_of_the_last_try(tmp_path):
     assert own.load("fedsa_lora", "a", 10) == TWO
     assert own.load("fedsa_lora", "a", 1) is None
     assert own.load("fedsa_lora", "b", 4) == ONE
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1 + 0.2, float("inf"), float("nan")], ids=str)
+def test_signals_are_kept_to_the_last_digit(tmp_path, value):
+    cache = SignalCache(tmp_path)
+    assert cache.load("key") is None
+    with cache.claimed(["key", "other", "key"]):  # one that comes twice is no reason to wait
+        cache.save("key", value)
+    assert repr(SignalCache(tmp_path).load("key")) == repr(value)
+
+
+def test_a_claim_waits_for_the_one_that_has_it(tmp_path):
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with claimed(tmp_path, ["a", "b"]):
+            entered.set()
+            leave.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert entered.wait(20)
+    with claimed(tmp_path, ["c"]), claimed(tmp_path, []):  # another piece, and none, are free
+        pass
+    waited = threading.Event()
+
+    def want():
+        with claimed(tmp_path, ["c", "b"]):
+            waited.set()
+
+    other = threading.Thread(target=want)
+    other.start()
+    assert not waited.wait(0.3)
+    leave.set()
+    assert waited.wait(20)
+    for thread in (holder, other):
+        thread.join(20)

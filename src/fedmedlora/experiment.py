@@ -32,7 +32,14 @@ from fedmedlora.planned_cost import planned_cost
 from fedmedlora.prepare import prepare, terms_of
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.run import Run
-from fedmedlora.run_folder import EvaluationCache, OwnParts, UpdateCache, open_run, write_file
+from fedmedlora.run_folder import (
+    EvaluationCache,
+    OwnParts,
+    SignalCache,
+    UpdateCache,
+    open_run,
+    write_file,
+)
 from fedmedlora.sites import Sites
 from fedmedlora.study import Study
 from fedmedlora.study_public import public_settings
@@ -107,6 +114,7 @@ def run_study(
         progress,
         updates=UpdateCache(here / "shared" if shared is None else shared / "updates"),
         evaluations=None if shared is None else EvaluationCache(shared / "evaluations"),
+        signals=SignalCache((here if shared is None else shared) / "signals"),
     )
     encoder = encoder_sites(study, terms, prepared, progress) if uses_encoder(study) else None
     shots = Shots(study.few_shot.num_examples, terms.draw_seed(), prepared.shot_notes)

@@ -13,7 +13,7 @@ from fedmedlora.methods import Method
 from fedmedlora.model.load import BaseModel
 from fedmedlora.prepare import Prepared
 from fedmedlora.progress import Progress
-from fedmedlora.run_folder import EvaluationCache, MethodFolder, UpdateCache
+from fedmedlora.run_folder import EvaluationCache, MethodFolder, SignalCache, UpdateCache
 from fedmedlora.sites import Sites
 from fedmedlora.study import Study
 from fedmedlora.terms import Terms
@@ -24,7 +24,7 @@ from fedmedlora.work_plan import reading_cost
 class Run:
     """One seed of one study. ``model``: PEFT's over ``base``. ``start``: the untrained adapter.
 
-    ``updates``, ``evaluations``: work that other methods, and other runs, may have done already.
+    ``updates``, ``evaluations``, ``signals``: work that other methods, and other runs, may have done already.
     """
 
     study: Study
@@ -38,6 +38,7 @@ class Run:
     progress: Progress
     updates: UpdateCache
     evaluations: EvaluationCache | None
+    signals: SignalCache
 
     def store(self, method: Method) -> MethodFolder:
         """Where the method's finished rounds and evaluations are."""

@@ -223,6 +223,26 @@ class EvaluationCache:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalCache:
+    """What adapters were measured to be worth, by the hash of what that depends on."""
+
+    folder: Path
+
+    def load(self, key: str) -> float | None:
+        """The number saved under ``key``, which may be infinite or no number; or None."""
+        record = read_json(self.folder / f"{key}.json")
+        return None if record is None else float(record["value"])
+
+    def save(self, key: str, value: float) -> None:
+        """Keep ``value``."""
+        write_json(self.folder / f"{key}.json", {"value": repr(float(value))})  # JSON has no infinity
+
+    def claimed(self, keys: Collection[str]) -> AbstractContextManager[None]:
+        """See ``claimed``: the numbers under these keys."""
+        return claimed(self.folder, keys)
+
+
+@dataclass(frozen=True, slots=True)
 class OwnParts:
     """What sites keep to themselves between the rounds of a method: the arrays that do not travel."""
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local, put, take
 from fedmedlora.local_site import local_training
-from fedmedlora.measure import Form, predict, scores
 from fedmedlora.methods import Method
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.model.weights import read_weights, write_weights
@@ -18,11 +17,11 @@ from fedmedlora.participation import participants
 from fedmedlora.rounds import Validator, run_rounds
 from fedmedlora.run import Run
 from fedmedlora.run_folder import UpdateCache
+from fedmedlora.signals import read_validation, signals
 from fedmedlora.sites import Participants, mean_of_others
 from fedmedlora.tasks.task import finders
 from fedmedlora.training.site import validation_gradient, validation_loss
-from fedmedlora.training.validation import validation_losses
-from fedmedlora.work_plan import ner_cost, validation_cost
+from fedmedlora.work_plan import validation_cost
 
 _NEW = "the new adapter"  # no site can be called that: its name would have spaces
 
@@ -88,7 +87,7 @@ def _validator(run: Run, method: Method, start: Adapter) -> Validator:
         return Validator()
 
     def losses_here(adapters: Mapping[str, Adapter]) -> dict[str, float]:
-        return dict(zip(adapters, _signals(run, list(adapters.values())), strict=True))
+        return dict(zip(adapters, signals(run, list(adapters.values())), strict=True))
 
     def probe(adapter: Adapter) -> tuple[float, Adapter]:
         with run.progress.stage("gradient on the validation notes", 3 * validation_cost(examples)):
@@ -98,46 +97,9 @@ def _validator(run: Run, method: Method, start: Adapter) -> Validator:
     return Validator(losses=losses_here, probe=probe)
 
 
-def _signals(run: Run, adapters: Sequence[Adapter]) -> list[float]:
-    """What Fed-MedLoRA+ weighs each adapter by, as ``[validation] signal`` says; smaller is better."""
-    signal = run.study.validation.signal
-    if signal == "f1":
-        return [1.0 - _mean_f1(run, adapter) for adapter in adapters]
-    examples = run.prepared.validation
-    settings = local_training(run.terms)
-    cost = validation_cost(examples) * len(adapters)
-    with run.progress.stage("validation losses of the sites' adapters", cost):
-        if signal == "loss":
-            return validation_losses(run.base, run.model, adapters, examples, settings)
-        tasks = sorted({example.example.task for example in examples})
-        by_task = [
-            validation_losses(
-                run.base, run.model, adapters, [e for e in examples if e.example.task == task], settings
-            )
-            for task in tasks
-        ]
-        return [math.fsum(of_adapter) / len(tasks) for of_adapter in zip(*by_task, strict=True)]
-
-
 def _loss(run: Run, adapter: Adapter, examples: tuple[TokenExample, ...] | list[TokenExample]) -> float:
     # The training loss, without an update.
     return validation_loss(run.base, run.model, adapter, examples, local_training(run.terms))
-
-
-def _mean_f1(run: Run, adapter: Adapter) -> float:
-    """Mean over entities and modifiers (asked for with gold entities) of strict micro-F1; undefined is 0."""
-    form = run.form("constrained")
-    found = _read_validation(run, adapter, form, "F1 of a site's adapter on the validation notes")
-    kinds = [found[kind] for kind in ("entities", "modifiers_gold") if found[kind] is not None]
-    return math.fsum(kind["strict"]["f1"] or 0.0 for kind in kinds) / len(kinds)
-
-
-def _read_validation(run: Run, adapter: Adapter, form: Form, label: str) -> dict[str, Any]:
-    notes = run.prepared.validation_notes
-    write_weights(run.base, run.model, adapter)
-    with run.progress.stage(label, ner_cost(notes)) as advance:
-        predictions = predict(run.base, run.model, notes, form, advance)
-    return scores(notes, predictions, form, num_resamples=0, seed=0)
 
 
 def _watch(
@@ -164,7 +126,7 @@ def _watch(
     form = replace(form, tasks=finders(form.tasks))
     if form.tasks and run.prepared.validation_notes and adapter is not None:
         label = f"round {round_num}: entities in the validation notes"
-        entities = _read_validation(run, adapter, form, label)["entities"]
+        entities = read_validation(run, adapter, form, label)["entities"]
         found["ner_strict_f1"] = entities["strict"]["f1"]
         found["ner_lenient_f1"] = entities["lenient"]["f1"]
     return found

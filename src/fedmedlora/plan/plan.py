@@ -33,7 +33,7 @@ from fedmedlora.planned_cost import planned_cost
 from fedmedlora.prepare import prepare, terms_of
 from fedmedlora.progress import Silent
 from fedmedlora.run import Run
-from fedmedlora.run_folder import OwnParts, UpdateCache
+from fedmedlora.run_folder import OwnParts, SignalCache, UpdateCache
 from fedmedlora.study import Study
 from fedmedlora.study_runs import runs_of
 from fedmedlora.tasks.few_shot import Shots
@@ -127,7 +127,7 @@ class _Work:
             )  # fmt: skip
             run = Run(
                 study, self._terms, prepared, sites, base, shapes.model, nothing, Path(folder), Silent(),
-                updates=UpdateCache(Path(folder)), evaluations=None,
+                updates=UpdateCache(Path(folder)), evaluations=None, signals=SignalCache(Path(folder)),
             )  # fmt: skip
             shots = Shots(study.few_shot.num_examples, self._terms.draw_seed(), prepared.shot_notes)
             methods = methods_of(study, sites, shots)
