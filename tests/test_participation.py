@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from tiny_study import make_study, short_note, write
 
+from fedmedlora.experiment import run_study
 from fedmedlora.participation import participants
+from fedmedlora.progress import Silent
 from fedmedlora.study import parse_study
 
 SITES = ("d", "a", "c", "b")
@@ -65,3 +69,32 @@ def test_a_round_without_sites_is_refused_before_the_first():
     assert parse_study(AWAY.format("[2]") + "[federation]\nnum_sites = 2\n")[1][0] == (
         "[[sites]] a absent_rounds: 1 has no effect, its notes are dealt to simulated sites"
     )
+
+
+def test_a_site_that_is_away_scores_nobody(material, tmp_path):
+    """Three sites that score each other's adapters, and the means that a temperature is searched among."""
+    study = make_study(
+        material, tmp_path / "study", methods=["fed_medlora_plus"], cohorts=(), every_round=True,
+        sites=("lakeside", "northgate", "stonebridge"), site_more={"northgate": "absent_rounds = [2]\n"},
+        more='[rules.fed_medlora_plus]\nweigh = "searched"\n', evaluate=False,
+    )  # fmt: skip
+    for name in ("lakeside", "northgate", "stonebridge"):  # enough notes to hold some out
+        write(tmp_path / "study" / f"{name}.train.jsonl", [short_note(name, i, "train", 5) for i in range(6)])
+    by_sites = replace(study.validation, by="sites", notes=(), held_out_sentences=2)
+    asked: list[str] = []
+
+    class Listening(Silent):
+        def stage(self, label, cost):
+            asked.append(label)
+            return super().stage(label, cost)
+
+    results = run_study(replace(study, validation=by_sites), tmp_path / "out", progress=Listening())
+    (method,) = results["methods"]
+    assert [sorted(r["weights"]) for r in method["rounds"]] == [
+        ["lakeside", "northgate", "stonebridge"],
+        ["lakeside", "stonebridge"],
+    ]
+    told = [label.split()[0] for label in asked if "scores adapters" in label]
+    # In every round the adapters, the means of four temperatures, and the new adapter.
+    assert told == 3 * ["lakeside", "northgate", "stonebridge"] + 3 * ["lakeside", "stonebridge"]
+    assert all(r["validation"]["loss"] > 0 for r in method["rounds"])

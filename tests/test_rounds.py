@@ -144,7 +144,9 @@ def test_utility_is_the_coordinators_own_finding():
         claims,
         rule="fed_medlora_plus",
         settings=settings,
-        validator=Validator(losses=lambda adapters: {site: loss(a) for site, a in adapters.items()}),
+        validator=Validator(
+            losses=lambda round_num, adapters: {site: loss(a) for site, a in adapters.items()}
+        ),
     )
     weights = records[0]["weights"]
     # w ~ exp(-1) and exp(-2): 1 / (1 + e^-1) = 0.7311.
@@ -157,7 +159,7 @@ def test_a_temperature_is_searched_for_by_the_loss_of_the_means():
     # a adds 1, b adds 5, and 0 is best: a's adapter has loss 1, b's 5, the mean of both 3.
     asked = []
 
-    def losses(adapters):
+    def losses(round_num, adapters):
         asked.append(sorted(adapters))
         return {name: abs(float(one.arrays["a"][0])) for name, one in adapters.items()}
 
@@ -172,7 +174,9 @@ def test_a_temperature_is_searched_for_by_the_loss_of_the_means():
     assert final.arrays["a"][0] == pytest.approx(1.0)
     assert [site["validation_loss"] for site in records[0]["sites"]] == [1.0, 5.0]
     # Where the mean is better than both, nobody is preferred.
-    between = Validator(losses=lambda found: {n: abs(float(a.arrays["a"][0]) - 3) for n, a in found.items()})
+    between = Validator(
+        losses=lambda round_num, found: {n: abs(float(a.arrays["a"][0]) - 3) for n, a in found.items()}
+    )
     final, records = run(1, Sites(sites), rule="fed_medlora_plus", settings=searched, validator=between)
     assert records[0]["weights"] == {"a": 0.5, "b": 0.5}
 

@@ -300,6 +300,14 @@ def test_sites_send_losses_and_no_other_signal(signal):
         parse_study(two + f'signal = "{signal}"\n')
 
 
+def test_sites_that_score_each_other_are_two_in_every_round():
+    text = WEIGHS + '[[sites]]\nname = "b"\ntrain = "b.jsonl"\n{}[validation]\nby = "sites"\n'
+    assert parse_study(text.format("absent_rounds = [99]\n"))  # a round that never comes
+    with pytest.raises(ValueError, match=r"\[validation\] by: .*two sites or more in every round"):
+        parse_study(text.format("absent_rounds = [2]\n"))
+    assert parse_study(text.format("absent_rounds = [2]\n").replace("fed_medlora_plus", "fed_medlora"))
+
+
 def test_instruction_data_has_no_f1_to_weigh_by():
     text = WEIGHS + '[tasks]\nnames = ["instruction"]\n[validation]\nnotes = ["v.jsonl"]\n'
     assert parse_study(text)

@@ -1,4 +1,4 @@
-"""Who takes part in a round: all sites, or a share of them drawn at random, without those that are away."""
+"""Who is there in a round, and who takes part in it: all of those, or a share of them drawn at random."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ def participants(
     McMahan et al., https://arxiv.org/abs/1602.05629, algorithm 1 (their C). ``away``: site -> rounds that it
     misses. Raises ``ValueError`` where everybody is away.
     """
-    there = [name for name in names if round_num not in (away or {}).get(name, ())]
+    there = sites_there(names, round_num, away or {})
     if not there:
         raise ValueError(f"round {round_num}: every site is away (absent_rounds); a round needs one at least")
     num = max(1, math.ceil(share * len(there) - 1e-9))
     # Drawn out of the sorted names: the order of the sites in the study file plays no role.
     drawn = set(seeded(f"{seed}/participants/{round_num}").sample(sorted(there), num))
     return tuple(name for name in there if name in drawn)
+
+
+def sites_there(names: Sequence[str], round_num: int, away: Mapping[str, Collection[int]]) -> tuple[str, ...]:
+    """Those of ``names`` that are not away in round ``round_num``; whoever is can be asked nothing."""
+    return tuple(name for name in names if round_num not in away.get(name, ()))

@@ -11,6 +11,7 @@ trained one after the other (``in_process.py``), or at hospitals behind a networ
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -51,11 +52,12 @@ class Carrier(Protocol):
 class Validator:
     """What rules can find out about adapters on validation notes.
 
-    ``losses``: site -> its adapter after a round, to site -> that adapter's mean loss (L_k). ``probe``: an
-    adapter -> its loss, and the loss's gradient by the adapter's arrays. None: cannot be found out here.
+    ``losses``: the round (from 1), and name -> adapter, to name -> that adapter's mean loss (a site's: L_k).
+    ``probe``: an adapter -> its loss, and the loss's gradient by the adapter's arrays. None: cannot be found
+    out here.
     """
 
-    losses: Callable[[Mapping[str, Adapter]], Mapping[str, float]] | None = None
+    losses: Callable[[int, Mapping[str, Adapter]], Mapping[str, float]] | None = None
     probe: Probe | None = None
 
 
@@ -109,7 +111,7 @@ def _one_round(
 ) -> tuple[Adapter, dict[str, Any]]:
     reports = list(carrier.train(round_num, current))
     validated = time.perf_counter()
-    reports = _weighable(current, reports, rule, validator)
+    reports = _weighable(round_num, current, reports, rule, validator)
     validate_seconds = time.perf_counter() - validated
     updates = [report.update for report in reports]
     began = time.perf_counter()
@@ -127,19 +129,20 @@ def _one_round(
 
 
 def _weighable(
-    current: Adapter, reports: list[SiteReport], rule: Rule, validator: Validator
+    round_num: int, current: Adapter, reports: list[SiteReport], rule: Rule, validator: Validator
 ) -> list[SiteReport]:
     """``reports`` with what the rule needs to weigh them, found by others than the sites themselves."""
     if rule.needs.losses:
         assert validator.losses is not None, "checked before the first round"
-        losses = validator.losses({r.update.site: r.update.adapter for r in reports})
+        losses = validator.losses(round_num, {r.update.site: r.update.adapter for r in reports})
         reports = [
             replace(r, update=replace(r.update, validation_loss=losses[r.update.site])) for r in reports
         ]
     weights: Mapping[str, float] = {}
     if rule.needs.search:
         assert validator.losses is not None, "checked before the first round"
-        weights = search_weights(current, [r.update for r in reports], rule.needs.search, validator.losses)
+        validate = functools.partial(validator.losses, round_num)
+        weights = search_weights(current, [r.update for r in reports], rule.needs.search, validate)
     if rule.needs.mixing:
         assert validator.probe is not None, "checked before the first round"
         weights = learn_weights(current, [r.update for r in reports], rule.needs.mixing, validator.probe)

@@ -129,25 +129,28 @@ class Study:
             if not needs.validation:
                 continue
             if self.validation.signal == "f1" and is_instruction(self.tasks.names):
-                raise ValueError(
-                    '[validation] signal: "f1" is of entities and modifiers, and instruction data has none; '
-                    'set signal = "loss"'
-                )
+                why = "is of entities and modifiers, and instruction data has none"
+                raise ValueError(f'[validation] signal: "f1" {why}; set signal = "loss"')
             if self.validation.by == "sites" and needs.mixing is not None:
                 raise ValueError(
                     f'[validation] by: "sites" send losses, and {rule} learns weights from gradients on the '
                     'coordinator\'s own notes; set by = "coordinator"'
                 )
-            if self.validation.by == "sites" and len(self.sites) < 2:
+            if self.validation.by == "sites" and min(self._num_there()) < 2:
                 raise ValueError(
-                    f'[validation] by: "sites" needs two sites or more, for nobody scores itself; {rule} '
-                    "would have no loss to weigh by"
+                    f'[validation] by: "sites" needs two sites or more in every round, for nobody scores '
+                    f"itself; {rule} would have no loss to weigh by"
                 )
             if self.validation.by == "coordinator" and not self.validation.notes:
                 raise ValueError(
                     f"[validation] notes: missing; {rule} weighs each site by its loss on validation notes. "
                     f"Name them, or take {rule} out of methods"
                 )
+
+    def _num_there(self) -> list[int]:
+        """Sites that are there, round by round. Those that notes are dealt to are never away."""
+        away = [()] * self.federation.num_sites or [site.absent_rounds for site in self.sites]
+        return [sum(r + 1 not in rounds for rounds in away) for r in range(self.training.rounds)]
 
     def draw_seed(self) -> int:
         """The seed of what is drawn for tests and validation, the same for all seeds of a study."""
@@ -239,11 +242,10 @@ class Study:
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def _check_sites(self) -> None:
-        rounds = range(1, self.training.rounds + 1)
-        empty = [r for r in rounds if all(r in site.absent_rounds for site in self.sites)]
         is_federated = bool(self.rule_names()) or "encoder_fedavg" in self.methods
-        if empty and is_federated and not self.federation.num_sites:
-            raise ValueError(f"[[sites]] absent_rounds: every site is away in round {empty[0]}; let one stay")
+        if is_federated and 0 in (there := self._num_there()):
+            empty = there.index(0) + 1
+            raise ValueError(f"[[sites]] absent_rounds: every site is away in round {empty}; let one stay")
         if self.sites_are_here:
             for site in self.sites:
                 if not site.train:

@@ -13,12 +13,13 @@ from fedmedlora.local_site import local_training
 from fedmedlora.methods import Method
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.model.weights import read_weights, write_weights
-from fedmedlora.participation import participants
+from fedmedlora.participation import participants, sites_there
 from fedmedlora.rounds import Validator, run_rounds
 from fedmedlora.run import Run
 from fedmedlora.run_folder import UpdateCache
 from fedmedlora.signals import read_validation, signals
 from fedmedlora.sites import Participants, mean_of_others
+from fedmedlora.study import Study
 from fedmedlora.tasks.task import finders
 from fedmedlora.training.site import validation_gradient, validation_loss
 from fedmedlora.work_plan import validation_cost
@@ -38,7 +39,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         write_weights(run.base, run.model, run.start)
         start = read_weights(run.model, whole=True)
     study = run.study
-    away = {site.name: site.absent_rounds for site in study.sites}
+    away = _away(study)
 
     def takes_part(round_num: int) -> tuple[str, ...]:
         share = study.training.participation
@@ -74,11 +75,17 @@ def whole(method: Method, start: Adapter, travelling: Adapter) -> Adapter | None
     return None if own is None else put(put(start, own), travelling)
 
 
+def _away(study: Study) -> dict[str, tuple[int, ...]]:
+    """Site -> rounds that it misses."""
+    return {site.name: site.absent_rounds for site in study.sites}
+
+
 def _validator(run: Run, method: Method, start: Adapter) -> Validator:
     if run.study.validates_by_sites():
 
-        def losses_at_sites(adapters: Mapping[str, Adapter]) -> dict[str, float]:
-            found = method.sites.losses(method.names, adapters, method.errand())
+        def losses_at_sites(round_num: int, adapters: Mapping[str, Adapter]) -> dict[str, float]:
+            there = sites_there(method.names, round_num, _away(run.study))
+            found = method.sites.losses(there, adapters, method.errand())
             return {site: mean_of_others(found, site) for site in adapters}
 
         return Validator(losses=losses_at_sites)
@@ -86,7 +93,7 @@ def _validator(run: Run, method: Method, start: Adapter) -> Validator:
     if not examples:
         return Validator()
 
-    def losses_here(adapters: Mapping[str, Adapter]) -> dict[str, float]:
+    def losses_here(round_num: int, adapters: Mapping[str, Adapter]) -> dict[str, float]:
         return dict(zip(adapters, signals(run, list(adapters.values())), strict=True))
 
     def probe(adapter: Adapter) -> tuple[float, Adapter]:
@@ -110,8 +117,8 @@ def _watch(
         return None  # its loss is another one, and no rule asks for it
     if not ((run.prepared.validation or by_sites) and run.study.evaluation.every_round):
         return None
-    if by_sites:  # all of them, whichever trained: the curves of all methods are of the same notes
-        names = [info.name for info in run.sites.infos]
+    if by_sites:  # all that are there, whichever trained: a round is of the same notes in all methods
+        names = sites_there([info.name for info in run.sites.infos], round_num, _away(run.study))
         losses = run.sites.losses(names, {_NEW: travelling}, method.errand())
         loss, adapter = mean_of_others(losses, _NEW), whole(method, start, travelling)
     else:
