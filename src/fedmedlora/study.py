@@ -142,14 +142,16 @@ class Study:
                     f"itself; {rule} would have no loss to weigh by"
                 )
             if self.validation.by == "coordinator" and not self.validation.notes:
+                why = f"{rule} weighs each site by its loss on validation notes"
                 raise ValueError(
-                    f"[validation] notes: missing; {rule} weighs each site by its loss on validation notes. "
-                    f"Name them, or take {rule} out of methods"
+                    f"[validation] notes: missing; {why}. Name them, or take {rule} out of methods"
                 )
 
     def _num_there(self) -> list[int]:
         """Sites that are there, round by round. Those that notes are dealt to are never away."""
-        away = [()] * self.federation.num_sites or [site.absent_rounds for site in self.sites]
+        away = [site.absent_rounds for site in self.sites]
+        if self.federation.num_sites:
+            return [self.federation.num_sites] * self.training.rounds
         return [sum(r + 1 not in rounds for rounds in away) for r in range(self.training.rounds)]
 
     def draw_seed(self) -> int:
