@@ -142,10 +142,8 @@ class Study:
                     f"itself; {rule} would have no loss to weigh by"
                 )
             if self.validation.by == "coordinator" and not self.validation.notes:
-                why = f"{rule} weighs each site by its loss on validation notes"
-                raise ValueError(
-                    f"[validation] notes: missing; {why}. Name them, or take {rule} out of methods"
-                )
+                why = f"{rule} weighs each site by its loss on validation notes. Name them, or take {rule}"
+                raise ValueError(f"[validation] notes: missing; {why} out of methods")
 
     def _num_there(self) -> list[int]:
         """Sites that are there, round by round. Those that notes are dealt to are never away."""
