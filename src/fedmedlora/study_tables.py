@@ -26,7 +26,9 @@ class Model:
         'folder or hub name of a causal language model that transformers loads, or "smollm2-135m"', DEMO_MODEL
     )
     precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "number format of the frozen weights; auto is bfloat16 on a GPU and float32 on a CPU", "auto"
+        "number format of the frozen weights; auto is bfloat16 on a GPU and float32 on a CPU, where "
+        "bfloat16 is faster if the processor has AVX512-BF16 or AMX",
+        "auto",
     )
     quantization: Literal["none", "nf4"] = setting("nf4: 4-bit base weights (needs CUDA)", "none")
     revision: str = setting("hub revision (branch, tag or commit); empty: the default branch", "")
