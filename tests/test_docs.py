@@ -263,5 +263,6 @@ def test_the_studies_parse_and_their_arms_change_something(file, tmp_path):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     runs = runs_of(study)
-    assert len(runs) == len(study.seeds) * (1 + len(study.arms))
+    of_arms = [arm.seeds or study.seeds for arm in study.arms]
+    assert len(runs) == sum(map(len, (study.seeds, *of_arms)))
     assert len({run.study.study_hash() for run in runs}) == len(runs)

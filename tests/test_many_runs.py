@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -12,6 +13,8 @@ from fedmedlora.corpora.jsonl import read_notes
 from fedmedlora.experiment import run_study
 from fedmedlora.many_runs import run_many
 from fedmedlora.progress import Silent
+from fedmedlora.report.study_files import write_figures_and_tables
+from fedmedlora.results.study_check import validate_study
 from fedmedlora.study_runs import runs_of
 
 METHODS = ["zero_shot", "single_site", "fed_medlora", "fed_medlora_plus"]
@@ -101,6 +104,35 @@ def test_a_run_of_the_study_is_the_run_that_its_own_file_would_give(finished, st
         ours, theirs = (f / name for f in (tmp_path / "alone", out / run.folder))
         if name.endswith(".jsonl"):
             assert read_notes(ours) == read_notes(theirs)
+
+
+def test_an_arm_under_some_of_the_seeds(material, tmp_path):
+    one = ARMS.replace('name = "half"', 'name = "half"\nseeds = [4]')
+    study = make_study(
+        material, tmp_path / "study", methods=["fed_medlora"], rounds=1, head=SEEDS,
+        after=one[: one.index('[[arms]]\nname = "size')],
+    )  # fmt: skip
+    assert [run.label for run in runs_of(study)] == ["main, seed 3", "main, seed 4", "half, seed 4"]
+    results = run_many(study, tmp_path / "out")
+    validate_study(results)
+    by_seed = {(s["arm"], len(s["f1_by_seed"])) for s in (*results["scores"], *results["means"])}
+    assert by_seed == {("main", 2), ("half", 1)}
+    write_figures_and_tables(results, tmp_path / "out")
+    text = (tmp_path / "out/tables/arms.csv").read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [(row["Arm"], row["Seeds"]) for row in rows] == [("main", "2"), ("half", "1")]
+    short = json.loads(json.dumps(results))
+    next(s for s in short["scores"] if s["arm"] == "half")["f1_by_seed"].append(0.0)
+    with pytest.raises(ValueError, match=r"f1_by_seed: .*1 values, one per seed"):
+        validate_study(short)
+    for wrong in ("[5]", "[4, 4]"):
+        with pytest.raises(ValueError, match=r"\[\[arms\]\] half seeds: . is to be one of the study's"):
+            runs_of(
+                make_study(
+                    material, tmp_path / "wrong", methods=["fed_medlora"], head=SEEDS,
+                    after=one.replace("seeds = [4]", f"seeds = {wrong}"),
+                )
+            )  # fmt: skip
 
 
 def test_means_and_intervals_are_of_the_runs_scores(finished):

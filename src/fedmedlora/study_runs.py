@@ -60,8 +60,15 @@ def runs_of(study: Study, only: Collection[str] = ()) -> tuple[PlannedRun, ...]:
     seeds = study.seeds or (study.seed,)
     found = []
     for arm in arms:
-        runs = [PlannedRun(arm, seed, study_of(study, arm, seed)) for seed in seeds]
-        if arm.name != MAIN and runs[0].study == study_of(study, arms[0], seeds[0]):
+        for seed in arm.seeds:
+            if seed not in seeds or arm.seeds.count(seed) > 1:
+                all_of_them = ", ".join(map(str, seeds))
+                raise ValueError(
+                    f"[[arms]] {arm.name} seeds: {seed} is to be one of the study's ({all_of_them}), once"
+                )
+        of_arm = arm.seeds or seeds
+        runs = [PlannedRun(arm, seed, study_of(study, arm, seed)) for seed in of_arm]
+        if arm.name != MAIN and runs[0].study == study_of(study, arms[0], of_arm[0]):
             raise ValueError(
                 f"[[arms]] {arm.name} change: changes nothing; say what is different in this arm"
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fedmedlora.exchange.update import check_site_name
-from fedmedlora.settings import Range, nearest, setting
+from fedmedlora.settings import SEEDS, Range, nearest, setting
 from fedmedlora.tasks.form import copies
 from fedmedlora.tasks.instruction import NAME as INSTRUCTION
 from fedmedlora.tasks.instruction import is_instruction
@@ -354,7 +354,7 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """``[[arms]]``: the same study with something changed, run beside it under every seed."""
+    """``[[arms]]``: the same study with something changed, run beside it under every seed, or under some."""
 
     name: str = setting("the arm's name: letters, digits, - _ . (it names folders)")
     change: dict[str, Any] = setting(  # noqa: RUF009 - it has no default
@@ -367,6 +367,11 @@ class Arm:
         "where the arm stands on the axis of its group's figure; empty: on none", ""
     )
     x_label: str = setting("what the axis says", "")
+    seeds: tuple[int, ...] = setting(
+        "those of the study's seeds that the arm is run under, where all would take too long; empty: all",
+        (),
+        within=SEEDS,
+    )
 
     def __post_init__(self) -> None:
         _check_name(self.name)

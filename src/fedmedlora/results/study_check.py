@@ -7,6 +7,7 @@ seeds follows from the seeds, and a calibration's bins hold all of its predictio
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,10 +45,11 @@ def validate_study(results: Mapping[str, Any]) -> None:
         for place, entry in enumerate(results[key]):
             _check_refers(entry, f"{key}[{place}]", cohorts, methods)
         check_unique([tuple(entry[k] for k in unique) for entry in results[key]], key, "arm")
+    num_seeds = Counter(run["arm"] for run in results["runs"])
     for place, score in enumerate(results["scores"]):
-        _check_mean(score, len(results["seeds"]), f"scores[{place}]")
+        _check_mean(score, num_seeds[score["arm"]], f"scores[{place}]")
     for place, mean in enumerate(results["means"]):
-        _check_mean(mean, len(results["seeds"]), f"means[{place}]")
+        _check_mean(mean, num_seeds[mean["arm"]], f"means[{place}]")
         if (mean["worst_f1"] is None) != (mean["worst_cohort"] is None):
             refuse(f"means[{place}].worst_cohort", mean["worst_cohort"], "null exactly where worst_f1 is")
     for place, comparison in enumerate(results["comparisons"]):

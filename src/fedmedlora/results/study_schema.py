@@ -30,7 +30,7 @@ _OVER = Value("text", "the cohorts of this kind, each counting the same", choice
 _F1 = Value("share", "mean over the seeds", null="undefined for some seed")
 _BY_SEED = Many(
     Value("share", "F1 of one seed", null="undefined, or the arm was not run with it"),
-    "one per seed, in the order of `seeds`; `f1` is their mean",
+    "one per seed of the arm, in the order of its runs; `f1` is their mean",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -143,12 +144,14 @@ def _table(
 
 def arms_table(view: StudyView) -> StudyTable:
     """Every arm with what it changes."""
-    columns = tuple(map(Column, ("Arm", "Title", "Group", "Sites", "Changes")))
+    columns = tuple(map(Column, ("Arm", "Title", "Group", "Seeds", "Sites", "Changes")))
+    num_seeds = Counter(run["arm"] for run in view.results["runs"])
     body = tuple(
         (
             named(name),
             named(arm["title"]),
             named(arm["group"]),
+            Cell(num_seeds[name], count_text(num_seeds[name])),
             Cell(arm["num_sites"], count_text(arm["num_sites"])),
             word(_changes(arm["changes"])),
         )
