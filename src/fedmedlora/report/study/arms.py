@@ -123,7 +123,9 @@ def _table(
     kind: str,
     criterion: str,
 ) -> StudyTable:
-    columns = [Column("Arm"), Column("Sites")]
+    num_seeds = Counter(run["arm"] for run in view.results["runs"])
+    tells_seeds = len({num_seeds[arm] for arm in arms}) > 1
+    columns = [Column("Arm"), Column("Sites"), *([Column("Seeds")] if tells_seeds else [])]
     columns += [
         Column(Name(row.label), f"Mean of {CALLED[over]}", INTERVAL) for over in overs for row in rows
     ]
@@ -136,6 +138,8 @@ def _table(
         x = entry["x"]
         cells = [named(entry["title"] or arm), *([Cell(x, "" if x is None else f"{x:g}")] if label else [])]
         cells.append(Cell(entry["num_sites"], count_text(entry["num_sites"])))
+        if tells_seeds:
+            cells.append(Cell(num_seeds[arm], count_text(num_seeds[arm])))
         cells += [cell_of(view.mean(row, over, kind, criterion, arm)) for over in overs for row in rows]
         body.append(tuple(cells))
     caption = (f"{SCORE_TITLES[kind]}: {criterion} F1 of each arm, mean over the cohorts of a kind.",)
