@@ -57,7 +57,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "study_reference": ({"settings", "study", "study_tables", "aggregation", "endpoint"}, set()),
     "terms": ({"settings", "study_tables", "corpora", "tasks"}, set()),
     "progress": (set(), {"rich"}),
-    "progress_jobs": (set(), {"rich"}),
+    "progress_jobs": ({"progress"}, {"rich"}),
     "run_folder": ({"exchange", "corpora"}, {"filelock"}),
     "results": (set(), set()),
     "tracking": (set(), {"torch", "mlflow"}),

@@ -170,7 +170,7 @@ class InProcess:
         digest.update(f"{self.base.quantization}/{self.base.device.type}/{self.terms.seed}".encode())
         digest.update(f"{self._settings}/{self.terms.adapter}".encode())
         for example in site.examples:
-            digest.update(repr((example.prefix, example.prompt, example.target, example.choices)).encode())
+            digest.update(example.seen())
         return digest.hexdigest()
 
     def _whole(self, site: LocalSite, round_num: int, arrived: Adapter, errand: Errand) -> Adapter:

@@ -61,18 +61,7 @@ class Terminal:
     def __init__(self, console: Console | None = None) -> None:
         """``console``: where to write; stderr by default."""
         self._console = console or Console(stderr=True)
-        self._bars = Bars(
-            TextColumn("{task.description}", justify="left"),
-            BarColumn(bar_width=28),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}"),
-            console=self._console,
-            speed_estimate_period=600,
-            disable=not self._console.is_terminal,
-        )
+        self._bars = bars_on(self._console)
         self._whole = self._bars.add_task("whole run", total=1.0, note="")
         self._planned, self._done, self._began = 0.0, 0.0, time.monotonic()
         self._runs: TaskID | None = None
@@ -145,6 +134,22 @@ class Terminal:
         elapsed = time.monotonic() - self._began
         left = elapsed * (total - self._done) / self._done
         return f" ({100 * self._done / total:.0f} % after {_minutes(elapsed)}, about {_minutes(left)} left)"
+
+
+def bars_on(console: Console) -> Bars:
+    """Bars with their share, the time taken and left, and a ``note``; none where there is no terminal."""
+    return Bars(
+        TextColumn("{task.description}", justify="left"),
+        BarColumn(bar_width=28),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        speed_estimate_period=600,
+        disable=not console.is_terminal,
+    )
 
 
 def _minutes(seconds: float) -> str:

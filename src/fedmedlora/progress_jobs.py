@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import TaskID
+
+from fedmedlora.progress import bars_on
 
 
 class Jobs:
@@ -16,18 +17,7 @@ class Jobs:
     def __init__(self, console: Console | None = None) -> None:
         """``console``: where to write; stderr by default."""
         self._console = console or Console(stderr=True)
-        self._bars = Bars(
-            TextColumn("{task.description}", justify="left"),
-            BarColumn(bar_width=28),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}"),
-            console=self._console,
-            speed_estimate_period=600,
-            disable=not self._console.is_terminal,
-        )
+        self._bars = bars_on(self._console)
         self._whole: TaskID | None = None
         self._tasks: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}

@@ -21,7 +21,8 @@ def signals(run: Run, adapters: Sequence[Adapter]) -> list[float]:
 
     An adapter that this run, or another that shares its work, has measured before is not measured again.
     """
-    keys = [_key(run, adapter) for adapter in adapters]
+    how = _how(run)
+    keys = [hashlib.sha256(f"{how}/{one.hash()}".encode()).hexdigest() for one in adapters]
     with run.signals.claimed(keys):
         known = {key: run.signals.load(key) for key in keys}
         fresh = {key: one for key, one in zip(keys, adapters, strict=True) if known[key] is None}
@@ -70,15 +71,15 @@ def _mean_f1(run: Run, adapter: Adapter) -> float:
     return math.fsum(kind["strict"]["f1"] or 0.0 for kind in kinds) / len(kinds)
 
 
-def _key(run: Run, adapter: Adapter) -> str:
-    """sha256 of everything that the signal depends on."""
+def _how(run: Run) -> str:
+    """sha256 of everything but the adapter that the signal depends on."""
     settings = local_training(run.terms)
-    digest = hashlib.sha256(repr((run.study.validation.signal, adapter.hash())).encode())
+    digest = hashlib.sha256(run.study.validation.signal.encode())
     digest.update(repr((run.base.hash, run.base.precision, run.base.quantization)).encode())
     digest.update(repr((run.base.device.type, run.terms.adapter)).encode())
     digest.update(repr((settings.loss, settings.decision_weight, run.form("constrained"))).encode())
     if run.study.validation.signal == "f1":
         digest.update(repr(run.prepared.validation_notes).encode())
     for example in run.prepared.validation:
-        digest.update(repr((example.prefix, example.prompt, example.target, example.choices)).encode())
+        digest.update(example.seen())
     return digest.hexdigest()

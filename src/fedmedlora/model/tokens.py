@@ -39,6 +39,10 @@ class TokenExample:
     target: tuple[int, ...]
     choices: tuple[tuple[int, ...], ...]
 
+    def seen(self) -> bytes:
+        """What a loss depends on, for hashing: equal for examples that train alike."""
+        return repr((self.prefix, self.prompt, self.target, self.choices)).encode()
+
     def __len__(self) -> int:
         """Tokens behind the prefix."""
         return len(self.prompt) + len(self.target)

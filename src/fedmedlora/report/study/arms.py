@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -123,8 +122,7 @@ def _table(
     kind: str,
     criterion: str,
 ) -> StudyTable:
-    num_seeds = Counter(run["arm"] for run in view.results["runs"])
-    tells_seeds = len({num_seeds[arm] for arm in arms}) > 1
+    tells_seeds = len({view.num_seeds(arm) for arm in arms}) > 1
     columns = [Column("Arm"), Column("Sites"), *([Column("Seeds")] if tells_seeds else [])]
     columns += [
         Column(Name(row.label), f"Mean of {CALLED[over]}", INTERVAL) for over in overs for row in rows
@@ -139,7 +137,7 @@ def _table(
         cells = [named(entry["title"] or arm), *([Cell(x, "" if x is None else f"{x:g}")] if label else [])]
         cells.append(Cell(entry["num_sites"], count_text(entry["num_sites"])))
         if tells_seeds:
-            cells.append(Cell(num_seeds[arm], count_text(num_seeds[arm])))
+            cells.append(Cell(view.num_seeds(arm), count_text(view.num_seeds(arm))))
         cells += [cell_of(view.mean(row, over, kind, criterion, arm)) for over in overs for row in rows]
         body.append(tuple(cells))
     caption = (f"{SCORE_TITLES[kind]}: {criterion} F1 of each arm, mean over the cohorts of a kind.",)
@@ -149,13 +147,12 @@ def _table(
 def arms_table(view: StudyView) -> StudyTable:
     """Every arm with what it changes."""
     columns = tuple(map(Column, ("Arm", "Title", "Group", "Seeds", "Sites", "Changes")))
-    num_seeds = Counter(run["arm"] for run in view.results["runs"])
     body = tuple(
         (
             named(name),
             named(arm["title"]),
             named(arm["group"]),
-            Cell(num_seeds[name], count_text(num_seeds[name])),
+            Cell(view.num_seeds(name), count_text(view.num_seeds(name))),
             Cell(arm["num_sites"], count_text(arm["num_sites"])),
             word(_changes(arm["changes"])),
         )

@@ -85,6 +85,10 @@ class StudyView:
         found: Sequence[int] = self.results["seeds"]
         return found
 
+    def num_seeds(self, arm: str) -> int:
+        """Seeds that the arm was run under."""
+        return sum(run["arm"] == arm for run in self.results["runs"])
+
     def rows(self, arm: str = MAIN, *, adapted: bool = False) -> tuple[Row, ...]:
         """The methods of an arm: those adapted to a new site, or all others."""
         return tuple(row for row in self._rows[arm] if (row.family == FAMILIES[4]) == adapted)
