@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -76,6 +77,17 @@ def test_the_first_round_is_shared_and_a_stopped_run_goes_on(run, study, tmp_pat
     assert sum("round 1/2: lakeside trains the token classifier" in label for label in Stopped.labels) == 1
     resumed = run_study(study, tmp_path / "out", resume=True)
     assert without_time(resumed) == without_time(run[1])
+
+
+def test_a_run_does_not_go_on_with_other_weights_of_the_encoder(run, study, tmp_path):
+    shutil.copytree(study.folder, tmp_path / "study")
+    moved = replace(study, folder=tmp_path / "study")
+    weights = tmp_path / "study" / "encoder" / "model.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    with pytest.raises(ValueError, match="the run in it differs in encoder, so going on would mix two runs"):
+        run_study(moved, tmp_path / "study" / "out", resume=True)
 
 
 def test_confidences_of_the_classifier_reach_the_details(run):

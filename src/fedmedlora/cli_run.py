@@ -5,12 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 # Heavy modules are imported where a command needs them, so that --help answers at once.
 
 STUDY_RESULTS = "study-results.json"  # of a study of many runs
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What was asked for beside the study: ``command``, as the results tell it, and the options."""
+
+    out: Path
+    command: tuple[str, ...]
+    resume: bool = False
+    as_json: bool = False
+    arms: tuple[str, ...] = ()
+    trackers: tuple[str, ...] = ()
+    num_jobs: int = 1
 
 
 def add_run(commands: Any) -> None:
@@ -84,26 +98,21 @@ def _demo(args: argparse.Namespace) -> None:
     elif not args.resume or not study.exists():
         _refuse_filled(args.out)
         study = write_demo(args.out)
-    _run_file(study, args.out / "run", args.resume, ["fedmedlora", "demo", "--out", args.out.name], False)
+    command = ("fedmedlora", "demo", "--out", args.out.name)
+    _run_file(study, _Order(args.out / "run", command, resume=args.resume))
 
 
 def _run(args: argparse.Namespace) -> None:
-    command = ["fedmedlora", "run", args.study.name, "--out", args.out.name]
+    command = ("fedmedlora", "run", args.study.name, "--out", args.out.name)
     if args.carrier == "in-process":
         if args.superlink:
             raise ValueError("--superlink: goes with --carrier flower")
         if args.jobs < 1:
             raise ValueError(f"--jobs {args.jobs}: at least 1")
-        _run_file(
-            args.study,
-            args.out,
-            args.resume,
-            command,
-            args.json,
-            _names(args.arms),
-            _names(args.track),
-            args.jobs,
+        order = _Order(
+            args.out, command, args.resume, args.json, _names(args.arms), _names(args.track), args.jobs
         )
+        _run_file(args.study, order)
         return
     if args.jobs != 1:
         raise ValueError("--jobs: goes with --carrier in-process")
@@ -111,8 +120,7 @@ def _run(args: argparse.Namespace) -> None:
         raise ValueError("--track: goes with --carrier in-process")
     if args.arms:
         raise ValueError("--arms: several runs go with --carrier in-process")
-    command += ["--carrier", args.carrier]
-    results = _run_elsewhere(args, tuple(command))
+    results = _run_elsewhere(args, (*command, "--carrier", args.carrier))
     _finish(None, results, args.out, args.json)
 
 
@@ -152,7 +160,8 @@ def _plan(args: argparse.Namespace) -> None:
     from fedmedlora.study import load_study
 
     study = load_study(args.study)
-    found = plan_study(study, [find_device(name) for name in args.device or known_devices()])
+    devices = [find_device(name, study.model.precision) for name in args.device or known_devices()]
+    found = plan_study(study, devices)
     if args.json:
         print(json.dumps(found.to_dict()))
     else:
@@ -163,55 +172,36 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _run_file(
-    study_file: Path,
-    out: Path,
-    resume: bool,
-    command: list[str],
-    as_json: bool,
-    arms: tuple[str, ...] = (),
-    trackers: tuple[str, ...] = (),
-    num_jobs: int = 1,
-) -> None:
+def _run_file(study_file: Path, order: _Order) -> None:
     from fedmedlora.model.memory import keep_freed_memory
     from fedmedlora.study import load_study
     from fedmedlora.study_runs import has_many_runs, runs_of
     from fedmedlora.tracking.tracker import refuse_unknown, track
 
-    refuse_unknown(trackers)
+    refuse_unknown(order.trackers)
     study = load_study(study_file)
     if has_many_runs(study):
-        runs_of(study, arms)  # what is wrong with an arm is said before anything is loaded
-        _run_many(study, study_file, out, resume, command, as_json, arms, trackers, num_jobs)
+        runs_of(study, order.arms)  # what is wrong with an arm is said before anything is loaded
+        _run_many(study, study_file, order)
         return
-    if arms:
+    if order.arms:
         raise ValueError(f"--arms: {study_file} has no [[arms]]")
-    if num_jobs > 1:
+    if order.num_jobs > 1:
         raise ValueError(f"--jobs: {study_file} is one run; several seeds or [[arms]] make several")
-    if resume and not (out / "run.json").exists():
-        print(f"{out}: holds no run to go on with; starting one", file=sys.stderr)
+    if order.resume and not (order.out / "run.json").exists():
+        print(f"{order.out}: holds no run to go on with; starting one", file=sys.stderr)
     print("loading the model and the notes ...", file=sys.stderr, flush=True)
     from fedmedlora.experiment import run_study
     from fedmedlora.progress import Terminal
 
     keep_freed_memory()
     with Terminal() as progress:
-        results = run_study(study, out, resume=resume, progress=progress, command=command)
-    track(trackers, results, run=f"seed {study.seed}", folder=out)
-    _finish(study, results, out, as_json)
+        results = run_study(study, order.out, resume=order.resume, progress=progress, command=order.command)
+    track(order.trackers, results, run=f"seed {study.seed}", folder=order.out)
+    _finish(study, results, order.out, order.as_json)
 
 
-def _run_many(
-    study: Any,
-    study_file: Path,
-    out: Path,
-    resume: bool,
-    command: list[str],
-    as_json: bool,
-    arms: tuple[str, ...],
-    trackers: tuple[str, ...],
-    num_jobs: int,
-) -> None:
+def _run_many(study: Any, study_file: Path, order: _Order) -> None:
     from contextlib import nullcontext
 
     from fedmedlora.many_runs import run_many
@@ -221,22 +211,22 @@ def _run_many(
     from fedmedlora.side_by_side import SideBySide
     from fedmedlora.tracking.tracker import track
 
-    if arms:
-        command = [*command, "--arms", ",".join(arms)]
+    if order.arms:
+        order = replace(order, command=(*order.command, "--arms", ",".join(order.arms)))
     keep_freed_memory()
-    jobs = Jobs() if num_jobs > 1 else None
+    jobs = Jobs() if order.num_jobs > 1 else None
     with Terminal() if jobs is None else nullcontext() as progress, jobs or nullcontext():
         results = run_many(
             study,
-            out,
-            resume=resume,
+            order.out,
+            resume=order.resume,
             progress=progress,
-            side_by_side=None if jobs is None else SideBySide(study_file, num_jobs, jobs),
-            command=command,
-            only=arms,
-            after_run=lambda label, found: track(trackers, found, run=label, folder=out),
+            side_by_side=None if jobs is None else SideBySide(study_file, order.num_jobs, jobs),
+            command=order.command,
+            only=order.arms,
+            after_run=lambda label, found: track(order.trackers, found, run=label, folder=order.out),
         )
-    _finish_many(results, out, as_json)
+    _finish_many(results, order.out, order.as_json)
 
 
 def _finish_many(results: dict[str, Any], out: Path, as_json: bool) -> None:

@@ -117,6 +117,8 @@ def run_study(
         signals=SignalCache((here if shared is None else shared) / "signals"),
     )
     encoder = encoder_sites(study, terms, prepared, progress) if uses_encoder(study) else None
+    if encoder is not None:
+        identity["encoder"] = encoder.classifier.hash
     shots = Shots(study.few_shot.num_examples, terms.draw_seed(), prepared.shot_notes)
     methods = methods_of(study, sites, shots, encoder)
     methods = (*methods, *adaptations(run, methods))

@@ -25,6 +25,7 @@ from fedmedlora.evaluation.summary import summarize
 from fedmedlora.extraction.decode import decode_scored
 from fedmedlora.extraction.generate import generate_texts
 from fedmedlora.model.load import BaseModel
+from fedmedlora.model.memory import return_freed_memory
 from fedmedlora.tasks.assemble import merge
 from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.few_shot import Shots, solved_examples, with_shots
@@ -207,6 +208,7 @@ def predict(
         given_gold = _ask(reader, ask, gold, form, keep_entities=True)
         if end_to_end is not None:
             end_to_end = _ask(reader, ask, end_to_end, form)
+    return_freed_memory()
     return Predictions(
         end_to_end,
         given_gold,

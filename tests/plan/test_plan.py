@@ -7,14 +7,16 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
-from tiny_study import make_study
+from tiny_study import make_study, short_note, write
 
 from fedmedlora.cli import main
 from fedmedlora.experiment import run_study
+from fedmedlora.plan import devices as devices_module
 from fedmedlora.plan import plan as plan_module
 from fedmedlora.plan.devices import Device, find_device, known_devices
 from fedmedlora.plan.plan import plan_study
 from fedmedlora.plan.table import duration, size
+from fedmedlora.study_tables import Validation
 
 METHODS = [
     "zero_shot",
@@ -81,6 +83,30 @@ def test_in_bfloat16_on_a_cpu_the_plan_counts_the_scores(material, tmp_path, mon
     assert plain.memory_bytes > fused.memory_bytes
 
 
+@pytest.mark.parametrize("by", ["coordinator", "sites"])
+def test_adapters_that_are_validated_count(material, tmp_path, monkeypatch, by):
+    study = make_study(material, tmp_path / "study", methods=["fed_medlora_plus"])
+    if by == "sites":
+        study = replace(study, validation=Validation(by="sites", held_out_sentences=2))
+        for site in study.sites:  # enough notes to hold some out
+            notes = [short_note(site.name, number, "train", 5) for number in range(6)]
+            write(study.folder / site.train, notes)
+    asked = []
+
+    def traced(base, model, num_adapters, examples, how):
+        asked.append((num_adapters, len({e.prefix for e in examples}), len(examples) <= how.micro_batch))
+        return 10**9
+
+    monkeypatch.setattr(plan_module, "trace_validation", traced)
+    assert plan_study(study, [CARD]).devices[0].memory_bytes > 1.1e9
+    assert asked == [(len(study.sites), 1, True)]
+    plan_study(replace(study, rules={"fed_medlora_plus": {"weigh": "searched"}}), [CARD])
+    assert asked[1:] == [(4, 1, True)]  # three temperatures and none
+    plain = replace(study, methods=("fed_medlora",), validation=Validation())
+    assert plan_study(plain, [CARD]).devices[0].memory_bytes < 1e9
+    assert len(asked) == 2
+
+
 def test_the_heaviest_step_of_all_sites_counts(material, tmp_path):
     def peak(*sites):
         study = make_study(material, tmp_path / "-".join(sites), methods=["fed_medlora"], sites=sites)
@@ -131,8 +157,15 @@ def test_devices_by_name():
         device = find_device(name)
         assert min(device.memory_bytes, device.flop_s) > 1e8, name
         assert device.is_cpu == (name == "cpu")
+    assert find_device("h100", "bfloat16") == find_device("h100")
     with pytest.raises(ValueError, match="did you mean rtx-4090"):
         find_device("rtx-4089")
+
+
+def test_a_cpu_is_measured_in_the_precision_of_the_study(monkeypatch):
+    monkeypatch.setattr(devices_module, "product_rate", {"float32": 1e9, "bfloat16": 1e12}.get)
+    rates = {p: find_device("cpu", p).flop_s for p in ("auto", "float32", "bfloat16")}
+    assert rates["auto"] == rates["float32"] < 1e9 < 1e10 < rates["bfloat16"]
 
 
 def test_the_command(tiny_study, capsys):

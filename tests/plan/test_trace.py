@@ -9,7 +9,7 @@ import torch
 
 from fedmedlora.model.attention import attention_as_on
 from fedmedlora.model.load import load_base_model
-from fedmedlora.model.lora import attach_lora
+from fedmedlora.model.lora import attach_lora, read_adapter
 from fedmedlora.plan.memory import (
     CONTEXT_BYTES,
     HEAP_FACTOR,
@@ -18,9 +18,10 @@ from fedmedlora.plan.memory import (
     quantized,
 )
 from fedmedlora.plan.shapes import find_config, meta_base, num_in, shape_model
-from fedmedlora.plan.trace import LiveBytes, StepTrace, trace_step
+from fedmedlora.plan.trace import LiveBytes, StepTrace, trace_step, trace_validation
 from fedmedlora.study_tables import Lora
 from fedmedlora.training.site import LocalTraining, gradient_checkpointing, optimizer_step
+from fedmedlora.training.validation import AT_ONCE, validation_losses
 
 HOW = LocalTraining(num_rounds=1, examples_per_step=7, micro_batch=4, pass_tokens=32)
 
@@ -79,6 +80,31 @@ def test_in_bfloat16_on_a_cpu_scores_are_kept(model_folders, step_examples):
     assert plain.step_bytes > 1.02 * fused.step_bytes
 
 
+@pytest.mark.parametrize("num_adapters", [1, 3])
+def test_validating_on_shapes_keeps_what_it_keeps_on_numbers(
+    load, model_folders, step_examples, num_adapters
+):
+    base = load("llama")
+    model = attach_lora(base.model, rank=2, alpha=4.0)
+    live = LiveHere([*model.parameters(), *model.buffers()])
+    before = live.now
+    adapters = [read_adapter(model)] * num_adapters
+    with live:
+        validation_losses(base, model, adapters, step_examples, HOW)
+    shapes = shape_model(find_config(str(model_folders["llama"])), Lora(rank=2, alpha=4.0), "float32")
+    found = trace_validation(meta_base(shapes), shapes.model, num_adapters, step_examples, HOW)
+    assert found == pytest.approx(live.peak - before, rel=0.02)
+
+
+def test_no_more_adapters_are_validated_at_once_than_a_pass_takes(model_folders, step_examples):
+    shapes = shape_model(find_config(str(model_folders["llama"])), Lora(rank=2, alpha=4.0), "float32")
+    one, eight, many = (
+        trace_validation(meta_base(shapes), shapes.model, num, step_examples, HOW)
+        for num in (1, AT_ONCE, 100)
+    )
+    assert one < eight == many
+
+
 def test_what_stays_is_counted_by_its_own_size(model_folders, step_examples):
     shapes, trace = traced(model_folders["qwen2"], step_examples)
     num_adapter = num_in(shapes.adapter)
@@ -125,6 +151,10 @@ def test_bytes_on_a_device():
     again = replace(trace, checkpointed=True)
     assert on_device(again, is_cpu=True, process=1000) == round(1130 + 40 * HEAP_FACTOR_CHECKPOINTED)
     assert on_device(trace, is_cpu=False, context=False) == 170
+    watched = replace(trace, validation_bytes=90)
+    assert on_device(watched, is_cpu=True, process=1000) == round(1110 + 90 * HEAP_FACTOR)
+    assert on_device(watched, is_cpu=False, context=False) == 200
+    assert on_device(replace(trace, validation_bytes=50), is_cpu=False, context=False) == 170
     assert on_device(trace, is_cpu=False) == 187 + CONTEXT_BYTES
 
 

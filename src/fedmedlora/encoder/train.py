@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from fedmedlora.encoder.classifier import Classifier
 from fedmedlora.encoder.examples import TaggedExample
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.model.memory import peak_memory_bytes
+from fedmedlora.model.memory import peak_memory_bytes, return_freed_memory
 from fedmedlora.training.schedule import learning_rate, round_of_examples
 from fedmedlora.training.site import LocalResult
 
@@ -85,7 +85,7 @@ def train_encoder_round(
     finally:
         classifier.model.eval()
         classifier.model.zero_grad(set_to_none=True)
-    return LocalResult(
+    result = LocalResult(
         adapter=classifier.read_weights(),
         train_loss=sum(losses) / len(losses),
         num_steps=settings.steps,
@@ -95,6 +95,8 @@ def train_encoder_round(
             torch.cuda.max_memory_allocated() if classifier.device.type == "cuda" else peak_memory_bytes()
         ),
     )
+    return_freed_memory()
+    return result
 
 
 def step_loss(classifier: Classifier, examples: Sequence[TaggedExample], *, backward: bool) -> float:

@@ -15,7 +15,7 @@ CPU = "cpu"
 # Of a GPU's peak, what training small batches of sentences is taken to reach. Not measured here.
 GPU_SHARE = 0.3
 # Of the rate of one large matrix product on a CPU, what a training step reaches: see docs/plan.md.
-CPU_SHARE = 0.65
+CPU_SHARES = {"float32": 0.65, "bfloat16": 0.2}
 _SIZE = 1024  # rows and columns of that product
 
 
@@ -40,12 +40,17 @@ def known_devices() -> tuple[str, ...]:
     return (*_table(), CPU)
 
 
-def find_device(name: str) -> Device:
-    """The device ``name``; of "cpu" this machine's own, measured. Raises ``ValueError`` for another name."""
+def find_device(name: str, precision: str = "auto") -> Device:
+    """The device ``name``; of "cpu" this machine's own, measured in ``precision``, as [model] names it.
+
+    Raises ``ValueError`` for another name.
+    """
     table = _table()
     if name == CPU:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
-        return Device(CPU, f"this CPU, {os.cpu_count()} cores", pages * size, CPU_SHARE * product_rate())
+        precision = "float32" if precision == "auto" else precision
+        rate = CPU_SHARES[precision] * product_rate(precision)
+        return Device(CPU, f"this CPU, {os.cpu_count()} cores", pages * size, rate)
     if name not in table:
         raise ValueError(
             f"--device {name[:40]!r}: not known{nearest(name, known_devices())}; known are "
@@ -60,11 +65,13 @@ def find_device(name: str) -> Device:
     )
 
 
-def product_rate() -> float:
-    """Operations a second of a float32 matrix product here: the best of some, in a fraction of a second."""
+def product_rate(precision: str) -> float:
+    """Operations a second of a matrix product here: the best of some, in a fraction of a second."""
     import torch
 
-    a, b = torch.ones(_SIZE, _SIZE), torch.ones(_SIZE, _SIZE)
+    from fedmedlora.model.load import PRECISIONS
+
+    a, b = torch.ones(2, _SIZE, _SIZE, dtype=PRECISIONS[precision])
     best = float("inf")
     for _ in range(8):
         began = time.perf_counter()

@@ -33,9 +33,10 @@ def on_device(trace: StepTrace, *, is_cpu: bool, process: int = 0, context: bool
     CUDA and torch's allocator hold beyond torch's own tensors.
     """
     if is_cpu:
-        resident = trace.weights_bytes + trace.adapter_bytes + trace.optimizer_bytes
         factor = HEAP_FACTOR_CHECKPOINTED if trace.checkpointed else HEAP_FACTOR
-        return round(process + resident + factor * trace.step_bytes)
+        step = trace.optimizer_bytes + factor * trace.step_bytes
+        more = max(step, HEAP_FACTOR * trace.validation_bytes)
+        return round(process + trace.weights_bytes + trace.adapter_bytes + more)
     return round(CACHE_FACTOR * trace.peak_bytes) + CONTEXT_BYTES if context else trace.peak_bytes
 
 

@@ -27,7 +27,7 @@ from fedmedlora.new_site import adaptations
 from fedmedlora.plan.devices import Device
 from fedmedlora.plan.memory import on_device, process_bytes, quantized
 from fedmedlora.plan.shapes import ShapeModel, find_config, meta_base, num_in, shape_model
-from fedmedlora.plan.trace import StepTrace, trace_step
+from fedmedlora.plan.trace import StepTrace, trace_step, trace_validation
 from fedmedlora.plan.traffic import Traffic, traffic
 from fedmedlora.planned_cost import planned_cost
 from fedmedlora.prepare import prepare, terms_of
@@ -43,7 +43,7 @@ from fedmedlora.training.site import LocalTraining, steps_of_round
 
 @dataclass(frozen=True, slots=True)
 class DevicePlan:
-    """One run on one device. ``memory_bytes``: peak of training, largest of the methods.
+    """One run on one device. ``memory_bytes``: peak of training and validating, largest of the methods.
 
     ``fits``: whether the device has that. ``advice``: settings with which it would, where it does not.
     ``seconds``: training and reading, an estimate.
@@ -134,7 +134,9 @@ class _Work:
             self.methods: tuple[Method, ...] = (*methods, *adaptations(run, methods))
             self._cost = planned_cost(run, self.methods)
         self._sites = prepared.sites
+        self._validation = prepared.validation
         self._traces: dict[tuple[str, bool, bool, str, bool], StepTrace] = {}
+        self._validations: dict[tuple[str, bool], int] = {}
         self._heaviest, self._middle = self._steps()
 
     def traffic(self) -> tuple[Traffic, ...]:
@@ -175,8 +177,28 @@ class _Work:
             )
             if with_nf4:
                 trace = quantized(trace, model.model)
+            validating = self._validating(model, is_cpu=device.is_cpu)
+            trace = replace(trace, validation_bytes=validating)
             peaks.append(on_device(trace, is_cpu=device.is_cpu, process=process_bytes()))
         return max(peaks)
+
+    def _validating(self, model: ShapeModel, *, is_cpu: bool) -> int:
+        """Bytes beyond the model of finding losses: of the sites' adapters, or of means to choose from."""
+        at_once = max(map(_num_validated, self.methods), default=0)
+        if not at_once:
+            return 0
+        here = tuple(example for site in self._sites for example in site.held_out)
+        how = replace(local_training(self._terms), pass_tokens=_pass_tokens(is_cpu=is_cpu))
+        step = max(
+            ([*batch] for batch in _passes(self._validation or here, how)),
+            key=lambda batch: _tokens_in_pass(batch, own=0, num_adapters=at_once),
+        )
+        key = (model.precision, is_cpu)
+        if key not in self._validations:
+            base = meta_base(model)
+            with attention_as_on(base.model, is_cpu=is_cpu, precision=model.precision):
+                self._validations[key] = trace_validation(base, model.model, at_once, step, how)
+        return self._validations[key]
 
     def _advice(self, device: Device, model: ShapeModel, with_nf4: bool, checkpointing: bool) -> str:
         options = [] if checkpointing else [(with_nf4, True, "gradient_checkpointing = true")]
@@ -231,14 +253,33 @@ class _Work:
         return heaviest, steps[len(steps) // 2]
 
 
+def _num_validated(method: Method) -> int:
+    """How many adapters ``method`` finds the losses of at once."""
+    needs = None if method.rule is None else method.rule.needs
+    if needs is None or not needs.losses:
+        return 0
+    return max(len(method.names), 0 if needs.search is None else len(needs.search.taus) + 1)
+
+
 def _most_tokens(step: Sequence[TokenExample], how: LocalTraining, *, is_cpu: bool) -> int:
     """Tokens of the largest forward pass, and of the instruction that is kept meanwhile."""
     own = 1 if how.batching == "padded" else 0
-    return max(
-        len(batch) * (own * len(prefix) + max(map(len, batch))) + len(prefix)
-        for prefix, group in by_prefix(step).items()
-        for batch in micro_batches(group, how.micro_batch, pass_tokens=_pass_tokens(is_cpu=is_cpu))
-    )
+    passes = _passes(step, replace(how, pass_tokens=_pass_tokens(is_cpu=is_cpu)))
+    return max(_tokens_in_pass(batch, own=own) for batch in passes)
+
+
+def _passes(step: Sequence[TokenExample], how: LocalTraining) -> list[Sequence[TokenExample]]:
+    return [
+        batch
+        for group in by_prefix(step).values()
+        for batch in micro_batches(group, how.micro_batch, pass_tokens=how.pass_tokens)
+    ]
+
+
+def _tokens_in_pass(batch: Sequence[TokenExample], *, own: int, num_adapters: int = 1) -> int:
+    """``own``: 1 where every row has the instruction before it."""
+    prefix = len(batch[0].prefix)
+    return num_adapters * (len(batch) * (own * prefix + max(map(len, batch))) + prefix)
 
 
 def _pass_tokens(*, is_cpu: bool) -> int:

@@ -1,4 +1,4 @@
-"""Peak memory of training, by running the training code itself on shapes alone.
+"""Peak memory of training and validating, by running the code itself on shapes alone.
 
 The model stands on torch's meta device: every operation computes the shape of its result and nothing else.
 ``optimizer_step`` of ``training/site.py`` runs on it, forward, backward, clipping and AdamW, while
@@ -21,14 +21,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.model.load import BaseModel
+from fedmedlora.model.lora import adapter_shapes
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.model.weights import trained
 from fedmedlora.training.site import LocalTraining, gradient_checkpointing, optimizer_step
+from fedmedlora.training.validation import AT_ONCE, validation_losses
 
 _ATEN = torch.ops.aten
 
@@ -40,7 +44,8 @@ class StepTrace:
     ``weights_bytes``: the frozen model as it stands in memory. ``adapter_bytes``, ``optimizer_bytes``: the
     adapter and AdamW's two moments. ``step_bytes``: what comes on top at the worst moment: activations,
     gradients, logits, temporaries. ``flop``: floating-point operations of its matrix products, a
-    multiply-add being two. ``checkpointed``: layers ran again in the backward pass.
+    multiply-add being two. ``checkpointed``: layers ran again in the backward pass. ``validation_bytes``:
+    what comes on top of the model alone when adapters are validated, which is at another time.
     """
 
     weights_bytes: int
@@ -49,11 +54,13 @@ class StepTrace:
     step_bytes: int
     flop: int
     checkpointed: bool = False
+    validation_bytes: int = 0
 
     @property
     def peak_bytes(self) -> int:
-        """All together."""
-        return self.weights_bytes + self.adapter_bytes + self.optimizer_bytes + self.step_bytes
+        """Of a step, or of validating, whichever takes more."""
+        step = self.optimizer_bytes + self.step_bytes
+        return self.weights_bytes + self.adapter_bytes + max(step, self.validation_bytes)
 
 
 def trace_step(
@@ -111,6 +118,24 @@ def _trace(
         flop=counter.get_total_flops(),
         checkpointed=how.gradient_checkpointing,
     )
+
+
+def trace_validation(
+    base: BaseModel, model: Any, num_adapters: int, examples: Sequence[TokenExample], how: LocalTraining
+) -> int:
+    """What comes on top of the model when the losses of ``num_adapters`` on ``examples`` are found, bytes.
+
+    At the worst moment, of one pass with ``validation.AT_ONCE`` of them or fewer.
+    """
+    assert base.device.type == "meta", "with weights, this would measure"
+    nothing = np.zeros((), np.float32)
+    shapes = adapter_shapes(model).items()
+    adapter = Adapter({name: np.broadcast_to(nothing, shape) for name, shape in shapes})
+    live = LiveBytes([*model.parameters(), *model.buffers()])
+    resident = live.now
+    with live, _shapes_of_fused_attention():
+        validation_losses(base, model, [adapter] * min(num_adapters, AT_ONCE), examples, how)
+    return live.peak - resident
 
 
 def tensor_bytes(tensors: Sequence[torch.Tensor]) -> int:

@@ -107,6 +107,7 @@ def padded_step(
         if backward:
             share.backward()  # type: ignore[no-untyped-call]
         total += share.item()
+        del logits, share  # before the next pass makes its own
     return total
 
 
@@ -138,6 +139,7 @@ def shared_prefix_step(
             if backward:
                 share.backward()  # type: ignore[no-untyped-call]
             total += share.item()
+            del logits, share  # before the next pass makes its own
         if backward:
             _send_back(prefix, leaves)
     return total

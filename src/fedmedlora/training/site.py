@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
 from fedmedlora.model.load import BaseModel
-from fedmedlora.model.memory import peak_memory_bytes
+from fedmedlora.model.memory import peak_memory_bytes, return_freed_memory
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.model.weights import read_weights, trained, write_weights
 from fedmedlora.training.batches import padded_step, shared_prefix_step
@@ -125,7 +125,7 @@ def train_round(
         if settings.gradient_checkpointing:
             gradient_checkpointing(model, False)
         model.zero_grad(set_to_none=True)
-    return LocalResult(
+    result = LocalResult(
         adapter=read_weights(model, whole=whole),
         train_loss=sum(losses) / len(losses),
         num_steps=per_round,
@@ -135,6 +135,8 @@ def train_round(
             torch.cuda.max_memory_allocated() if base.device.type == "cuda" else peak_memory_bytes()
         ),
     )
+    return_freed_memory()  # or the next site's rows, of other lengths, take theirs beside it
+    return result
 
 
 def refuse_rounded(base: BaseModel) -> None:

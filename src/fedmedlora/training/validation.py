@@ -15,6 +15,7 @@ from fedmedlora.exchange.local import is_whole_model
 from fedmedlora.model.cache import prefix_cache, record_prefix
 from fedmedlora.model.load import BaseModel
 from fedmedlora.model.logits import logits_at, target_rows
+from fedmedlora.model.memory import return_freed_memory
 from fedmedlora.model.several import several_adapters
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.model.weights import restore_base
@@ -50,6 +51,7 @@ def validation_losses(
         some = adapters[start : start + AT_ONCE]
         with several_adapters(model, some):
             found += _losses(base, model, len(some), examples, settings)
+    return_freed_memory()
     return found
 
 
@@ -77,4 +79,5 @@ def _losses(
                     part, batch, totals, loss=settings.loss, decision_weight=settings.decision_weight
                 )
                 found[number] += share.item()
+            del logits, part, share  # before the next pass makes its own
     return found
