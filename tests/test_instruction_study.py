@@ -9,7 +9,7 @@ import pytest
 
 from fedmedlora.cli import main
 from fedmedlora.model.saved import read_manifest
-from fedmedlora.report.results import read_results
+from fedmedlora.report.results import read_results, read_study_results
 
 SIGNS = ("fever", "cough", "nausea", "rash")
 STUDY = """\
@@ -128,6 +128,23 @@ def test_the_federation_learns_what_the_files_say(run):
     assert losses[-1] < 0.5
     weights = methods["fed_medlora"]["rounds"][0]["weights"]
     assert weights["mercy"] == pytest.approx(2 / 3, abs=0.01)  # by target tokens: twice the records
+
+
+def test_several_seeds_give_each_run_its_answers_and_the_study_none(material):
+    text = STUDY.replace("seed = 4\n", "seed = 4\nseeds = [4, 5]\n").replace(" = 40\n", " = 1\n")
+    methods = text[text.index("methods =") : text.index("[model]")]
+    (material / "seeds.toml").write_text(
+        text.replace(methods, 'methods = ["fed_medlora"]\n'), encoding="utf-8"
+    )
+    out = material / "seeds"
+    assert main(["run", str(material / "seeds.toml"), "--out", str(out)]) == 0
+    together = read_study_results(out / "study-results.json")
+    assert together["scores"] == together["means"] == together["comparisons"] == []
+    answers = [
+        read_results(out / run["folder"] / "results.json")["methods"][0]["evaluations"][0]["answers"]
+        for run in together["runs"]
+    ]
+    assert [one["num_records"] for one in answers] == [9, 9]
 
 
 def test_nothing_that_was_said_is_written_down(run):

@@ -19,7 +19,7 @@ from fedmedlora.results.study_check import validate_study
 FILE_NAME = "report.html"
 _LIMITS = (
     (
-        "Intervals hold the seeds and the notes, and nothing else.",
+        "Intervals hold the notes and, where there are several, the seeds, and nothing else.",
         "Who annotated, which hospitals took part and how the settings were chosen are not in them.",
     ),
     (

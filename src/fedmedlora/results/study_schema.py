@@ -29,7 +29,7 @@ _CRITERION = Value("text", "boundaries must be the same, or overlap", choices=("
 _OVER = Value("text", "the cohorts of this kind, each counting the same", choices=OVERS)
 _F1 = Value("share", "mean over the seeds", null="undefined for some seed")
 _BY_SEED = Many(
-    Value("share", "F1 of one seed", null="undefined, or the arm was not run with it"),
+    Value("share", "F1 of one seed", null="undefined"),
     "one per seed of the arm, in the order of its runs; `f1` is their mean",
 )
 

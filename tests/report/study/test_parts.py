@@ -2,6 +2,7 @@
 
 import pytest
 
+from fedmedlora.report.study.arms import arm_parts
 from fedmedlora.report.study.calibration import calibration_part
 from fedmedlora.report.study.cost import cost_of
 from fedmedlora.report.study.differences import difference_text, p_text
@@ -51,6 +52,32 @@ def test_arms_other_than_the_main_one_are_folded(made_study):
     figures = [p for p in weights_part(view_of(made_study)).pieces if isinstance(p, StudyFigure)]
     assert [bool(figure.fold) for figure in figures] == [False, True, True, True, True, True]
     assert "Single site: lakeside" not in {panel.title for panel in figures[0].panels}
+
+
+def test_an_arm_of_some_seeds_stands_beside_the_study_under_the_same(study):
+    """The rest of a study's seeds would make a difference that is none of the arm."""
+    study["runs"] = [r for r in study["runs"] if r["arm"] == "main" or r["seed"] == study["seeds"][1]]
+    for one in (*study["scores"], *study["means"]):
+        if one["arm"] != "main":
+            one["f1_by_seed"] = one["f1_by_seed"][1:2]
+            one["f1"] = one["f1_by_seed"][0]
+    view = view_of(study)
+    (part,) = [part for part in arm_parts(view) if part.ident == "group-a-noisy-site"]
+    figure = next(piece for piece in part.pieces if isinstance(piece, StudyFigure))
+    assert [[cell.text for cell in row[:4]] for row in figure.table.rows[:2]] == [
+        ["The study as it stands", "", "3", "2"],
+        ["the study as it stands, under seed 1 alone", "", "3", "1"],
+    ]
+    place = [c.title.text for c in figure.table.columns[4:]].index("Fed-MedLoRA") + 4
+    (mean,) = [
+        m for m in study["means"]
+        if (m["arm"], m["method"], m["kind"], m["criterion"], m["over"], m["decoding"])
+        == ("main", "fed_medlora", "entities", "strict", "site", "constrained")
+    ]  # fmt: skip
+    cell = figure.table.rows[1][place]
+    assert cell.value == mean["f1_by_seed"][1] != mean["f1"]
+    assert cell.also == (None, None)  # one seed's interval is not in the results
+    assert figure.legend[-1][1] == ("hollow, at the left: the study as it stands, under seed 1 alone",)
 
 
 def test_a_new_site_begins_at_the_start_itself(made_study):

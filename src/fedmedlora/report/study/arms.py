@@ -78,7 +78,7 @@ def _rows(view: StudyView, arms: Sequence[str], kind: str, criterion: str) -> li
 def _piece(
     view: StudyView, ident: str, arms: Sequence[str], rows: Sequence[Row], kind: str, criterion: str
 ) -> Piece:
-    every = (MAIN, *arms)
+    every, seeds = (MAIN, *arms), _seeds_beside(view, arms)
     overs = list(dict.fromkeys(over for arm in arms for over in view.overs(arm)))
     score = f"{SCORE_TITLES[kind]}: {criterion} F1"
     table = _table(view, ident, every, rows, overs, kind, criterion)
@@ -103,12 +103,12 @@ def _piece(
                 for arm in on_axis:
                     point = point_of(view.mean(row, over, kind, criterion, arm))
                     drawn += [(float(view.arms[arm]["x"]), point)] if point else []
-                aside = point_of(view.mean(row, over, kind, criterion))
+                aside = point_of(view.mean_under(seeds, row, over, kind, criterion))
                 curves.append(Curve(row.label, row.style, row.shape, tuple(drawn), row.dash, aside))
             title = f"{CALLED[over].capitalize()}{f': {family}' if family else ''}"
             panels.append(curve_panel(f"{ident}-{len(panels)}", title, curves, axis, marks_y, aside=MAIN))
     caption = (f"{score}, mean over the cohorts of a kind, over ", Name(label), ", with 95% intervals.")
-    legend = (*legend_of(rows, line=True), (None, (f"hollow, at the left: {_MAIN_WORDS}",)))
+    legend = (*legend_of(rows, line=True), (None, (f"hollow, at the left: {_main_words(view, seeds)}",)))
     data = replace(table, ident=f"{ident}-data")
     return StudyFigure(ident, caption, tuple(panels), legend, data, every)
 
@@ -122,7 +122,8 @@ def _table(
     kind: str,
     criterion: str,
 ) -> StudyTable:
-    tells_seeds = len({view.num_seeds(arm) for arm in arms}) > 1
+    tells_seeds = len({view.seeds_of(arm) for arm in arms}) > 1
+    seeds = _seeds_beside(view, [arm for arm in arms if arm != MAIN])
     columns = [Column("Arm"), Column("Sites"), *([Column("Seeds")] if tells_seeds else [])]
     columns += [
         Column(Name(row.label), f"Mean of {CALLED[over]}", INTERVAL) for over in overs for row in rows
@@ -140,8 +141,30 @@ def _table(
             cells.append(Cell(view.num_seeds(arm), count_text(view.num_seeds(arm))))
         cells += [cell_of(view.mean(row, over, kind, criterion, arm)) for over in overs for row in rows]
         body.append(tuple(cells))
+    if seeds != view.seeds_of(MAIN):
+        cells = [word(_main_words(view, seeds)), *([Cell(None, "")] if label else [])]
+        cells += [body[0][len(cells)], Cell(len(seeds), count_text(len(seeds)))]
+        cells += [
+            cell_of(view.mean_under(seeds, row, over, kind, criterion)) for over in overs for row in rows
+        ]
+        body.insert(1, tuple(cells))
     caption = (f"{SCORE_TITLES[kind]}: {criterion} F1 of each arm, mean over the cohorts of a kind.",)
     return StudyTable(ident, caption, tuple(columns), tuple(body), tuple(arms))
+
+
+def _seeds_beside(view: StudyView, arms: Sequence[str]) -> tuple[int, ...]:
+    """The seeds under which the study as it stands is fairly set beside ``arms``: theirs, where all have the
+    same and it has been run under them too, and otherwise its own."""
+    own, theirs = view.seeds_of(MAIN), {view.seeds_of(arm) for arm in arms}
+    seeds = next(iter(theirs))
+    return seeds if len(theirs) == 1 and set(seeds) <= set(own) else own
+
+
+def _main_words(view: StudyView, seeds: Sequence[int]) -> str:
+    own = view.seeds_of(MAIN)
+    if tuple(seeds) == own:
+        return _MAIN_WORDS
+    return f"{_MAIN_WORDS}, under seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))} alone"
 
 
 def arms_table(view: StudyView) -> StudyTable:

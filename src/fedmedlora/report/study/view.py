@@ -85,9 +85,13 @@ class StudyView:
         found: Sequence[int] = self.results["seeds"]
         return found
 
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """The seeds that the arm was run under, in the order of its runs."""
+        return tuple(run["seed"] for run in self.results["runs"] if run["arm"] == arm)
+
     def num_seeds(self, arm: str) -> int:
-        """Seeds that the arm was run under."""
-        return sum(run["arm"] == arm for run in self.results["runs"])
+        """How many seeds the arm was run under."""
+        return len(self.seeds_of(arm))
 
     def rows(self, arm: str = MAIN, *, adapted: bool = False) -> tuple[Row, ...]:
         """The methods of an arm: those adapted to a new site, or all others."""
@@ -104,6 +108,17 @@ class StudyView:
     def mean(self, row: Row, over: str, kind: str, criterion: str, arm: str = MAIN) -> Entry | None:
         """A mean over the cohorts of a kind; None when it was not measured."""
         return self._means.get((arm, row.method, row.decoding, kind, criterion, over))
+
+    def mean_under(
+        self, seeds: Sequence[int], row: Row, over: str, kind: str, criterion: str
+    ) -> Entry | None:
+        """``mean`` of the study as it stands under ``seeds``; fewer than all have no interval."""
+        entry, own = self.mean(row, over, kind, criterion), self.seeds_of(MAIN)
+        if entry is None or set(seeds) == set(own):
+            return entry
+        values = [entry["f1_by_seed"][own.index(seed)] for seed in seeds]
+        f1 = None if None in values else sum(values) / len(values)
+        return {**entry, "f1": f1, "interval": None, "f1_by_seed": values}
 
     def overs(self, arm: str = MAIN) -> list[str]:
         """The kinds of cohorts that some method has a mean over."""
