@@ -208,8 +208,8 @@ def test_signals_are_kept_to_the_last_digit(tmp_path, value):
     cache = SignalCache(tmp_path)
     assert cache.load("key") is None
     with cache.claimed(["key", "other", "key"]):  # one that comes twice is no reason to wait
-        cache.save("key", value)
-    assert repr(SignalCache(tmp_path).load("key")) == repr(value)
+        cache.save("key", value, 1.5)
+    assert repr(SignalCache(tmp_path).load("key")) == repr((value, 1.5))
 
 
 def test_a_claim_waits_for_the_one_that_has_it(tmp_path):

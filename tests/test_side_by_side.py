@@ -5,26 +5,33 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tiny_study import without_time
+from tiny_study import short_note, without_time, write
 
 from fedmedlora import side_by_side
 from fedmedlora.cli import main
+from fedmedlora.one_run import Order
 from fedmedlora.progress_jobs import Jobs
 from fedmedlora.side_by_side import SideBySide, next_run, run_side_by_side, threads_of_a_job
 from fedmedlora.study import load_study
 from fedmedlora.study_runs import runs_of
 
-# Everything in this arm is also in "main": what it trains and reads has been done, or is being done.
-AGAIN = '\n[[arms]]\nname = "again"\nchange.methods = ["fed_medlora", "zero_shot"]\n'
+METHODS = ["zero_shot", "fed_medlora", "fed_medlora_plus"]
+# All that this arm trains, validates and reads is in "main" too: it has been done, or is being done.
+AGAIN = f'\n[[arms]]\nname = "again"\nchange.methods = {json.dumps(METHODS[::-1])}\n'
+VALIDATION = '[validation]\nnotes = ["validation.jsonl"]\nmax_sentences = 4\n'
+# What is done once, however many runs want it: as the lines of stderr name it.
+PIECE = re.compile(r"(round \d/\d: \S+ trains|validation losses of the sites' adapters|: reads \S+): done")
 LABELS = ["main, seed 3", "main, seed 4", "again, seed 3", "again, seed 4"]
 
 
@@ -33,7 +40,10 @@ def study_file(tiny_study, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("several") / "study"
     shutil.copytree(tiny_study, folder)
     text = (folder / "study.toml").read_text()
+    text = text.replace('"zero_shot", "fed_medlora"', json.dumps(METHODS)[1:-1])
+    text = text.replace("[evaluation]", VALIDATION + "[evaluation]\nevery_round = false")
     (folder / "study.toml").write_text("seeds = [3, 4]\n" + text + AGAIN)
+    write(folder / "validation.jsonl", [short_note("lakeside", 0, "validation", 4)])
     return folder / "study.toml"
 
 
@@ -44,25 +54,35 @@ def one_thread_each(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def expected(study_file, tmp_path_factory):
+def one_by_one(study_file, tmp_path_factory):
+    """(results, what stderr said) of the runs one after the other."""
     out = tmp_path_factory.mktemp("one-after-the-other") / "out"
-    assert main(["run", str(study_file), "--out", str(out)]) == 0
-    return results_in(out)
+    command = [sys.executable, "-m", "fedmedlora", "run", str(study_file), "--out", str(out)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+    return results_in(out), done.stderr
+
+
+@pytest.fixture
+def expected(one_by_one):
+    return one_by_one[0]
 
 
 def results_in(out: Path):
     return without_time(json.loads((out / "study-results.json").read_text()))
 
 
-def test_four_at_a_time_give_what_one_after_the_other_gives(study_file, expected, tmp_path, capfd):
+def test_four_at_a_time_give_what_one_after_the_other_gives(
+    study_file, one_by_one, expected, tmp_path, capfd
+):
     out = tmp_path / "out"
     assert main(["run", str(study_file), "--out", str(out), "--jobs", "4"]) == 0
     assert results_in(out) == expected
     assert (out / "report.html").exists()
     assert not (out / "shared").exists()
     lines = capfd.readouterr().err.splitlines()
-    trained = [line for line in lines if " trains: done" in line]
-    assert len(trained) == 2 * 2 * 2  # seeds, sites, rounds: no piece twice, whichever run was first
+    pieces = Counter(found[1] for line in lines if (found := PIECE.search(line)))
+    assert pieces == Counter(PIECE.findall(one_by_one[1]))  # none twice, whichever run was first
+    assert {name.split()[-1] for name in pieces} == {"trains", "adapters", "lakeside", "northgate"}
     assert len([line for line in lines if "finished, " in line]) == 4
     assert any(line.endswith("finished, 4 of 4 runs") for line in lines)
 
@@ -124,11 +144,57 @@ def test_a_run_whose_process_dies_is_told_of(study_file, tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setattr(side_by_side.sys, "executable", str(program))
     runs = runs_of(load_study(study_file))
-    with pytest.raises(RuntimeError, match=r"main, seed \d ended with exit code 5; go on with --resume"):
+    with pytest.raises(ChildProcessError, match=r"main, seed \d ended with exit code 5; go on with --resume"):
         run_side_by_side(
             SideBySide(study_file, 2, Jobs(Console(file=io.StringIO()))), tmp_path / "out", runs,
             shared=tmp_path / "shared", command=(), num_finished=0, after_run=lambda run: None,
         )  # fmt: skip
+
+
+def test_what_else_comes_from_a_run_is_no_record_and_its_end_is_heard(study_file, tmp_path, monkeypatch):
+    """Half a record, as of a run that the system killed for its memory."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nprintf '{\"used\": 1'\nkill -KILL $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(side_by_side.sys, "executable", str(program))
+    with pytest.raises(ChildProcessError, match=r"was ended by signal 9 \(SIGKILL: .* take fewer --jobs\)"):
+        run_side_by_side(
+            SideBySide(study_file, 2, Jobs(Console(file=io.StringIO()))), tmp_path / "out",
+            runs_of(load_study(study_file))[:1], shared=tmp_path / "shared", command=(), num_finished=0,
+            after_run=lambda run: None,
+        )  # fmt: skip
+
+
+NOISY = """
+import os, sys
+from fedmedlora import experiment, one_run
+def noisy(*args, **kwargs):
+    os.write(1, b"from C\\n")
+    print("from Python")
+    raise ValueError("what is wrong")
+experiment.run_study = noisy
+sys.exit(one_run.main())
+"""
+
+
+def test_what_libraries_print_is_no_record(study_file, tmp_path):
+    run = runs_of(load_study(study_file))[0]
+    order = Order(
+        str(study_file), str(tmp_path / "out"), run.folder, run.study.study_hash(), str(tmp_path / "s"), ()
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", NOISY], text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    with process:
+        assert process.stdin is not None
+        process.stdin.write(order.to_line())
+        process.stdin.flush()
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert [json.loads(line) for line in process.stdout] == [{"error": "what is wrong"}]
+        assert process.stderr.read().splitlines() == ["from C", "from Python"]
+    assert process.returncode == 2
 
 
 def test_a_study_that_changes_meanwhile_is_refused(study_file, tmp_path):

@@ -257,6 +257,8 @@ def _show(args: argparse.Namespace) -> None:
 def _os_error(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         return f"{error.filename or 'output'}: the disk is full; nothing half-written was left behind"
+    if error.errno is None:  # not the system's
+        return str(error)
     return f"{error.filename or 'input or output'}: {error.strerror or error}"
 
 

@@ -213,6 +213,8 @@ def _run_many(study: Any, study_file: Path, order: _Order) -> None:
 
     if order.arms:
         order = replace(order, command=(*order.command, "--arms", ",".join(order.arms)))
+    if order.num_jobs > 1:  # beside it, times are of runs that shared the machine
+        order = replace(order, command=(*order.command, "--jobs", str(order.num_jobs)))
     keep_freed_memory()
     jobs = Jobs() if order.num_jobs > 1 else None
     with Terminal() if jobs is None else nullcontext() as progress, jobs or nullcontext():

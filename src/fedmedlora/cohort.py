@@ -32,13 +32,8 @@ class Cohort:
     notes: tuple[Note, ...]
 
     def notes_hash(self) -> str:
-        """sha256 of everything that its notes hold, annotations too."""
-        digest = hashlib.sha256()
-        for note in self.notes:
-            asked = [sorted(note.annotates.entities), sorted(note.annotates.pairs), sorted(note.meta.items())]
-            held = [note.id, note.text, note.entities, note.modifiers, note.links, asked]
-            digest.update(repr(held).encode("utf-8", "surrogatepass"))
-        return digest.hexdigest()
+        """See ``notes_hash``."""
+        return notes_hash(self.notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +47,16 @@ class Evaluation:
     record: dict[str, Any]
     predictions: Predictions | None = None
     details: dict[str, Any] | None = None
+
+
+def notes_hash(notes: Sequence[Note]) -> str:
+    """sha256 of everything that ``notes`` hold, annotations too (a note's own ``repr`` has sizes alone)."""
+    digest = hashlib.sha256()
+    for note in notes:
+        asked = [sorted(note.annotates.entities), sorted(note.annotates.pairs), sorted(note.meta.items())]
+        held = [note.id, note.text, note.entities, note.modifiers, note.links, asked]
+        digest.update(repr(held).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def prepare_cohort(terms: Terms, name: str, kind: str, found: NoteSet) -> Cohort:

@@ -46,8 +46,8 @@ def run_many(
     leave the common work there for a later call. ``after_run``: called with each run that has finished, its
     label and its results. ``side_by_side``: several runs at a time; what they do is shown there then, and
     ``progress`` shows the rest. Raises ``ValueError`` for whatever is wrong with the study, its notes or the
-    folder, and for a finished run of other settings or notes; ``RuntimeError`` for one of several runs at a
-    time whose process ended without a word.
+    folder, and for a finished run of other settings or notes; ``ChildProcessError`` for one of several runs
+    at a time whose process ended without a word.
     """
     progress = progress or Silent()
     runs = runs_of(study)

@@ -13,18 +13,16 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from fedmedlora.experiment import run_study
-from fedmedlora.model.memory import keep_freed_memory
 from fedmedlora.progress import Advance
-from fedmedlora.run_folder import write_json
-from fedmedlora.study import load_study
-from fedmedlora.study_runs import runs_of
+
+# Heavy modules are imported within ``main``, after what they could disturb is in order.
 
 _PAUSE_S = 0.5  # between two records of a stage that moves
 
@@ -86,17 +84,27 @@ class Told:
 def main() -> int:
     """Do what stdin says. Exit code 0, or 2 where the study, its notes or its folder are not right."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asked gets it too, and says what is next
+    told = Told(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    os.dup2(2, 1)  # what libraries print, Python's or not, is no record
+    sys.stdout = sys.stderr
     order = Order(**json.loads(sys.stdin.readline()))
     threading.Thread(target=_leave_with_the_one_who_asked, daemon=True).start()
-    told = Told(sys.stdout)
-    sys.stdout = sys.stderr  # what a library prints is no record
+
+    from fedmedlora.experiment import run_study
+    from fedmedlora.model.memory import keep_freed_memory
+    from fedmedlora.run_folder import write_json
+    from fedmedlora.study import StudyWarning, load_study
+    from fedmedlora.study_runs import runs_of
+
     keep_freed_memory()
+    warnings.simplefilter("ignore", StudyWarning)  # the one who asked has said them
     try:
-        run = next(r for r in runs_of(load_study(Path(order.study))) if r.folder == order.run)
-        if run.study.study_hash() != order.study_hash:
+        found = [r for r in runs_of(load_study(Path(order.study))) if r.folder == order.run]
+        if not found or found[0].study.study_hash() != order.study_hash:
             raise ValueError(f"{order.study}: changed while it was run; go on with --resume")
+        (run,) = found
         here = Path(order.folder) / run.folder
-        found = run_study(
+        results = run_study(
             run.study,
             here,
             resume=(here / "run.json").exists(),
@@ -104,7 +112,7 @@ def main() -> int:
             command=tuple(order.command),
             shared=Path(order.shared),
         )
-        write_json(here / "results.json", found)
+        write_json(here / "results.json", results)
     except (ValueError, OSError) as error:
         told.tell({"error": str(error)})
         return 2

@@ -228,14 +228,16 @@ class SignalCache:
 
     folder: Path
 
-    def load(self, key: str) -> float | None:
-        """The number saved under ``key``, which may be infinite or no number; or None."""
+    def load(self, key: str) -> tuple[float, float] | None:
+        """The number saved under ``key``, which may be infinite or no number, and the seconds that measuring
+        it took; or None."""
         record = read_json(self.folder / f"{key}.json")
-        return None if record is None else float(record["value"])
+        return None if record is None else (float(record["value"]), float(record["seconds"]))
 
-    def save(self, key: str, value: float) -> None:
+    def save(self, key: str, value: float, seconds: float) -> None:
         """Keep ``value``."""
-        write_json(self.folder / f"{key}.json", {"value": repr(float(value))})  # JSON has no infinity
+        number = repr(float(value))  # JSON has no infinity
+        write_json(self.folder / f"{key}.json", {"value": number, "seconds": seconds})
 
     def claimed(self, keys: Collection[str]) -> AbstractContextManager[None]:
         """See ``claimed``: the numbers under these keys."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -56,9 +57,10 @@ def run_side_by_side(
     """Run ``runs`` into ``folder``.
 
     ``after_run`` is called with each that has finished, in this thread. ``num_finished``: runs that were
-    finished before. Raises ``ValueError`` for what is wrong with a run, and ``RuntimeError`` for one that
-    ended otherwise; the others are stopped then, to be gone on with.
+    finished before. Raises ``ValueError`` for what is wrong with a run, and ``ChildProcessError`` for one
+    that ended otherwise; the others are stopped then, to be gone on with.
     """
+    num_jobs = min(how.num_jobs, len(runs))
     waiting, going = list(runs), dict[str, _Going]()
     heard: queue.Queue[tuple[str, dict[str, Any] | None]] = queue.Queue()
     wrong: dict[str, str] = {}
@@ -66,14 +68,14 @@ def run_side_by_side(
     jobs.begin(num_finished, num_finished + len(runs))
     try:
         while waiting or going:
-            while waiting and len(going) < how.num_jobs:
+            while waiting and len(going) < num_jobs:
                 run = next_run(waiting, [one.run for one in going.values()])
                 waiting.remove(run)
                 order = Order(
                     str(how.study_file), str(folder), run.folder, run.study.study_hash(), str(shared),
                     tuple(command),
                 )  # fmt: skip
-                going[run.label] = _Going(run, _start(order, run.label, how.num_jobs, heard))
+                going[run.label] = _Going(run, _start(order, run.label, num_jobs, heard))
                 jobs.start(run.label)
             label, record = heard.get()
             if record is not None:
@@ -85,7 +87,7 @@ def run_side_by_side(
             if label in wrong:
                 raise ValueError(f"run {label}: {wrong[label]}")
             if code:
-                raise RuntimeError(f"run {label} ended with exit code {code}; go on with --resume")
+                raise ChildProcessError(f"run {label} {_end_in_words(code)}; go on with --resume")
             jobs.finish(label)
             after_run(done.run)
     finally:
@@ -123,10 +125,14 @@ def _start(
         process.stdin.flush()  # and not closed: the run ends when this end does
 
     def listen(stream: IO[str]) -> None:
-        with stream:
-            for line in stream:
-                heard.put((label, json.loads(line)))
-        heard.put((label, None))
+        try:
+            with stream:
+                for line in stream:
+                    heard.put((label, json.loads(line)))
+        except ValueError:  # the end of a record is missing: whoever wrote it was killed
+            pass
+        finally:
+            heard.put((label, None))
 
     threading.Thread(target=listen, args=(process.stdout,), daemon=True).start()
     return process
@@ -138,6 +144,13 @@ def _ended(process: subprocess.Popen[str], timeout: float | None = None) -> int:
     with suppress(OSError):  # what it never read is lost with it
         process.stdin.close()
     return code
+
+
+def _end_in_words(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    killed = " (SIGKILL: where memory ran out, by the system; take fewer --jobs)"
+    return f"was ended by signal {-code}{killed if -code == signal.SIGKILL else ''}"
 
 
 def _stop(processes: Sequence[subprocess.Popen[str]]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
+from fedmedlora.cohort import notes_hash
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.local_site import local_training
 from fedmedlora.measure import Form, predict, scores
@@ -16,20 +18,30 @@ from fedmedlora.training.validation import validation_losses
 from fedmedlora.work_plan import ner_cost, validation_cost
 
 
-def signals(run: Run, adapters: Sequence[Adapter]) -> list[float]:
-    """The signal of each adapter as ``[validation] signal`` says; smaller is better.
+def signals(run: Run, adapters: Sequence[Adapter]) -> tuple[list[float], float]:
+    """(the signal of each adapter as ``[validation] signal`` says, smaller is better; seconds it took).
 
-    An adapter that this run, or another that shares its work, has measured before is not measured again.
+    An adapter that this run, or another that shares its work, has measured before is not measured again, and
+    takes the seconds that it took then.
     """
     how = _how(run)
     keys = [hashlib.sha256(f"{how}/{one.hash()}".encode()).hexdigest() for one in adapters]
+    found: dict[str, tuple[float, float]] = {}
     with run.signals.claimed(keys):
-        known = {key: run.signals.load(key) for key in keys}
-        fresh = {key: one for key, one in zip(keys, adapters, strict=True) if known[key] is None}
-        for key, found in zip(fresh, _measured(run, list(fresh.values())), strict=True):
-            run.signals.save(key, found)
-            known[key] = found
-    return [value for key in keys if (value := known[key]) is not None]
+        fresh: dict[str, Adapter] = {}
+        for key, one in zip(keys, adapters, strict=True):
+            known = run.signals.load(key)
+            if known is None:
+                fresh[key] = one
+            else:
+                found[key] = known
+        began = time.perf_counter()
+        values = _measured(run, list(fresh.values()))
+        seconds = (time.perf_counter() - began) / max(1, len(fresh))
+        for key, value in zip(fresh, values, strict=True):
+            run.signals.save(key, value, seconds)
+            found[key] = (value, seconds)
+    return [found[key][0] for key in keys], math.fsum(seconds for _, seconds in found.values())
 
 
 def read_validation(run: Run, adapter: Adapter, form: Form, label: str) -> dict[str, Any]:
@@ -79,7 +91,7 @@ def _how(run: Run) -> str:
     digest.update(repr((run.base.device.type, run.terms.adapter)).encode())
     digest.update(repr((settings.loss, settings.decision_weight, run.form("constrained"))).encode())
     if run.study.validation.signal == "f1":
-        digest.update(repr(run.prepared.validation_notes).encode())
+        digest.update(notes_hash(run.prepared.validation_notes).encode())
     for example in run.prepared.validation:
         digest.update(example.seen())
     return digest.hexdigest()

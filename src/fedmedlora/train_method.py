@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -93,15 +94,21 @@ def _validator(run: Run, method: Method, start: Adapter) -> Validator:
     if not examples:
         return Validator()
 
+    ahead = 0.0  # of the clock, for losses that were measured earlier or by another run
+
     def losses_here(round_num: int, adapters: Mapping[str, Adapter]) -> dict[str, float]:
-        return dict(zip(adapters, signals(run, list(adapters.values())), strict=True))
+        nonlocal ahead
+        began = time.perf_counter()
+        found, seconds = signals(run, list(adapters.values()))
+        ahead += seconds - (time.perf_counter() - began)
+        return dict(zip(adapters, found, strict=True))
 
     def probe(adapter: Adapter) -> tuple[float, Adapter]:
         with run.progress.stage("gradient on the validation notes", 3 * validation_cost(examples)):
             settings = local_training(run.terms)
             return validation_gradient(run.base, run.model, adapter, examples, settings)
 
-    return Validator(losses=losses_here, probe=probe)
+    return Validator(losses=losses_here, probe=probe, clock=lambda: time.perf_counter() + ahead)
 
 
 def _loss(run: Run, adapter: Adapter, examples: tuple[TokenExample, ...] | list[TokenExample]) -> float:

@@ -99,12 +99,28 @@ def test_adapters_that_are_validated_count(material, tmp_path, monkeypatch, by):
 
     monkeypatch.setattr(plan_module, "trace_validation", traced)
     assert plan_study(study, [CARD]).devices[0].memory_bytes > 1.1e9
-    assert asked == [(len(study.sites), 1, True)]
+    assert asked == [(len(study.sites) - (by == "sites"), 1, True)]  # a site does not score its own
     plan_study(replace(study, rules={"fed_medlora_plus": {"weigh": "searched"}}), [CARD])
     assert asked[1:] == [(4, 1, True)]  # three temperatures and none
+    by_f1 = replace(study.validation, by="coordinator", signal="f1", notes=("validation.jsonl",))
+    plan_study(replace(study, validation=by_f1), [CARD])  # reads one after the other
     plain = replace(study, methods=("fed_medlora",), validation=Validation())
     assert plan_study(plain, [CARD]).devices[0].memory_bytes < 1e9
     assert len(asked) == 2
+
+
+def test_where_weights_are_learned_the_gradient_on_the_validation_notes_counts(material, tmp_path):
+    study = make_study(material, tmp_path / "study", methods=["fed_medlora_plus"], sites=("northgate",))
+    note = short_note("northgate", 0, "validation", 7)
+    long = replace(
+        note, text=" ".join(note.text.split()), entities=(), modifiers=(), links=()
+    )  # one sentence
+    write(study.folder / "validation.jsonl", [long])
+    weighed, learned = (
+        plan_study(replace(study, rules={"fed_medlora_plus": {"weigh": weigh}}), [CARD]).devices[0]
+        for weigh in ("losses", "learned")
+    )
+    assert learned.memory_bytes > weighed.memory_bytes
 
 
 def test_the_heaviest_step_of_all_sites_counts(material, tmp_path):

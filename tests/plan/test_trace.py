@@ -168,3 +168,6 @@ def test_four_bits_a_weight():
     expected = linear * (4 + 1 / 8 + 1 / 512) / 8 + 2 * (8_030_261_248 - linear)
     assert packed.weights_bytes == pytest.approx(expected, abs=2)
     assert packed.step_bytes == 2 * 4096 * 14336  # one layer's weights at a time
+    assert packed.validation_bytes == 0  # nobody validates
+    watched = quantized(replace(whole, validation_bytes=10), shapes.model)
+    assert watched.validation_bytes == 10 + packed.step_bytes

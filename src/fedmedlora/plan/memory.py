@@ -60,6 +60,7 @@ def quantized(trace: StepTrace, model: Any) -> StepTrace:
         trace,
         weights_bytes=trace.weights_bytes - whole + round(packed),
         step_bytes=trace.step_bytes + unpacked,
+        validation_bytes=trace.validation_bytes and trace.validation_bytes + unpacked,
     )
 
 

@@ -175,30 +175,40 @@ class _Work:
             trace = self._trace(
                 model, self._heaviest[device.is_cpu], checkpointing, trains, is_cpu=device.is_cpu
             )
-            if with_nf4:
-                trace = quantized(trace, model.model)
             validating = self._validating(model, is_cpu=device.is_cpu)
             trace = replace(trace, validation_bytes=validating)
+            if with_nf4:
+                trace = quantized(trace, model.model)
             peaks.append(on_device(trace, is_cpu=device.is_cpu, process=process_bytes()))
         return max(peaks)
 
     def _validating(self, model: ShapeModel, *, is_cpu: bool) -> int:
         """Bytes beyond the model of finding losses: of the sites' adapters, or of means to choose from."""
-        at_once = max(map(_num_validated, self.methods), default=0)
+        at_once = max(map(self._num_validated, self.methods), default=0)
         if not at_once:
             return 0
-        here = tuple(example for site in self._sites for example in site.held_out)
         how = replace(local_training(self._terms), pass_tokens=_pass_tokens(is_cpu=is_cpu))
-        step = max(
-            ([*batch] for batch in _passes(self._validation or here, how)),
-            key=lambda batch: _tokens_in_pass(batch, own=0, num_adapters=at_once),
-        )
+        batches = [[*batch] for batch in _passes(self._validated(), how)]
+        step = max(batches, key=lambda batch: _tokens_in_pass(batch, own=0))
         key = (model.precision, is_cpu)
         if key not in self._validations:
             base = meta_base(model)
             with attention_as_on(base.model, is_cpu=is_cpu, precision=model.precision):
                 self._validations[key] = trace_validation(base, model.model, at_once, step, how)
         return self._validations[key]
+
+    def _num_validated(self, method: Method) -> int:
+        """How many adapters ``method`` finds the losses of at once."""
+        needs = None if method.rule is None else method.rule.needs
+        if needs is None or not needs.losses or self._study.validation.signal == "f1":
+            return 0  # for F1 they are read one by one
+        own = 1 if self._study.validates_by_sites() else 0  # which a site does not score
+        return max(len(method.names) - own, 0 if needs.search is None else len(needs.search.taus) + 1)
+
+    def _validated(self) -> tuple[TokenExample, ...]:
+        if self._study.validates_by_sites():
+            return tuple(example for site in self._sites for example in site.held_out)
+        return self._validation
 
     def _advice(self, device: Device, model: ShapeModel, with_nf4: bool, checkpointing: bool) -> str:
         options = [] if checkpointing else [(with_nf4, True, "gradient_checkpointing = true")]
@@ -245,20 +255,14 @@ class _Work:
                 site.examples, how, round_num=round_num, seed=self._terms.seed, site=site.name
             )
         ]
+        if any(m.rule is not None and m.rule.needs.mixing for m in self.methods):
+            steps.append([*self._validation])  # whose gradient is found as in training, all at once
         heaviest = {}
         for is_cpu in (False, True):
             sizes = [_most_tokens(step, how, is_cpu=is_cpu) for step in steps]
             heaviest[is_cpu] = steps[sizes.index(max(sizes))]
         steps.sort(key=lambda step: _most_tokens(step, how, is_cpu=False))
         return heaviest, steps[len(steps) // 2]
-
-
-def _num_validated(method: Method) -> int:
-    """How many adapters ``method`` finds the losses of at once."""
-    needs = None if method.rule is None else method.rule.needs
-    if needs is None or not needs.losses:
-        return 0
-    return max(len(method.names), 0 if needs.search is None else len(needs.search.taus) + 1)
 
 
 def _most_tokens(step: Sequence[TokenExample], how: LocalTraining, *, is_cpu: bool) -> int:
@@ -276,10 +280,10 @@ def _passes(step: Sequence[TokenExample], how: LocalTraining) -> list[Sequence[T
     ]
 
 
-def _tokens_in_pass(batch: Sequence[TokenExample], *, own: int, num_adapters: int = 1) -> int:
+def _tokens_in_pass(batch: Sequence[TokenExample], *, own: int) -> int:
     """``own``: 1 where every row has the instruction before it."""
     prefix = len(batch[0].prefix)
-    return num_adapters * (len(batch) * (own * prefix + max(map(len, batch))) + prefix)
+    return len(batch) * (own * prefix + max(map(len, batch))) + prefix
 
 
 def _pass_tokens(*, is_cpu: bool) -> int:
