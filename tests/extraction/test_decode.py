@@ -87,6 +87,14 @@ def test_other_architectures(build, encoder, expected, kind, seed):
         assert got == expected(kind, seed)
 
 
+def test_attention_in_plain_products(build, encoder, expected):
+    """As a CPU computes it in bfloat16 (``model/attention.py``)."""
+    model = build("llama", 0)
+    model.set_attn_implementation("eager")
+    for batch_size, window in ((1, None), (4, 2), (16, 1000)):
+        assert decode(model, encoder, EXAMPLES, batch_size=batch_size, window=window) == expected("llama", 0)
+
+
 def test_random_models_do_open_and_nest_tags(expected):
     # Without this the tests above could hold for a decoder that only copies.
     outputs = [o for seed in (0, 1) for o in expected("llama", seed)]

@@ -1,4 +1,4 @@
-"""bfloat16 on a CPU computes attention in plain products: the same numbers, and a plan that knows it."""
+"""bfloat16 on a CPU computes attention in plain products: the same numbers."""
 
 from __future__ import annotations
 
