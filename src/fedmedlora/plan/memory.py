@@ -17,7 +17,7 @@ from fedmedlora.plan.trace import StepTrace
 
 # Memory that is freed stays in the process (``model/memory.py``) and is used again for blocks of the same
 # size or smaller, so the heap is larger than what it holds.
-HEAP_FACTOR = 1.75
+HEAP_FACTOR = 1.7
 # With checkpointing less is alive at a time, in blocks of more different sizes.
 HEAP_FACTOR_CHECKPOINTED = 3.0
 # CUDA's own memory on the card: its context, and the work space of cuBLAS. Blocks that torch holds and does
