@@ -232,6 +232,8 @@ def test_threads_of_a_job():
         (["--jobs", "0"], "--jobs 0: at least 1"),
         (["--jobs", "2", "--carrier", "flower-simulation"], "--jobs: goes with --carrier in-process"),
         (["--jobs", "2"], "is one run; several seeds or [[arms]] make several"),
+        (["--arms", ""], "--arms: names no arm; leave it out to run them all"),
+        (["--arms", " ,"], "--arms: names no arm"),
     ],
 )
 def test_where_there_is_nothing_to_share_out(tiny_study, tmp_path, capsys, more, says):

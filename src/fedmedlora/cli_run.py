@@ -42,7 +42,6 @@ def add_run(commands: Any) -> None:
     run.add_argument(
         "--arms",
         metavar="A,B",
-        default="",
         help="of a study with [[arms]]: run main and these alone",
     )
     run.add_argument(
@@ -109,9 +108,10 @@ def _run(args: argparse.Namespace) -> None:
             raise ValueError("--superlink: goes with --carrier flower")
         if args.jobs < 1:
             raise ValueError(f"--jobs {args.jobs}: at least 1")
-        order = _Order(
-            args.out, command, args.resume, args.json, _names(args.arms), _names(args.track), args.jobs
-        )
+        if args.arms is not None and not _names(args.arms):
+            raise ValueError("--arms: names no arm; leave it out to run them all")
+        arms = _names(args.arms or "")
+        order = _Order(args.out, command, args.resume, args.json, arms, _names(args.track), args.jobs)
         _run_file(args.study, order)
         return
     if args.jobs != 1:
