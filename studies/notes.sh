@@ -27,4 +27,5 @@ done
 convert lct
 split lct train=0.5,test=0.5
 convert phee
-convert ncbi_disease
+# full.toml alone has this one.
+if [ -d "$corpora/ncbi_disease" ] || [ -e "$notes/ncbi_disease.jsonl" ]; then convert ncbi_disease; fi

@@ -48,7 +48,7 @@ def arm_parts(view: StudyView) -> list[Part]:
         if pieces:
             told = paragraph(
                 "Mean F1 over cohorts and seeds; everything that an arm does not name is as in the study "
-                f"itself, which is shown as “{MAIN}”."
+                f"as it stands, which figures call “{MAIN}”."
             )
             parts.append(Part(f"group-{idents[group]}", Name(group), Name(group), (told, *pieces)))
     return parts
