@@ -9,6 +9,7 @@ import pytest
 from tiny_study import make_study, without_time
 
 from fedmedlora import many_runs as many_runs_module
+from fedmedlora.cli import main
 from fedmedlora.corpora.jsonl import read_notes
 from fedmedlora.experiment import run_study
 from fedmedlora.many_runs import run_many
@@ -293,6 +294,15 @@ def test_names_of_arms(material, tmp_path):
         runs_of(study, ["b"])
 
 
+def test_a_report_of_runs_without_results_of_all_says_what_is_missing(tmp_path, capsys):
+    """As of the archive of single runs in docs/results."""
+    (tmp_path / "study-runs.json").write_text("{}")
+    assert main(["report", str(tmp_path)]) == 2
+    assert (
+        "holds runs of a study, and not yet what they say together: run --resume" in capsys.readouterr().err
+    )
+
+
 def test_the_whole_way_on_the_command_line(study, finished, tmp_path, capsys):
     """The report, its figures and tables, from the same results; and again with `report`."""
     from fedmedlora.cli_run import _finish_many
@@ -306,7 +316,5 @@ def test_the_whole_way_on_the_command_line(study, finished, tmp_path, capsys):
     figures = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert figures
     assert list((tmp_path / "tables").iterdir())
-    from fedmedlora.cli import main
-
     assert main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").read_bytes() == page

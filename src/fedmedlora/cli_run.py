@@ -297,6 +297,8 @@ def _report(args: argparse.Namespace) -> None:
         print(write_study_report(results, folder))
         write_figures_and_tables(results, folder)
         return
+    if (folder / "study-runs.json").exists():
+        raise ValueError(f"{folder}: holds runs of a study, and not yet what they say together: run --resume")
     page = _write_report(None, read_results(folder / "results.json"), folder)
     print(page)
 
