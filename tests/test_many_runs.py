@@ -123,7 +123,9 @@ def test_an_arm_under_some_of_the_seeds(material, tmp_path):
     rows = list(csv.DictReader(text.splitlines()))
     assert [(row["Arm"], row["Seeds"]) for row in rows] == [("main", "2"), ("half", "1")]
     group = (tmp_path / "out/tables/arms-participation-entities.csv").read_text(encoding="utf-8-sig")
-    assert [row["Seeds"] for row in csv.DictReader(group.splitlines())] == ["2", "1"]
+    told = [(row["Arm"].rpartition(", ")[2], row["Seeds"]) for row in csv.DictReader(group.splitlines())]
+    assert [seeds for _, seeds in told] == ["2", "1", "1"]
+    assert told[1] == ("under seed 4 alone", "1")
     short = json.loads(json.dumps(results))
     next(s for s in short["scores"] if s["arm"] == "half")["f1_by_seed"].append(0.0)
     with pytest.raises(ValueError, match=r"f1_by_seed: .*1 values, one per seed"):
