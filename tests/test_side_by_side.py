@@ -47,10 +47,12 @@ def study_file(tiny_study, tmp_path_factory) -> Path:
     return folder / "study.toml"
 
 
-@pytest.fixture(autouse=True)
-def one_thread_each(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_each():
     """Sums in another order would differ in their last digits."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(scope="module")
