@@ -22,8 +22,7 @@ from fedmedlora.model.tokens import TokenExample
 from fedmedlora.plan.devices import product_rate
 from fedmedlora.study import load_study
 from fedmedlora.study_runs import runs_of
-from fedmedlora.training.batches import shared_prefix_step
-from fedmedlora.training.site import steps_of_round
+from fedmedlora.training.site import step_loss, steps_of_round
 
 WAYS = (("float32", "sdpa"), ("bfloat16", "sdpa"), ("bfloat16", "eager"))
 
@@ -55,15 +54,7 @@ def main() -> None:
 
     def loss_of(way: tuple[str, str], step: list[TokenExample]) -> float:
         models[way].zero_grad(set_to_none=True)
-        return shared_prefix_step(
-            models[way],
-            step,
-            pad_id=base.encoder.pad_id,
-            device=base.device,
-            micro_batch=how.micro_batch,
-            loss=how.loss,
-            decision_weight=how.decision_weight,
-        )
+        return step_loss(bases[way], models[way], step, how, backward=True)
 
     for number, step in enumerate(steps):
         with FlopCounterMode(display=False) as counter:

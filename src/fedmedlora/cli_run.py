@@ -108,9 +108,9 @@ def _run(args: argparse.Namespace) -> None:
             raise ValueError("--superlink: goes with --carrier flower")
         if args.jobs < 1:
             raise ValueError(f"--jobs {args.jobs}: at least 1")
-        if args.arms is not None and not _names(args.arms):
-            raise ValueError("--arms: names no arm; leave it out to run them all")
         arms = _names(args.arms or "")
+        if args.arms is not None and not arms:
+            raise ValueError("--arms: names no arm; leave it out to run them all")
         order = _Order(args.out, command, args.resume, args.json, arms, _names(args.track), args.jobs)
         _run_file(args.study, order)
         return

@@ -63,14 +63,14 @@ def test_the_gradient_of_the_pull_is_mu_times_the_distance(setting, step_example
     from fedmedlora.training import site as site_module
 
     seen = []
-    real = site_module._step_loss
+    real = site_module.step_loss
 
     def spy(*args, **more):
         loss = real(*args, **more)
         seen.append({n: p.grad.clone() for n, p in args[1].named_parameters() if p.grad is not None})
         return loss
 
-    monkeypatch.setattr(site_module, "_step_loss", spy)
+    monkeypatch.setattr(site_module, "step_loss", spy)
     gradients = []
     clip = site_module.torch.nn.utils.clip_grad_norm_
 

@@ -91,9 +91,7 @@ def train_encoder_round(
         num_steps=settings.steps,
         num_examples=len(chosen),
         seconds=time.perf_counter() - began,
-        peak_memory_bytes=(
-            torch.cuda.max_memory_allocated() if classifier.device.type == "cuda" else peak_memory_bytes()
-        ),
+        peak_memory_bytes=peak_memory_bytes(classifier.device.type),
     )
     return_freed_memory()
     return result

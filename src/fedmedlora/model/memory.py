@@ -48,7 +48,11 @@ def _glibc() -> ctypes.CDLL | None:
         return None
 
 
-def peak_memory_bytes() -> int:
-    """Peak resident memory of this process so far, bytes (``ru_maxrss``)."""
+def peak_memory_bytes(device_type: str = "cpu") -> int:
+    """Peak so far, bytes: of this process (``ru_maxrss``); on "cuda" what torch has allocated."""
+    if device_type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -187,11 +187,11 @@ class _Work:
         at_once = max(map(self._num_validated, self.methods), default=0)
         if not at_once:
             return 0
-        how = replace(local_training(self._terms), pass_tokens=_pass_tokens(is_cpu=is_cpu))
-        batches = [[*batch] for batch in _passes(self._validated(), how)]
-        step = max(batches, key=lambda batch: _tokens_in_pass(batch, own=0))
         key = (model.precision, is_cpu)
         if key not in self._validations:
+            how = replace(local_training(self._terms), pass_tokens=_pass_tokens(is_cpu=is_cpu))
+            passes = _passes(self._validated(), how)
+            step = max(passes, key=lambda batch: _tokens_in_pass(batch, own=0))
             base = meta_base(model)
             with attention_as_on(base.model, is_cpu=is_cpu, precision=model.precision):
                 self._validations[key] = trace_validation(base, model.model, at_once, step, how)

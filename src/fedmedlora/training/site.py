@@ -131,9 +131,7 @@ def train_round(
         num_steps=per_round,
         num_examples=sum(map(len, batches)),
         seconds=time.perf_counter() - began,
-        peak_memory_bytes=(
-            torch.cuda.max_memory_allocated() if base.device.type == "cuda" else peak_memory_bytes()
-        ),
+        peak_memory_bytes=peak_memory_bytes(base.device.type),
     )
     return_freed_memory()  # or the next site's rows, of other lengths, take theirs beside it
     return result
@@ -178,7 +176,7 @@ def validation_loss(
         raise ValueError("the validation set has no example; check which notes the study names")
     write_weights(base, model, adapter)
     model.eval()
-    return _step_loss(base, model, examples, settings, backward=False)
+    return step_loss(base, model, examples, settings, backward=False)
 
 
 def validation_gradient(
@@ -196,7 +194,7 @@ def validation_gradient(
     model.zero_grad(set_to_none=True)
     try:
         with trained(model, "both") as parameters:
-            loss = _step_loss(base, model, examples, settings, backward=True)
+            loss = step_loss(base, model, examples, settings, backward=True)
             gradients = {p: torch.zeros_like(p) if p.grad is None else p.grad for p in parameters}
             with torch.no_grad():
                 for parameter, gradient in gradients.items():
@@ -218,7 +216,7 @@ def optimizer_step(
 ) -> float:
     """Loss of one step of ``optimizer`` over ``examples``; ``anchors``: where ``proximal`` pulls to."""
     optimizer.zero_grad(set_to_none=True)
-    loss = _step_loss(base, model, examples, settings, backward=True)
+    loss = step_loss(base, model, examples, settings, backward=True)
     if not torch.isfinite(torch.tensor(loss)):
         raise ValueError(f"the training loss is {loss}: lower training.learning_rate")
     for parameter, anchor in zip(optimizer.param_groups[0]["params"], anchors, strict=bool(anchors)):
@@ -232,7 +230,7 @@ def optimizer_step(
     return loss
 
 
-def _step_loss(
+def step_loss(
     base: BaseModel, model: Any, examples: Sequence[TokenExample], settings: LocalTraining, *, backward: bool
 ) -> float:
     """Loss over ``examples`` as one optimizer step, by the batching that ``settings`` name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from fedmedlora.report.blocks import paragraph
@@ -25,7 +25,7 @@ from fedmedlora.report.study.pieces import (
 from fedmedlora.report.study.plots import Curve, curve_panel
 from fedmedlora.report.study.points import cell_of, legend_of, point_of, reach_of
 from fedmedlora.report.study.slugs import slugs
-from fedmedlora.report.study.view import CALLED, Row, StudyView, by_family
+from fedmedlora.report.study.view import CALLED, Entry, Row, StudyView, by_family
 from fedmedlora.report.svg import Panel
 from fedmedlora.results.study_schema import MAIN
 
@@ -81,19 +81,24 @@ def _piece(
     every, seeds = (MAIN, *arms), _seeds_beside(view, arms)
     overs = list(dict.fromkeys(over for arm in arms for over in view.overs(arm)))
     score = f"{SCORE_TITLES[kind]}: {criterion} F1"
-    table = _table(view, ident, every, rows, overs, kind, criterion)
+    table = _table(view, ident, arms, seeds, rows, overs, kind, criterion)
     on_axis = [arm for arm in arms if view.arms[arm]["x"] is not None]
     if not on_axis:
         return table
     label = next((view.arms[arm]["x_label"] for arm in on_axis if view.arms[arm]["x_label"]), "x")
     axis = axis_of(label, (float(view.arms[arm]["x"]) for arm in on_axis))
+    asides = {
+        (row, over): point_of(view.mean_under(seeds, row, over, kind, criterion))
+        for row in rows
+        for over in overs
+    }
     points = [
         point_of(view.mean(row, over, kind, criterion, arm))
         for row in rows
         for over in overs
         for arm in every
     ]
-    marks_y = common_scale(reach_of(points))
+    marks_y = common_scale(reach_of([*points, *asides.values()]))
     panels: list[Panel] = []
     for over in overs:
         for family, held in by_family(rows):
@@ -103,7 +108,7 @@ def _piece(
                 for arm in on_axis:
                     point = point_of(view.mean(row, over, kind, criterion, arm))
                     drawn += [(float(view.arms[arm]["x"]), point)] if point else []
-                aside = point_of(view.mean_under(seeds, row, over, kind, criterion))
+                aside = asides[row, over]
                 curves.append(Curve(row.label, row.style, row.shape, tuple(drawn), row.dash, aside))
             title = f"{CALLED[over].capitalize()}{f': {family}' if family else ''}"
             panels.append(curve_panel(f"{ident}-{len(panels)}", title, curves, axis, marks_y, aside=MAIN))
@@ -117,39 +122,46 @@ def _table(
     view: StudyView,
     ident: str,
     arms: Sequence[str],
+    seeds: Sequence[int],
     rows: Sequence[Row],
     overs: Sequence[str],
     kind: str,
     criterion: str,
 ) -> StudyTable:
-    tells_seeds = len({view.seeds_of(arm) for arm in arms}) > 1
-    seeds = _seeds_beside(view, [arm for arm in arms if arm != MAIN])
+    """``seeds``: see ``_seeds_beside``; where they are not all of the study's, a line of them is added."""
+    every = (MAIN, *arms)
+    tells_seeds = len({view.seeds_of(arm) for arm in every}) > 1
     columns = [Column("Arm"), Column("Sites"), *([Column("Seeds")] if tells_seeds else [])]
     columns += [
         Column(Name(row.label), f"Mean of {CALLED[over]}", INTERVAL) for over in overs for row in rows
     ]
-    label = next((view.arms[arm]["x_label"] for arm in arms if view.arms[arm]["x_label"]), "")
+    label = next((view.arms[arm]["x_label"] for arm in every if view.arms[arm]["x_label"]), "")
     if label:
         columns.insert(1, Column(Name(label)))
-    body = []
-    for arm in arms:
-        entry = view.arms[arm]
-        x = entry["x"]
-        cells = [named(entry["title"] or arm), *([Cell(x, "" if x is None else f"{x:g}")] if label else [])]
-        cells.append(Cell(entry["num_sites"], count_text(entry["num_sites"])))
+    places = [(row, over) for over in overs for row in rows]
+
+    def line(title: Cell, arm: str, num_seeds: int, means: Iterable[Entry | None]) -> tuple[Cell, ...]:
+        x, sites = view.arms[arm]["x"], view.arms[arm]["num_sites"]
+        cells = [title, *([Cell(x, "" if x is None else f"{x:g}")] if label else [])]
+        cells.append(Cell(sites, count_text(sites)))
         if tells_seeds:
-            cells.append(Cell(view.num_seeds(arm), count_text(view.num_seeds(arm))))
-        cells += [cell_of(view.mean(row, over, kind, criterion, arm)) for over in overs for row in rows]
-        body.append(tuple(cells))
+            cells.append(Cell(num_seeds, count_text(num_seeds)))
+        return (*cells, *map(cell_of, means))
+
+    body = [
+        line(
+            named(view.arms[arm]["title"] or arm),
+            arm,
+            view.num_seeds(arm),
+            [view.mean(row, over, kind, criterion, arm) for row, over in places],
+        )
+        for arm in every
+    ]
     if seeds != view.seeds_of(MAIN):
-        cells = [word(_main_words(view, seeds)), *([Cell(None, "")] if label else [])]
-        cells += [body[0][len(cells)], Cell(len(seeds), count_text(len(seeds)))]
-        cells += [
-            cell_of(view.mean_under(seeds, row, over, kind, criterion)) for over in overs for row in rows
-        ]
-        body.insert(1, tuple(cells))
+        means = [view.mean_under(seeds, row, over, kind, criterion) for row, over in places]
+        body.insert(1, line(word(_main_words(view, seeds)), MAIN, len(seeds), means))
     caption = (f"{SCORE_TITLES[kind]}: {criterion} F1 of each arm, mean over the cohorts of a kind.",)
-    return StudyTable(ident, caption, tuple(columns), tuple(body), tuple(arms))
+    return StudyTable(ident, caption, tuple(columns), tuple(body), every)
 
 
 def _seeds_beside(view: StudyView, arms: Sequence[str]) -> tuple[int, ...]:
