@@ -227,7 +227,8 @@ def test_a_finished_run_of_other_settings_is_not_mixed_in(study, finished, mater
         material, tmp_path, methods=METHODS, head=SEEDS, after=ARMS, training="weight_decay = 0.5\n"
     )
     with pytest.raises(
-        ValueError, match=r"main, seed 3\) in it is finished and was made with other settings"
+        ValueError,
+        match=r"main, seed 3\) in it is finished and was made with other settings \(training.weight_decay\);",
     ):
         run_many(other, out, resume=True)
 

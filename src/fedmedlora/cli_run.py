@@ -161,6 +161,7 @@ def _plan(args: argparse.Namespace) -> None:
 
     study = load_study(args.study)
     devices = [find_device(name, study.model.precision) for name in args.device or known_devices()]
+    print("making the notes into examples, and a step on shapes ...", file=sys.stderr, flush=True)
     found = plan_study(study, devices)
     if args.json:
         print(json.dumps(found.to_dict()))

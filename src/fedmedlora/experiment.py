@@ -122,7 +122,8 @@ def run_study(
     shots = Shots(study.few_shot.num_examples, terms.draw_seed(), prepared.shot_notes)
     methods = methods_of(study, sites, shots, encoder)
     methods = (*methods, *adaptations(run, methods))
-    open_run(folder, identity, resume=resume)  # the first write: what is wrong has been refused by now
+    # The first write: what is wrong has been refused by now.
+    open_run(folder, identity, resume=resume, settings=public_settings(study))
     progress.plan(planned_cost(run, methods))
     finals: dict[str, Adapter | None] = {}
     try:

@@ -16,9 +16,10 @@ from fedmedlora import __version__
 from fedmedlora.experiment import run_study
 from fedmedlora.prepare import file_hashes
 from fedmedlora.progress import Progress, Silent
-from fedmedlora.run_folder import is_fresh, read_json, write_json
+from fedmedlora.run_folder import differing_settings, is_fresh, read_json, write_json
 from fedmedlora.side_by_side import SideBySide, run_side_by_side
 from fedmedlora.study import MAIN, Study
+from fedmedlora.study_public import public_settings
 from fedmedlora.study_results import study_results
 from fedmedlora.study_runs import runs_of
 
@@ -117,7 +118,9 @@ def _refuse_changed(folder: Path, study: Study, label: str) -> None:
     """Raise ``ValueError`` where a finished run is one of other settings, or of other notes."""
     known = read_json(folder / "run.json") or {}
     if known.get("study_hash") != study.study_hash():
-        what = "settings"
+        then = (read_json(folder / "results.json") or {}).get("study", {})
+        names = differing_settings(then, public_settings(study))
+        what = f"settings ({', '.join(names)})" if names else "settings"
     elif known.get("files") != file_hashes(study):
         what = "notes"
     else:

@@ -62,14 +62,18 @@ def claimed(folder: Path, pieces: Collection[str]) -> Iterator[None]:
         yield
 
 
-def open_run(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
+def open_run(
+    folder: Path, identity: Mapping[str, Any], *, resume: bool, settings: Mapping[str, Any] | None = None
+) -> None:
     """Begin a run in ``folder``, or (``resume``) go on with the one that is there.
 
     ``identity``: what must be the same for a run to go on (settings, notes, base model), by name.
+    ``settings``: what ``public_settings`` gives, kept to name those that differ.
     Raises ``ValueError`` when the folder holds something and ``resume`` is not set, and when the run in
     it differs, naming in what.
     """
     record = {"format": FORMAT, "version": VERSION, **identity}
+    extra = {} if settings is None else {"settings": settings}
     is_file = folder.exists() and not folder.is_dir()
     known = None if is_file else read_json(folder / "run.json")
     if known is None:
@@ -78,16 +82,34 @@ def open_run(folder: Path, identity: Mapping[str, Any], *, resume: bool) -> None
                 f"{folder}: holds something that is not a run; name a new or an empty folder with --out"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "run.json", record)
+        write_json(folder / "run.json", record | extra)
         return
     if not resume:
         raise ValueError(f"{folder}: holds a run already; go on with it (--resume) or name another folder")
     differing = [key for key in record if known.get(key) != record[key]]
     if differing:
+        names = differing_settings(known["settings"], settings or {}) if "settings" in known else []
         raise ValueError(
-            f"{folder}: the run in it differs in {', '.join(differing)}, so going on would mix two runs; "
-            "name another folder with --out"
+            f"{folder}: the run in it differs in {', '.join(differing + names)}, so going on would mix two "
+            "runs; name another folder with --out"
         )
+
+
+def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of the settings in which two records of ``public_settings`` differ, such as ``training.rounds``
+    and ``sites.kiwi.max_notes``: what to look for in the file, without its values."""
+    ones, others = dict(_flat(one)), dict(_flat(other))
+    return [name for name in {**ones, **others} if ones.get(name) != others.get(name)]
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        value = {one.get("name", str(number)): one for number, one in enumerate(value, start=1)}
+    if not isinstance(value, Mapping) or not value:
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from _flat(inner, f"{name}.{key}" if name else key)
 
 
 def is_fresh(folder: Path, first: str) -> bool:

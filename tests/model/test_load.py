@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from fedmedlora.model.load import load_base_model, load_encoder, weights_hash
 
@@ -73,6 +74,15 @@ def test_a_folder_that_is_not_there_or_holds_no_model(tmp_path):
         assert "\n" not in str(caught.value)
         with pytest.raises(ValueError, match=r"tokenizer of .* cannot be loaded"):
             load_encoder(str(folder))
+
+
+@pytest.mark.parametrize("name", ["smollm2", "SmolLM2-135M", "smollm-135m"])
+def test_the_demo_models_name_misspelt_is_told_before_the_hub_is_asked(name, monkeypatch):
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: pytest.fail("asked"))
+    with pytest.raises(ValueError, match=r"base model .*did you mean smollm2-135m\?"):
+        load_base_model(name)
+    with pytest.raises(pytest.fail.Exception, match="asked"):  # a hub name of the same model is one
+        load_base_model(f"HuggingFaceTB/{name}")
 
 
 def test_a_folder_with_weights_and_no_tokenizer(model_folders, tmp_path):

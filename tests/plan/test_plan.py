@@ -199,7 +199,8 @@ def test_the_command(tiny_study, capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "says"), [(5, "5 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
+    ("seconds", "says"),
+    [(0.3, "below 1 s"), (5, "5 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")],
 )
 def test_seconds_for_people(seconds, says):
     assert duration(seconds) == says

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ def load_base_model(
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: allowed are auto, {', '.join(PRECISIONS)}")
     extra = _quantization(quantization, device, PRECISIONS[precision])
-    source = str(demo_model_folder()) if name == DEMO_MODEL else name
+    source = _source(name)
     try:
         wanted = revision or "main"
         tokenizer = AutoTokenizer.from_pretrained(source, revision=wanted)
@@ -100,12 +101,23 @@ def load_encoder(name: str, *, local: bool = False) -> Encoder:
     """
     from transformers import AutoTokenizer
 
-    source = str(demo_model_folder()) if name == DEMO_MODEL else name
+    source = _source(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"tokenizer of {name!r} cannot be loaded: {_first_line(error)}") from error
     return Encoder(tokenizer)
+
+
+def _source(name: str) -> str:
+    """A folder or a hub name. Raises ``ValueError`` for the demo model's name misspelt, before the hub is
+    asked for it, again and again where there is no way to it."""
+    if name == DEMO_MODEL:
+        return str(demo_model_folder())
+    is_close = "/" not in name and difflib.get_close_matches(name.lower(), [DEMO_MODEL])
+    if is_close and not Path(name).exists():
+        raise ValueError(f"base model {name!r} cannot be loaded; did you mean {DEMO_MODEL}?")
+    return name
 
 
 def _first_line(error: Exception) -> str:

@@ -29,7 +29,8 @@ def show_plan(plan: StudyPlan, console: Console) -> None:
         )
     if plan.num_runs > 1:
         console.print(
-            f"The file asks for {plan.num_runs} runs (arms and seeds); all of this is of the first."
+            f"The file asks for {plan.num_runs} runs (arms and seeds); all of this is of the first. Several "
+            "at a time (run --jobs) take this memory each."
         )
     if plan.left_out:
         console.print(f"Not in these numbers: {', '.join(plan.left_out)}.")
@@ -87,6 +88,8 @@ def size(num_bytes: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds for people."""
+    if seconds < 1:
+        return "below 1 s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

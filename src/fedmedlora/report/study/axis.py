@@ -10,7 +10,7 @@ from fedmedlora.report.svg import Scale, ticks
 
 _SPREAD = 8.0  # largest by smallest: from here on a straight scale would crowd the small ones
 _ZERO = 30.0  # pixels that a logarithmic scale keeps free at its left for 0
-_APART = 6.2  # pixels of a character of a tick
+TICK_CHARACTER = 6.2  # pixels, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +84,4 @@ def common_scale(values: Iterable[float | None]) -> tuple[float, ...]:
 
 
 def _touch(one: tuple[float, str], other: tuple[float, str]) -> bool:
-    return abs(other[0] - one[0]) < _APART * (len(one[1]) + len(other[1])) / 2 + 3
+    return abs(other[0] - one[0]) < TICK_CHARACTER * (len(one[1]) + len(other[1])) / 2 + 3

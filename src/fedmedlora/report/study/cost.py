@@ -122,7 +122,7 @@ def _figure(view: StudyView, costs: dict[Row, Cost]) -> StudyFigure | None:
     if not rows or not any(costs[row].up_bytes for row in rows):
         return None
     moved = {row: costs[row].up_bytes + costs[row].down_bytes for row in rows}
-    axis = power_axis("bytes moved, up and down", moved.values(), _tick, _STEP)
+    axis = power_axis("bytes moved, each tick four times the one before", moved.values(), _tick, _STEP)
     marks_y = common_scale(reach_of(map(point_of, held.values())))
     panels: list[Panel] = []
     for over in overs:
@@ -144,7 +144,7 @@ def _figure(view: StudyView, costs: dict[Row, Cost]) -> StudyFigure | None:
     )
     caption: tuple[str | Name, ...] = (
         "Entities: strict F1, mean over the cohorts of a kind, against the bytes that the sites and the "
-        "coordinator exchanged in training (a scale of powers; the same in all panels).",
+        "coordinator exchanged in training, up and down (a logarithmic scale, the same in all panels).",
     )
     table = StudyTable("cost-f1-data", caption, tuple(columns), body, (MAIN,))
     return StudyFigure("cost-f1", caption, tuple(panels), legend_of(rows), table, (MAIN,))

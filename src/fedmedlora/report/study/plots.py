@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fedmedlora.report.figures import Point
 from fedmedlora.report.markup import Child, Markup, tag
 from fedmedlora.report.numbers import NOT_MEASURED, interval_text, share_text
-from fedmedlora.report.study.axis import Axis
+from fedmedlora.report.study.axis import TICK_CHARACTER, Axis
 from fedmedlora.report.svg import NUM_STYLES, WIDTH, Panel, Scale, mark, path, rule, shorten, words
 
 _TOP, _BOTTOM, _LEFT = 32.0, 196.0, 44.0
@@ -66,7 +66,8 @@ def curve_panel(
         drawn.append(rule(_LEFT, y(tick), WIDTH - 8, y(tick), "grid"))
         drawn.append(words(_LEFT - 6, y(tick) + 4, f"{tick:g}", "tick", "end"))
     for pixel, text in axis.shown_ticks(start, end):
-        drawn.append(words(pixel, _BOTTOM + 16, text, "tick", "middle"))
+        middle = min(pixel, WIDTH - 2 - TICK_CHARACTER * len(text) / 2)  # the last one, where it is long
+        drawn.append(words(middle, _BOTTOM + 16, text, "tick", "middle"))
     drawn.append(words((start + end) / 2, _BOTTOM + 32, shorten(axis.label, 48), "tick", "middle"))
     if aside:
         drawn.append(rule(_LEFT + _GUTTER, _TOP, _LEFT + _GUTTER, _BOTTOM, "divider"))
