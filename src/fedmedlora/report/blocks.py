@@ -98,7 +98,9 @@ def data_table(
 
 
 def made_by(command: Sequence[str]) -> Markup:
-    """The end of a caption: the command that makes what it stands under."""
+    """The end of a caption: the command that makes what it stands under; nothing where that is not known."""
+    if not command:
+        return join(())
     return tag("span", {"class": "made"}, "Made by ", tag("code", {}, shlex.join(command)))
 
 

@@ -108,6 +108,21 @@ def test_beside_methods_that_the_study_does_not_have_stand_its_own_federated_one
     assert [row[other] for row in after.rows[1:]] == [row[place] for row in before.rows[1:]]
 
 
+def test_methods_that_arms_read_in_another_way_are_not_other_methods(study):
+    """Set beside themselves, they would have two columns of one name."""
+    for key in ("scores", "means"):
+        kept = [one for one in study[key] if one["arm"] == "main" or one["method"] == "fed_medlora"]
+        study[key] = [one if one["arm"] == "main" else one | {"decoding": "free"} for one in kept]
+    for run in (run for run in study["runs"] if run["arm"] != "main"):
+        run["methods"] = [m for m in run["methods"] if m["name"] == "fed_medlora"]
+        for method in run["methods"]:
+            method["evaluations"] = [e | {"decoding": "free"} for e in method["evaluations"]]
+    part = next(p for p in arm_parts(view_of(study)) if p.ident == "group-a-noisy-site")
+    columns = part.pieces[1].table.columns
+    titles = [(str(column.title), str(column.group)) for column in columns]
+    assert len(set(titles)) == len(titles) > 3
+
+
 def test_a_new_site_begins_at_the_start_itself(made_study):
     figure = new_site_part(view_of(made_study)).pieces[1]
     assert [row[0].value for row in figure.table.rows] == [0, 5, 20, 80]

@@ -77,7 +77,8 @@ def _rows(view: StudyView, arms: Sequence[str], kind: str, criterion: str) -> li
         return any(view.mean(row, over, kind, criterion, arm) for arm in among for over in view.overs(arm))
 
     found = [row for row in rows.values() if measured(row, arms)]
-    if found and not any(measured(row, (MAIN,)) for row in found):
+    held = {row.method for row in view.rows() if measured(row, (MAIN,))}  # however it is read
+    if found and not any(row.method in held for row in found):
         own = [row for row in view.rows() if row.family == FAMILIES[2] and measured(row, (MAIN,))]
         found = [*own, *found]
     return found
@@ -159,7 +160,7 @@ def _table(
     body = []
     for arm in every:
         means = [view.mean(row, over, kind, criterion, arm) for row, over in places]
-        if not any(means):  # the study as it stands, beside methods that it does not have
+        if arm == MAIN and not any(means):  # it has none of these methods, and no federated ones either
             continue
         body.append(line(named(view.arms[arm]["title"] or arm), arm, view.num_seeds(arm), means))
         if arm == MAIN and seeds != view.seeds_of(MAIN):
