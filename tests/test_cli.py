@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from interruptible import PROGRAM
 
 from fedmedlora.cli import main
 from fedmedlora.corpora.jsonl import read_notes, write_notes
@@ -23,11 +24,6 @@ from fedmedlora.report.results import read_results, validate
 
 CORPORA = Path(os.environ.get("FEDMEDLORA_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 SIX = {"tp", "fp", "fn", "precision", "recall", "f1"}
-# SIGINT may be ignored where a test runs in the background, and a child inherits that.
-PROGRAM = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from fedmedlora.cli import main; sys.exit(main())"
-)
 
 
 def call(capsys, *argv: object) -> tuple[int, str, str]:

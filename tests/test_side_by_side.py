@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from interruptible import PROGRAM
 from rich.console import Console
 from tiny_study import short_note, without_time, write
 
@@ -104,7 +105,7 @@ def is_alive(pid: int) -> bool:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
 def test_runs_end_with_the_one_who_asked_and_are_gone_on_with(study_file, expected, tmp_path, how):
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "fedmedlora", "run", str(study_file), "--out", str(out), "--jobs", "2"]
+    command = [sys.executable, "-c", PROGRAM, "run", str(study_file), "--out", str(out), "--jobs", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert process.stderr is not None
     told = next(line for line in process.stderr if " trains: done" in line)
