@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedmedlora.aggregation.mean import by_size, weighted_mean
+from fedmedlora.aggregation.mean import by_size, mean_by_size
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
@@ -38,7 +38,7 @@ class FfaLora:
 
     def aggregate(self, current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
         """The weighted mean. Raises ValueError: see ``weighted_mean``."""
-        return weighted_mean(current, updates, self.weights(updates))
+        return mean_by_size(current, updates)
 
 
 RULE = FfaLora

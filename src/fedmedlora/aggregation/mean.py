@@ -1,14 +1,29 @@
-"""Weights by data size, and the weighted mean of the sites' adapters, exact where it must be."""
+"""Weights by data size, and the weighted mean of the sites' adapters, the same in whatever order they come.
+
+The mean of one number is ``float32(float64(S) / float64(W))`` with ``S = sum of w_k * x_k``, each term rounded
+to float64 by itself and their sum correctly rounded, and ``W = sum of w_k``. ``MeanSoFar`` holds S exactly
+(``exact_sum.py``) and takes one adapter after the other. ``weighted_mean`` has them all, and adds up in plain
+float64: that differs from S by no more than a bound, which hardly ever reaches a place where float32 rounds the
+other way, and where it does, S is found exactly. Both give the same bits.
+
+float64 carries 29 bits more than float32, so equal values come back equal, subnormals included. Sites of
+weight 0 are left out: -0.0 stays -0.0.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from fedmedlora.aggregation.check import check_fit, check_updates
+from fedmedlora.aggregation.exact_sum import BLOCK, ExactSum
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
+
+Array = npt.NDArray[np.float32]
 
 
 def by_size(updates: Sequence[SiteUpdate]) -> dict[str, float]:
@@ -18,24 +33,92 @@ def by_size(updates: Sequence[SiteUpdate]) -> dict[str, float]:
     return {update.site: update.num_target_tokens / total for update in ordered}
 
 
-def weighted_mean(current: Adapter, updates: Sequence[SiteUpdate], weights: Mapping[str, float]) -> Adapter:
-    """``sum over sites of weights[site] * adapter``, in float64, rounded once to float32.
+def mean_by_size(current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
+    """The mean weighted by supervised target tokens. Errors as in ``weighted_mean``."""
+    return weighted_mean(current, updates, {u.site: u.num_target_tokens for u in updates})
 
-    float64 carries 29 bits more than float32, so equal values come back equal in spite of weights that
-    sum to 1 only to rounding, subnormals included. The sum starts with the first site's term, not with
-    0.0, and sites of weight 0 are left out: -0.0 stays -0.0.
+
+def weighted_mean(current: Adapter, updates: Sequence[SiteUpdate], weights: Mapping[str, float]) -> Adapter:
+    """``sum over sites of weights[site] * adapter``, divided by the sum of the weights, which need not be 1.
 
     Raises ValueError for what ``check_updates`` and ``check_fit`` refuse.
     """
     ordered = check_updates(updates)
     check_fit(current, ordered)
-    counted = [update for update in ordered if weights[update.site] > 0.0]
-    assert counted, "weights that sum to 1 include a positive one"
-    arrays: dict[str, np.ndarray] = {}
-    for name in current.arrays:
-        total = weights[counted[0].site] * counted[0].adapter.arrays[name].astype(np.float64)
-        for update in counted[1:]:
-            total += weights[update.site] * update.adapter.arrays[name].astype(np.float64)
-        # asarray: numpy turns the product of a 0-d array into a scalar
-        arrays[name] = np.asarray(total).astype(np.float32)
-    return Adapter(arrays)
+    counted = [update for update in ordered if weights[update.site] > 0]
+    assert counted, "among the weights there is a positive one"
+    by = [weights[update.site] for update in counted]
+    return Adapter({name: mean_of([u.adapter.arrays[name] for u in counted], by) for name in current.arrays})
+
+
+class MeanSoFar:
+    """The mean of adapters that come one by one: 16 bytes a parameter, however many they are."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._sums = {name: ExactSum(shape) for name, shape in shapes.items()}
+        self._weights: list[float] = []
+
+    def add(self, adapter: Adapter, weight: float) -> None:
+        """Fold ``adapter`` in; ``weight`` is above 0."""
+        assert weight > 0
+        for name, array in adapter.arrays.items():
+            self._sums[name].add(array, weight)
+        self._weights.append(weight)
+
+    def mean(self) -> Adapter:
+        """The mean of all that were added, at least one."""
+        total = _total(self._weights)
+        return Adapter({name: (each.total() / total).astype(np.float32) for name, each in self._sums.items()})
+
+
+def mean_of(arrays: Sequence[Array], weights: Sequence[float]) -> Array:
+    """The weighted mean of ``arrays``, equal in shape; ``weights`` are above 0."""
+    total = _total(weights)
+    found = np.empty(arrays[0].shape, np.float32)
+    flat = found.reshape(-1)
+    sites = [array.reshape(-1) for array in arrays]
+    sums, term = np.empty(min(flat.size, BLOCK)), np.empty(min(flat.size, BLOCK))
+    for start in range(0, flat.size, BLOCK):
+        blocks = [site[start : start + BLOCK] for site in sites]
+        size = len(blocks[0])
+        _mean_of_block(blocks, weights, total, flat[start : start + size], sums[:size], term[:size])
+    return found
+
+
+def _mean_of_block(
+    blocks: Sequence[Array],
+    weights: Sequence[float],
+    total: float,
+    out: Array,
+    sums: npt.NDArray[np.float64],
+    term: npt.NDArray[np.float64],
+) -> None:
+    """``sums`` and ``term``: room to work in."""
+    np.multiply(blocks[0], weights[0], out=sums, dtype=np.float64)
+    size_of_terms = weights[0] * _largest(blocks[0])
+    for block, weight in zip(blocks[1:], weights[1:], strict=True):
+        np.multiply(block, weight, out=term, dtype=np.float64)
+        np.add(sums, term, out=sums)
+        size_of_terms += weight * _largest(block)
+    np.divide(sums, total, out=sums)
+    np.copyto(out, sums, casting="same_kind")
+    # Adding K terms one by one is wrong by (K - 1) 2^-53 of the sum of their sizes at most, to first order
+    # (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2), correct rounding and dividing
+    # by 2^-53 each; twice that, for what is left out here.
+    wrong = 2.0 * (len(blocks) + 2) * 2.0**-53 * size_of_terms / total
+    with np.errstate(over="ignore"):  # beside the largest float32
+        doubtful = np.flatnonzero((sums - wrong).astype(np.float32) != (sums + wrong).astype(np.float32))
+    if len(doubtful):
+        exact = ExactSum((len(doubtful),))
+        for block, weight in zip(blocks, weights, strict=True):
+            exact.add(block[doubtful], weight)
+        out[doubtful] = (exact.total() / total).astype(np.float32)
+
+
+def _largest(block: Array) -> float:
+    return max(float(block.max()), -float(block.min()))
+
+
+def _total(weights: Sequence[float]) -> float:
+    """Their sum, correctly rounded, whatever their order."""
+    return float(sum(weights)) if all(isinstance(w, int) for w in weights) else math.fsum(weights)

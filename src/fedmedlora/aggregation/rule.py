@@ -33,7 +33,7 @@ from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 
 NOT_RULES = frozenset(
-    {"rule", "check", "mean", "needs", "mixing", "searching"}
+    {"rule", "check", "mean", "exact_sum", "needs", "mixing", "searching"}
 )  # the files of this folder that are not rules
 
 
