@@ -57,7 +57,9 @@ def test_all_at_once_or_one_by_one_the_mean_has_the_same_bits(rows, data):
     assert bits(one_by_one.mean().arrays["w"]) == bits(at_once)
     total = sum(Fraction(weight) for _, weight in rows)
     for place in range(3):
-        exact = sum(Fraction(float(np.float32(row[place]))) * Fraction(weight) for row, weight in rows) / total
+        exact = (
+            sum(Fraction(float(np.float32(row[place]))) * Fraction(weight) for row, weight in rows) / total
+        )
         with np.errstate(over="ignore"):
             low, high = (float(np.nextafter(at_once[place], np.float32(end))) for end in (-np.inf, np.inf))
         assert low < exact < high

@@ -6,8 +6,8 @@ each level cannot hold on to the next:
 
     s = RN(a + b),   e = (a - (s - bb)) + (b - bb)  with  bb = s - a,   so that  a + b = s + e  exactly
 
-(Knuth's TwoSum: The Art of Computer Programming 2, section 4.2.2, theorem B; as a chain, the grow-expansion of
-Shewchuk, "Adaptive Precision Floating-Point Arithmetic", Discrete and Computational Geometry 18, 1997,
+(Knuth's TwoSum: The Art of Computer Programming 2, section 4.2.2, theorem B; as a chain, the grow-expansion
+of Shewchuk, "Adaptive Precision Floating-Point Arithmetic", Discrete and Computational Geometry 18, 1997,
 https://doi.org/10.1007/PL00009321). Two levels hold 106 bits and are nearly always enough; a further one is
 made where something would be lost. So ``total`` is the sum correctly rounded to float64, whatever the order.
 
@@ -26,9 +26,10 @@ _USUAL_LEVELS = 2
 
 
 class ExactSum:
-    """``sum of weight * array`` over arrays of one ``shape``. A sum of nothing, and of -0.0 alone, is -0.0."""
+    """``sum of weight * array``. A sum of nothing, and of -0.0 alone, is -0.0."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
+        """``shape``: of all arrays."""
         self._shape = shape
         size = math.prod(shape)
         # -0.0, not 0.0, is what leaves everything else as it is.

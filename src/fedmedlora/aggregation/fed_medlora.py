@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedmedlora.aggregation.mean import by_size, mean_by_size
+from fedmedlora.aggregation.mean import FoldBySize, by_size, mean_by_size
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
@@ -33,6 +33,10 @@ class FedMedLora:
     def local(self) -> Local:
         """Plain training; both factors travel."""
         return Local()
+
+    def fold(self, current: Adapter) -> FoldBySize:
+        """Sizes are enough to weigh one update after the other."""
+        return FoldBySize(current)
 
     def weights(self, updates: Sequence[SiteUpdate]) -> dict[str, float]:
         """Site -> n_k / sum n, sorted by site. Raises ValueError: see ``check_updates``."""

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fedmedlora.aggregation.mean import by_size, mean_by_size
+from fedmedlora.aggregation.mean import FoldBySize, by_size, mean_by_size
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
@@ -40,6 +40,10 @@ class FedProx:
     def local(self) -> Local:
         """Both factors, with the pull."""
         return Local(proximal=float(self.mu))
+
+    def fold(self, current: Adapter) -> FoldBySize:
+        """Sizes are enough to weigh one update after the other."""
+        return FoldBySize(current)
 
     def weights(self, updates: Sequence[SiteUpdate]) -> dict[str, float]:
         """Site -> n_k / sum n. Raises ValueError: see ``check_updates``."""

@@ -1,10 +1,10 @@
 """Weights by data size, and the weighted mean of the sites' adapters, the same in whatever order they come.
 
-The mean of one number is ``float32(float64(S) / float64(W))`` with ``S = sum of w_k * x_k``, each term rounded
-to float64 by itself and their sum correctly rounded, and ``W = sum of w_k``. ``MeanSoFar`` holds S exactly
-(``exact_sum.py``) and takes one adapter after the other. ``weighted_mean`` has them all, and adds up in plain
-float64: that differs from S by no more than a bound, which hardly ever reaches a place where float32 rounds the
-other way, and where it does, S is found exactly. Both give the same bits.
+The mean of one number is ``float32(float64(S) / float64(W))`` with ``S = sum of w_k * x_k``, each term
+rounded to float64 by itself and their sum correctly rounded, and ``W = sum of w_k``. ``MeanSoFar`` holds S
+exactly (``exact_sum.py``) and takes one adapter after the other. ``weighted_mean`` has them all, and adds up
+in plain float64: that differs from S by no more than a bound, which hardly ever reaches a place where float32
+rounds the other way, and where it does, S is found exactly. Both give the same bits.
 
 float64 carries 29 bits more than float32, so equal values come back equal, subnormals included. Sites of
 weight 0 are left out: -0.0 stays -0.0.
@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fedmedlora.aggregation.check import check_fit, check_updates
+from fedmedlora.aggregation.check import check_fit, check_one, check_sizes, check_updates
 from fedmedlora.aggregation.exact_sum import BLOCK, ExactSum
-from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.adapter import Adapter, refuse_non_finite
 from fedmedlora.exchange.update import SiteUpdate
 
 Array = npt.NDArray[np.float32]
@@ -28,9 +28,7 @@ Array = npt.NDArray[np.float32]
 
 def by_size(updates: Sequence[SiteUpdate]) -> dict[str, float]:
     """Site -> its share of all supervised target tokens, sorted by site. Errors as in ``check_updates``."""
-    ordered = check_updates(updates)
-    total = sum(update.num_target_tokens for update in ordered)
-    return {update.site: update.num_target_tokens / total for update in ordered}
+    return _shares({update.site: update.num_target_tokens for update in check_updates(updates)})
 
 
 def mean_by_size(current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
@@ -51,10 +49,35 @@ def weighted_mean(current: Adapter, updates: Sequence[SiteUpdate], weights: Mapp
     return Adapter({name: mean_of([u.adapter.arrays[name] for u in counted], by) for name in current.arrays})
 
 
+class FoldBySize:
+    """The mean weighted by supervised target tokens, of updates that come one by one; see ``rule.Fold``."""
+
+    def __init__(self, current: Adapter) -> None:
+        """``current``: see ``Rule.aggregate``."""
+        refuse_non_finite(current, "current adapter")
+        self._expected, self._shapes = current.hash(), current.shapes()
+        self._found: list[tuple[str, int, int]] = []
+        self._mean = MeanSoFar(self._shapes)
+
+    def add(self, update: SiteUpdate) -> None:
+        """Fold ``update`` in. Raises ValueError for what ``check_fit`` refuses."""
+        check_one(self._expected, self._shapes, update)
+        self._found.append((update.site, update.round_num, update.num_target_tokens))
+        if update.num_target_tokens:
+            self._mean.add(update.adapter, update.num_target_tokens)
+
+    def finish(self) -> tuple[dict[str, float], Adapter]:
+        """The weights, sorted by site, and the mean. Raises ValueError for what ``check_updates`` refuses."""
+        ordered = sorted(self._found)
+        check_sizes(ordered)
+        return _shares({site: num_tokens for site, _, num_tokens in ordered}), self._mean.mean()
+
+
 class MeanSoFar:
     """The mean of adapters that come one by one: 16 bytes a parameter, however many they are."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """``shapes``: of the adapters' arrays, by name."""
         self._sums = {name: ExactSum(shape) for name, shape in shapes.items()}
         self._weights: list[float] = []
 
@@ -68,7 +91,9 @@ class MeanSoFar:
     def mean(self) -> Adapter:
         """The mean of all that were added, at least one."""
         total = _total(self._weights)
-        return Adapter({name: (each.total() / total).astype(np.float32) for name, each in self._sums.items()})
+        # asarray: numpy turns the quotient of a 0-d array into a scalar
+        found = {name: np.asarray(each.total() / total) for name, each in self._sums.items()}
+        return Adapter({name: array.astype(np.float32) for name, array in found.items()})
 
 
 def mean_of(arrays: Sequence[Array], weights: Sequence[float]) -> Array:
@@ -103,8 +128,8 @@ def _mean_of_block(
     np.divide(sums, total, out=sums)
     np.copyto(out, sums, casting="same_kind")
     # Adding K terms one by one is wrong by (K - 1) 2^-53 of the sum of their sizes at most, to first order
-    # (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2), correct rounding and dividing
-    # by 2^-53 each; twice that, for what is left out here.
+    # (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2), correct rounding and
+    # dividing by 2^-53 each; twice that, for what is left out here.
     wrong = 2.0 * (len(blocks) + 2) * 2.0**-53 * size_of_terms / total
     with np.errstate(over="ignore"):  # beside the largest float32
         doubtful = np.flatnonzero((sums - wrong).astype(np.float32) != (sums + wrong).astype(np.float32))
@@ -113,6 +138,11 @@ def _mean_of_block(
         for block, weight in zip(blocks, weights, strict=True):
             exact.add(block[doubtful], weight)
         out[doubtful] = (exact.total() / total).astype(np.float32)
+
+
+def _shares(sizes: Mapping[str, int]) -> dict[str, float]:
+    total = sum(sizes.values())
+    return {site: size / total for site, size in sizes.items()}
 
 
 def _largest(block: Array) -> float:
