@@ -21,7 +21,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-BLOCK = 1 << 13  # numbers worked on at once: their float64 arrays fit a core's own cache
+BLOCK = 1 << 14  # numbers worked on at once: their float64 arrays fit a core's own cache
 _USUAL_LEVELS = 2
 
 

@@ -19,11 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fedmedlora.aggregation.check import check_fit, check_one, check_sizes, check_updates
-from fedmedlora.aggregation.exact_sum import BLOCK, ExactSum
+from fedmedlora.aggregation.exact_sum import ExactSum
 from fedmedlora.exchange.adapter import Adapter, refuse_non_finite
 from fedmedlora.exchange.update import SiteUpdate
 
 Array = npt.NDArray[np.float32]
+_BLOCK = 1 << 14  # numbers worked on at once, of
+_TOGETHER = 16  # sites at once: in float64 they fit a core's own cache
 
 
 def by_size(updates: Sequence[SiteUpdate]) -> dict[str, float]:
@@ -98,55 +100,53 @@ class MeanSoFar:
 
 def mean_of(arrays: Sequence[Array], weights: Sequence[float]) -> Array:
     """The weighted mean of ``arrays``, equal in shape; ``weights`` are above 0."""
-    total = _total(weights)
+    total, by = _total(weights), np.array(weights, np.float64)
+    # K terms added up in any order are wrong by (K - 1) 2^-53 of the sum of their sizes at most, to first
+    # order (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2); each term's own
+    # rounding, that of S and the two divisions by 2^-53 each. Twice that, for what is left out here.
+    sizes = math.fsum(weight * _largest(array) for array, weight in zip(arrays, weights, strict=True))
+    wrong = 2.0 * (len(arrays) + 4) * 2.0**-53 * sizes / total
     found = np.empty(arrays[0].shape, np.float32)
-    flat = found.reshape(-1)
-    sites = [array.reshape(-1) for array in arrays]
-    sums, term = np.empty(min(flat.size, BLOCK)), np.empty(min(flat.size, BLOCK))
-    for start in range(0, flat.size, BLOCK):
-        blocks = [site[start : start + BLOCK] for site in sites]
-        size = len(blocks[0])
-        _mean_of_block(blocks, weights, total, flat[start : start + size], sums[:size], term[:size])
+    flat, sites = found.reshape(-1), [array.reshape(-1) for array in arrays]
+    room = np.empty((min(len(sites), _TOGETHER), min(flat.size, _BLOCK)))
+    places = []
+    for start in range(0, flat.size, _BLOCK):
+        out = flat[start : start + _BLOCK]
+        sums = _plain_sum([site[start : start + _BLOCK] for site in sites], by, room[:, : len(out)])
+        np.divide(sums, total, out=sums)
+        np.copyto(out, sums, casting="same_kind")
+        with np.errstate(over="ignore"):  # beside the largest float32
+            other = (sums - wrong).astype(np.float32) != (sums + wrong).astype(np.float32)
+        # A plain sum of -0.0 alone has lost its sign.
+        places.append(start + np.flatnonzero(other | (sums == 0.0)))
+    doubtful = np.concatenate(places)
+    if len(doubtful):
+        exact = ExactSum((len(doubtful),))
+        for site, weight in zip(sites, weights, strict=True):
+            exact.add(site[doubtful], weight)
+        flat[doubtful] = (exact.total() / total).astype(np.float32)
     return found
 
 
-def _mean_of_block(
-    blocks: Sequence[Array],
-    weights: Sequence[float],
-    total: float,
-    out: Array,
-    sums: npt.NDArray[np.float64],
-    term: npt.NDArray[np.float64],
-) -> None:
-    """``sums`` and ``term``: room to work in."""
-    np.multiply(blocks[0], weights[0], out=sums, dtype=np.float64)
-    size_of_terms = weights[0] * _largest(blocks[0])
-    for block, weight in zip(blocks[1:], weights[1:], strict=True):
-        np.multiply(block, weight, out=term, dtype=np.float64)
-        np.add(sums, term, out=sums)
-        size_of_terms += weight * _largest(block)
-    np.divide(sums, total, out=sums)
-    np.copyto(out, sums, casting="same_kind")
-    # Adding K terms one by one is wrong by (K - 1) 2^-53 of the sum of their sizes at most, to first order
-    # (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2), correct rounding and
-    # dividing by 2^-53 each; twice that, for what is left out here.
-    wrong = 2.0 * (len(blocks) + 2) * 2.0**-53 * size_of_terms / total
-    with np.errstate(over="ignore"):  # beside the largest float32
-        doubtful = np.flatnonzero((sums - wrong).astype(np.float32) != (sums + wrong).astype(np.float32))
-    if len(doubtful):
-        exact = ExactSum((len(doubtful),))
-        for block, weight in zip(blocks, weights, strict=True):
-            exact.add(block[doubtful], weight)
-        out[doubtful] = (exact.total() / total).astype(np.float32)
+def _plain_sum(
+    blocks: Sequence[Array], weights: npt.NDArray[np.float64], room: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    sums: npt.NDArray[np.float64] = np.zeros(len(blocks[0]))
+    for start in range(0, len(blocks), _TOGETHER):
+        group = blocks[start : start + _TOGETHER]
+        for row, block in zip(room, group, strict=False):
+            np.copyto(row, block)
+        sums += weights[start : start + _TOGETHER] @ room[: len(group)]
+    return sums
+
+
+def _largest(array: Array) -> float:
+    return max(float(array.max()), -float(array.min()))
 
 
 def _shares(sizes: Mapping[str, int]) -> dict[str, float]:
     total = sum(sizes.values())
     return {site: size / total for site, size in sizes.items()}
-
-
-def _largest(block: Array) -> float:
-    return max(float(block.max()), -float(block.min()))
 
 
 def _total(weights: Sequence[float]) -> float:
