@@ -5,9 +5,9 @@
 * transformers' Trainer with PEFT's model, padded.
 
 The same model with the same adapter, tokens, precision and 32 sentences for everybody; micro-batches of four
-sorted by length, no gradient checkpointing, no learning (rate 0), so that every step repeats the first and the
-losses can be compared. What a trainer does between steps is not timed. Rows of a packed batch attend to one
-another where attention is not FlashAttention (TRL says so): its loss is another one, and is shown.
+sorted by length, no gradient checkpointing, no learning (rate 0), so that every step repeats the first and
+the losses can be compared. What a trainer does between steps is not timed. Losses are shown: rows of a packed
+batch must not see one another.
 
 TRL is no dependency of this project: ``pip install trl datasets``.
 """
