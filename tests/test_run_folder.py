@@ -15,6 +15,7 @@ from fedmedlora.run_folder import (
     SignalCache,
     UpdateCache,
     claimed,
+    differing_settings,
     is_fresh,
     open_run,
     read_json,
@@ -68,6 +69,33 @@ def test_another_study_notes_or_model_is_refused_and_named(tmp_path, key):
     other = {**IDENTITY, key: {"notes.jsonl": "g"} if key == "files" else "x"}
     with pytest.raises(ValueError, match=f"differs in {key}, so going on would mix two runs"):
         open_run(tmp_path, other, resume=True)
+
+
+def test_settings_that_differ_are_named_and_not_shown():
+    one = {
+        "seed": 1,
+        "training": {"rounds": 2, "loss": "lm"},
+        "sites": [{"name": "a", "max_notes": 0}, {"name": "b", "max_notes": 0}],
+        "rules": {},
+        "seeds": [1, 2],
+    }
+    other = {
+        "seed": 1,
+        "training": {"rounds": 3, "loss": "lm"},
+        "sites": [{"name": "a", "max_notes": 5}, {"name": "c", "max_notes": 0}],
+        "rules": {"fedprox": {"mu": 0.5}},
+        "seeds": [1],
+    }
+    assert differing_settings(one, one) == []
+    found = differing_settings(one, other)
+    assert found == ["training.rounds", "sites.a.max_notes", "sites.b", "sites.c", "rules.fedprox", "seeds"]
+    assert differing_settings({}, {"seed": 1}) == ["seed"]
+
+
+def test_a_run_from_before_settings_were_kept_is_refused_without_their_names(tmp_path):
+    open_run(tmp_path, IDENTITY, resume=False)
+    with pytest.raises(ValueError, match="differs in study_hash, so"):
+        open_run(tmp_path, {**IDENTITY, "study_hash": "x"}, resume=True, settings={"seed": 1})
 
 
 def test_rounds_come_back_bit_for_bit(tmp_path):

@@ -97,19 +97,30 @@ def open_run(
 
 def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Names of the settings in which two records of ``public_settings`` differ, such as ``training.rounds``
-    and ``sites.kiwi.max_notes``: what to look for in the file, without its values."""
-    ones, others = dict(_flat(one)), dict(_flat(other))
-    return [name for name in {**ones, **others} if ones.get(name) != others.get(name)]
+    and ``sites.kiwi.max_notes``: what to look for in the file, without its values. A table that only one of
+    them has is named as a whole."""
+    return list(_differing(one, other, ""))
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        value = {one.get("name", str(number)): one for number, one in enumerate(value, start=1)}
-    if not isinstance(value, Mapping) or not value:
-        yield name, value
+def _differing(one: Any, other: Any, name: str) -> Iterator[str]:
+    ones, others = _by_name(one), _by_name(other)
+    if ones is None or others is None:
+        if one != other:
+            yield name
         return
-    for key, inner in value.items():
-        yield from _flat(inner, f"{name}.{key}" if name else key)
+    for key in {**ones, **others}:
+        inner = f"{name}.{key}" if name else key
+        if key in ones and key in others:
+            yield from _differing(ones[key], others[key], inner)
+        else:
+            yield inner
+
+
+def _by_name(value: Any) -> Mapping[str, Any] | None:
+    """A table, or tables that have names, such as sites; None: a value."""
+    if isinstance(value, list) and value and all(isinstance(one, dict) and "name" in one for one in value):
+        return {one["name"]: one for one in value}
+    return value if isinstance(value, Mapping) else None
 
 
 def is_fresh(folder: Path, first: str) -> bool:

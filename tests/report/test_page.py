@@ -1,5 +1,6 @@
 import itertools
 import re
+import shlex
 
 import pytest
 from html_reader import HOSTILE, read
@@ -65,6 +66,13 @@ def test_semantics(results, example):
     first_link = found.all("a")[0]
     assert first_link["class"] == "skip"
     assert all("tabindex" in attrs for attrs in found.all("div") if attrs.get("class") == "scroll")
+
+
+def test_every_figure_ends_with_the_command_that_makes_it(results):
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page_text(results), re.S)
+    assert len(captions) == 8
+    command = escape(shlex.join(results["command"]))
+    assert all(one.endswith(f'<span class="made">Made by <code>{command}</code></span>') for one in captions)
 
 
 def test_what_the_summary_says(results):

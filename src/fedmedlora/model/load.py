@@ -114,9 +114,13 @@ def _source(name: str) -> str:
     asked for it, again and again where there is no way to it."""
     if name == DEMO_MODEL:
         return str(demo_model_folder())
-    is_close = "/" not in name and difflib.get_close_matches(name.lower(), [DEMO_MODEL])
-    if is_close and not Path(name).exists():
-        raise ValueError(f"base model {name!r} cannot be loaded; did you mean {DEMO_MODEL}?")
+    short = name.lower()
+    is_close = DEMO_MODEL.startswith(short) or difflib.get_close_matches(short, [DEMO_MODEL], cutoff=0.85)
+    if len(short) > 5 and is_close and not Path(name).exists():  # 0.85: other sizes of it are other models
+        raise ValueError(
+            f"base model {name!r} cannot be loaded: it is neither a folder nor a hub name (owner/name), and "
+            f"nearly {DEMO_MODEL!r}"
+        )
     return name
 
 

@@ -108,9 +108,9 @@ def find_config(name: str, revision: str = "") -> ModelConfig:
     except (OSError, ValueError, KeyError) as error:
         shorts = tuple(known_shapes())
         raise ValueError(
-            f"[model] name: the shape of {name!r} is not known{nearest(name, shorts)}. Give a folder that "
-            "holds its config.json (the weights are not needed), load it once so that it is in the local "
-            f"cache, or name one of the known shapes: {', '.join(shorts)}"
+            f"[model] name: the shape of {name!r} is not known{nearest(name, shorts) or '.'} Give a folder "
+            "that holds its config.json (the weights are not needed), load it once so that it is in the "
+            f"local cache, or name one of the known shapes: {', '.join(shorts)}"
         ) from error
     return ModelConfig(name, config, "config.json in the local cache")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from fedmedlora.report.markup import Child, Markup, join, tag
@@ -94,6 +95,13 @@ def data_table(
     )
     box = {"class": "scroll", "role": "region", "tabindex": "0", "aria-labelledby": label}
     return tag("div", box, table)
+
+
+def made_by(command: Sequence[str]) -> Markup:
+    """The end of a caption: the command that makes what it stands under; nothing where that is not known."""
+    if not command:
+        return join(())
+    return tag("span", {"class": "made"}, "Made by ", tag("code", {}, shlex.join(command)))
 
 
 def figure(

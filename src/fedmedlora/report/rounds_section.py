@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedmedlora.report.blocks import data_table, figure, name, paragraph, section
+from fedmedlora.report.blocks import data_table, figure, made_by, name, paragraph, section
 from fedmedlora.report.figures import Bar, Line, bar_panel, line_panel
-from fedmedlora.report.markup import Child, Markup
+from fedmedlora.report.markup import Child, Markup, join
 from fedmedlora.report.numbers import (
     NOT_MEASURED,
     bytes_text,
@@ -37,13 +37,17 @@ def rounds_section(results: Mapping[str, Any]) -> Markup:
         else "the coordinator's validation notes"
     )
     finds_entities = not (by_sites or has_answers(results))
-    parts = [_validation(methods, styles, whose, finds_entities=finds_entities), _train_loss(methods, styles)]
+    made = made_by(results["command"])
+    parts = [
+        _validation(methods, styles, whose, made, finds_entities=finds_entities),
+        _train_loss(methods, styles, made),
+    ]
     if federated:
-        parts.append(_weights(federated, styles))
+        parts.append(_weights(federated, styles, made))
         if any(
             site["validation_loss"] is not None for m in federated for r in m["rounds"] for site in r["sites"]
         ):
-            parts.append(_site_validation(federated, styles))
+            parts.append(_site_validation(federated, styles, made))
     return section("rounds", "Training, round by round", *parts)
 
 
@@ -51,12 +55,17 @@ def cost_section(results: Mapping[str, Any]) -> Markup:
     """Traffic, time and memory."""
     styles = method_styles(results)
     trained = [method for method in results["methods"] if method["rounds"]]
-    parts = [_traffic(trained, styles)] if trained else []
+    parts = [_traffic(trained, styles, made_by(results["command"]))] if trained else []
     return section("cost", "Traffic, time and memory", *parts, _time(results, styles))
 
 
 def _validation(
-    methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int], whose: str, *, finds_entities: bool
+    methods: Sequence[Mapping[str, Any]],
+    styles: Mapping[str, int],
+    whose: str,
+    made: Markup,
+    *,
+    finds_entities: bool,
 ) -> Markup:
     panels, columns = [], ["Round"]
     wanted: tuple[tuple[str, str, Numbers], ...] = (
@@ -89,17 +98,23 @@ def _validation(
         (swatch(styles[m["name"]], dash=0), name(m["label"])) for m in methods
     ]
     caption = f"After each round: the new adapter on {whose}."
-    return figure("figure-validation", caption, panels, legend, data)
+    return figure("figure-validation", join((caption, made)), panels, legend, data)
 
 
-def _train_loss(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int]) -> Markup:
+def _train_loss(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int], made: Markup) -> Markup:
     caption = "Mean training loss of each site in each round, per method. All panels share one scale."
     return _per_site(
-        "train-loss", caption, methods, styles, lambda one, site: _of(one, site, "train_loss"), loss_text
+        "train-loss",
+        caption,
+        methods,
+        styles,
+        lambda one, site: _of(one, site, "train_loss"),
+        loss_text,
+        made,
     )
 
 
-def _site_validation(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int]) -> Markup:
+def _site_validation(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int], made: Markup) -> Markup:
     caption = (
         "Loss of each site's own adapter on the coordinator's validation notes, from which "
         "adaptive weights follow."
@@ -108,10 +123,10 @@ def _site_validation(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, 
         m for m in methods if any(s["validation_loss"] is not None for r in m["rounds"] for s in r["sites"])
     ]
     value: _Value = lambda one, site: _of(one, site, "validation_loss")  # noqa: E731
-    return _per_site("site-validation", caption, chosen, styles, value, loss_text)
+    return _per_site("site-validation", caption, chosen, styles, value, loss_text, made)
 
 
-def _weights(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int]) -> Markup:
+def _weights(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int], made: Markup) -> Markup:
     caption = (
         "Weight of each site in each round: how much its adapter counts in the average. "
         "Thin line: all sites equal."
@@ -123,6 +138,7 @@ def _weights(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int]) ->
         styles,
         lambda one, site: one["weights"].get(site),
         share_text,
+        made,
         is_weight=True,
     )
 
@@ -137,6 +153,7 @@ def _per_site(
     styles: Mapping[str, int],
     value: _Value,
     number: Numbers,
+    made: Markup,
     *,
     is_weight: bool = False,
 ) -> Markup:
@@ -178,7 +195,7 @@ def _per_site(
     legend: list[tuple[Markup, Child]] = [
         (swatch(place, dash=place, hue="ink"), name(site)) for place, site in enumerate(order)
     ]
-    return figure(f"figure-{ident}", caption, panels, legend, data)
+    return figure(f"figure-{ident}", join((caption, made)), panels, legend, data)
 
 
 def _by_round(cells: Sequence[tuple[Sequence[float | None], Numbers]]) -> list[list[Child]]:
@@ -193,7 +210,7 @@ def _by_round(cells: Sequence[tuple[Sequence[float | None], Numbers]]) -> list[l
     return rows
 
 
-def _traffic(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int]) -> Markup:
+def _traffic(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int], made: Markup) -> Markup:
     totals: dict[tuple[str, str, str], list[int]] = {}
     for method in methods:
         for one in method["rounds"]:
@@ -240,7 +257,7 @@ def _traffic(methods: Sequence[Mapping[str, Any]], styles: Mapping[str, int]) ->
         "Traffic of each site over all rounds, one piece of a bar per round. "
         "Filled: up to the coordinator; outlined: down to the site."
     )
-    return figure("figure-traffic", caption, panels, (), data)
+    return figure("figure-traffic", join((caption, made)), panels, (), data)
 
 
 def _time(results: Mapping[str, Any], styles: Mapping[str, int]) -> Markup:
@@ -268,7 +285,7 @@ def _time(results: Mapping[str, Any], styles: Mapping[str, int]) -> Markup:
     caption = (
         "Time of training and evaluation, on one scale, and the most memory that a site's training held."
     )
-    return figure("figure-time", caption, panels, (), data)
+    return figure("figure-time", join((caption, made_by(results["command"]))), panels, (), data)
 
 
 def _sites(method: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedmedlora.report.blocks import data_table, figure, fold, name, paragraph, section
+from fedmedlora.report.blocks import data_table, figure, fold, made_by, name, paragraph, section
 from fedmedlora.report.figures import IntervalRow, Point, interval_panel
 from fedmedlora.report.markup import Child, Markup, join, tag
 from fedmedlora.report.numbers import NOT_MEASURED, count_text, interval_text, share_text
@@ -23,7 +23,8 @@ def scores_section(results: Mapping[str, Any]) -> Markup:
     """All scores of all methods on all cohorts."""
     rows = score_rows(results)
     cohorts = [cohort["name"] for cohort in results["cohorts"]]
-    plots = [_plot(kind, caption, rows, cohorts) for kind, caption in _PLOTTED.items()]
+    made = made_by(results["command"])
+    plots = [_plot(kind, join((words, made)), rows, cohorts) for kind, words in _PLOTTED.items()]
     tables = [_table(kind, rows, cohorts) for kind in SCORE_TITLES]
     return section(
         "scores",
@@ -31,7 +32,8 @@ def scores_section(results: Mapping[str, Any]) -> Markup:
         paragraph(
             "Strict: the same boundaries and the same type. Lenient: the same type and at least one shared "
             "character. All F1 are micro-averaged; lines and small numbers are 95% intervals by bootstrap "
-            f"over notes. “{NOT_MEASURED}” is not zero; “n/a” means that there was nothing to find and "
+            "over notes; one note has none, and of a handful they are rough. "
+            f"“{NOT_MEASURED}” is not zero; “n/a” means that there was nothing to find and "
             "nothing was found."
         ),
         *plots,
@@ -44,7 +46,7 @@ def scores_section(results: Mapping[str, Any]) -> Markup:
     )
 
 
-def _plot(kind: str, caption: str, rows: Sequence[Row], cohorts: Sequence[str]) -> Markup:
+def _plot(kind: str, caption: Child, rows: Sequence[Row], cohorts: Sequence[str]) -> Markup:
     panels = []
     for place, cohort in enumerate(cohorts):
         drawn = [

@@ -80,6 +80,49 @@ def test_an_arm_of_some_seeds_stands_beside_the_study_under_the_same(study):
     assert figure.legend[-1][1] == ("hollow, at the left: the study as it stands, under seed 1 alone",)
 
 
+def test_beside_methods_that_the_study_does_not_have_stand_its_own_federated_ones(study):
+    """A group of other rules alone: else the line of the study would be empty, with nothing to compare."""
+
+    def table(results):
+        return next(p for p in arm_parts(view_of(results)) if p.ident == "group-a-noisy-site").pieces[1].table
+
+    def heads(shown):
+        return [getattr(column.title, "text", column.title) for column in shown.columns]
+
+    before = table(study)
+    columns = heads(before)
+    for run in (run for run in study["runs"] if run["arm"] != "main"):
+        run["methods"] = [
+            m | {"name": "another", "label": "Another"} for m in run["methods"] if m["name"] == "fed_medlora"
+        ]
+    for key in ("scores", "means"):
+        kept = [one for one in study[key] if one["arm"] == "main" or one["method"] == "fed_medlora"]
+        study[key] = [one if one["arm"] == "main" else one | {"method": "another"} for one in kept]
+    after = table(study)
+    titles = heads(after)
+    own, other = titles.index("Fed-MedLoRA"), titles.index("Another")
+    assert [row[own].value is None for row in after.rows] == [False, True, True]
+    assert [row[other].value is None for row in after.rows] == [True, False, False]
+    place = columns.index("Fed-MedLoRA")
+    assert after.rows[0][own] == before.rows[0][place]
+    assert [row[other] for row in after.rows[1:]] == [row[place] for row in before.rows[1:]]
+
+
+def test_methods_that_arms_read_in_another_way_are_not_other_methods(study):
+    """Set beside themselves, they would have two columns of one name."""
+    for key in ("scores", "means"):
+        kept = [one for one in study[key] if one["arm"] == "main" or one["method"] == "fed_medlora"]
+        study[key] = [one if one["arm"] == "main" else one | {"decoding": "free"} for one in kept]
+    for run in (run for run in study["runs"] if run["arm"] != "main"):
+        run["methods"] = [m for m in run["methods"] if m["name"] == "fed_medlora"]
+        for method in run["methods"]:
+            method["evaluations"] = [e | {"decoding": "free"} for e in method["evaluations"]]
+    part = next(p for p in arm_parts(view_of(study)) if p.ident == "group-a-noisy-site")
+    columns = part.pieces[1].table.columns
+    titles = [(str(column.title), str(column.group)) for column in columns]
+    assert len(set(titles)) == len(titles) > 3
+
+
 def test_a_new_site_begins_at_the_start_itself(made_study):
     figure = new_site_part(view_of(made_study)).pieces[1]
     assert [row[0].value for row in figure.table.rows] == [0, 5, 20, 80]

@@ -48,6 +48,22 @@ def test_nothing_to_draw():
     assert "not measured" in [text.text for text in svg.iter("text")]
 
 
+def test_marks_beside_the_axis_alone_are_something_to_draw():
+    curve = Curve("A", 0, 0, (), aside=Point(0.5, None))
+    svg = parse(curve_panel("p", "F1", [curve], axis_of("x", (1, 2)), MARKS, aside="main"))
+    assert "not measured" not in [text.text for text in svg.iter("text")]
+    assert len(list(svg.iter("circle"))) == 1
+
+
+def test_a_long_last_tick_stays_in_the_picture():
+    axis = axis_of("bytes", (1, 2), {1: "1 MiB", 2: "1,024 kibibytes"}.__getitem__)
+    ticks = {
+        t.text: float(t.attrib["x"]) for t in parse(curve_panel("p", "F1", [], axis, MARKS)).iter("text")
+    }
+    assert ticks["1 MiB"] == 58  # 44 + 14, where it belongs
+    assert ticks["1,024 kibibytes"] == 340 - 2 - 6.2 * 15 / 2  # 15 characters about the middle; else at 320
+
+
 def test_differences_lie_around_zero():
     row = DifferenceRow("A − B", 0, 0, Point(0.1, (0.05, 0.15)), None, "+0.10 significant")
     svg = parse(difference_panel("p", "Mean", [row]))

@@ -25,7 +25,7 @@ from fedmedlora.report.study.pieces import (
 from fedmedlora.report.study.plots import Curve, curve_panel
 from fedmedlora.report.study.points import cell_of, legend_of, point_of, reach_of
 from fedmedlora.report.study.slugs import slugs
-from fedmedlora.report.study.view import CALLED, Entry, Row, StudyView, by_family
+from fedmedlora.report.study.view import CALLED, FAMILIES, Entry, Row, StudyView, by_family
 from fedmedlora.report.svg import Panel
 from fedmedlora.results.study_schema import MAIN
 
@@ -64,15 +64,24 @@ def _pieces(view: StudyView, ident: str, arms: Sequence[str]) -> list[Piece]:
 
 
 def _rows(view: StudyView, arms: Sequence[str], kind: str, criterion: str) -> list[Row]:
-    """Methods that some arm of the group measured, in the order of the study."""
+    """Methods that some arm of the group measured, in the order of the study.
+
+    Where the study as it stands has none of them, its own federated methods stand beside them, for them to be
+    compared with something.
+    """
     rows: dict[tuple[str, str], Row] = {}
     for row in (row for arm in (MAIN, *arms) for row in view.rows(arm)):
         rows.setdefault((row.method, row.decoding), row)
-    return [
-        row
-        for row in rows.values()
-        if any(view.mean(row, over, kind, criterion, arm) for arm in arms for over in view.overs(arm))
-    ]
+
+    def measured(row: Row, among: Sequence[str]) -> bool:
+        return any(view.mean(row, over, kind, criterion, arm) for arm in among for over in view.overs(arm))
+
+    found = [row for row in rows.values() if measured(row, arms)]
+    held = {row.method for row in view.rows() if measured(row, (MAIN,))}  # however it is read
+    if found and not any(row.method in held for row in found):
+        own = [row for row in view.rows() if row.family == FAMILIES[2] and measured(row, (MAIN,))]
+        found = [*own, *found]
+    return found
 
 
 def _piece(
@@ -148,18 +157,15 @@ def _table(
             cells.append(Cell(num_seeds, count_text(num_seeds)))
         return (*cells, *map(cell_of, means))
 
-    body = [
-        line(
-            named(view.arms[arm]["title"] or arm),
-            arm,
-            view.num_seeds(arm),
-            [view.mean(row, over, kind, criterion, arm) for row, over in places],
-        )
-        for arm in every
-    ]
-    if seeds != view.seeds_of(MAIN):
-        means = [view.mean_under(seeds, row, over, kind, criterion) for row, over in places]
-        body.insert(1, line(word(_main_words(view, seeds)), MAIN, len(seeds), means))
+    body = []
+    for arm in every:
+        means = [view.mean(row, over, kind, criterion, arm) for row, over in places]
+        if arm == MAIN and not any(means):  # it has none of these methods, and no federated ones either
+            continue
+        body.append(line(named(view.arms[arm]["title"] or arm), arm, view.num_seeds(arm), means))
+        if arm == MAIN and seeds != view.seeds_of(MAIN):
+            means = [view.mean_under(seeds, row, over, kind, criterion) for row, over in places]
+            body.append(line(word(_main_words(view, seeds)), MAIN, len(seeds), means))
     caption = (f"{SCORE_TITLES[kind]}: {criterion} F1 of each arm, mean over the cohorts of a kind.",)
     return StudyTable(ident, caption, tuple(columns), tuple(body), every)
 

@@ -122,7 +122,7 @@ def _figure(view: StudyView, costs: dict[Row, Cost]) -> StudyFigure | None:
     if not rows or not any(costs[row].up_bytes for row in rows):
         return None
     moved = {row: costs[row].up_bytes + costs[row].down_bytes for row in rows}
-    axis = power_axis("bytes moved, each tick four times the one before", moved.values(), _tick, _STEP)
+    axis = power_axis("bytes moved (logarithmic)", moved.values(), _tick, _STEP)
     marks_y = common_scale(reach_of(map(point_of, held.values())))
     panels: list[Panel] = []
     for over in overs:

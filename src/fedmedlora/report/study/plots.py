@@ -75,7 +75,9 @@ def curve_panel(
     if is_diagonal:
         ends = (axis.place(0, start, end), y(0), axis.place(1, start, end), y(1))
         drawn.append(rule(*ends, "reference"))
-    if not any(point.value is not None for curve in curves for _, point in curve.points):
+    beside = [curve.aside for curve in curves if curve.aside is not None and aside]
+    points = [*beside, *(point for curve in curves for _, point in curve.points)]
+    if not any(point.value is not None for point in points):
         drawn.append(words((start + end) / 2, (_TOP + _BOTTOM) / 2, NOT_MEASURED, "label", "middle"))
     for number, curve in enumerate(curves):
         shift = (number - (len(curves) - 1) / 2) * min(3.0, 20.0 / max(len(curves), 1))
