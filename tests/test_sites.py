@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
 from fedmedlora.aggregation.rule import load_rule
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
-from fedmedlora.rounds import SiteReport, run_rounds
+from fedmedlora.rounds import SiteReport, Validator, run_rounds
 from fedmedlora.run_folder import MethodFolder, UpdateCache
 from fedmedlora.sites import Errand, Participants, SiteInfo, mean_of_others
 
@@ -42,20 +44,48 @@ def participants(sites, tmp_path) -> Participants:
     return Participants(sites, NAMES, UpdateCache(tmp_path / "updates"), Errand("fed_medlora"))
 
 
-def test_three_sites_in_their_order_whatever_the_order_of_arrival(tmp_path):
-    found = participants(Moving(lambda reports: reports[::-1]), tmp_path).train(1, START)
-    assert [r.update.site for r in found] == list(NAMES)
-    assert [float(r.update.adapter.arrays["x"][0]) for r in found] == [1.0, 2.0, 3.0]
+def test_three_sites_as_they_arrive(tmp_path):
+    found = list(participants(Moving(lambda reports: reports[::-1]), tmp_path).train(1, START))
+    assert [r.update.site for r in found] == ["c", "b", "a"]
+    assert [float(r.update.adapter.arrays["x"][0]) for r in found] == [3.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(("rule", "most"), [("fed_medlora", 1), ("fedsa_lora", 1), ("fed_medlora_plus", 6)])
+def test_an_update_is_let_go_of_once_it_is_folded_in(rule, most, tmp_path):
+    """Of a rule that folds one is there at a time; one that weighs by validation needs them together."""
+    names = tuple("fedcba")
+    alive: list[weakref.ref] = []
+    counts = []
+
+    class Each(Moving):
+        @property
+        def infos(self):
+            return tuple(SiteInfo(name, {}, (), "", 0.0, {}, 0.0) for name in names)
+
+        def train(self, wanted, round_num, current, errand):
+            for name in wanted:
+                made = report(name, round_num, current, 1.0)
+                alive.append(weakref.ref(made.update.adapter.arrays["x"]))
+                yield made
+                del made
+                counts.append(sum(each() is not None for each in alive))
+
+    carrier = Participants(Each(), names, UpdateCache(tmp_path / "updates"), Errand(rule))
+    validator = Validator(losses=lambda round_num, adapters: dict.fromkeys(adapters, 1.0))
+    store = MethodFolder(tmp_path / "rounds")
+    _, (record,) = run_rounds(START, load_rule(rule), carrier, 1, store=store, validator=validator)
+    assert max(counts) == most
+    assert [site["site"] for site in record["sites"]] == sorted(names)
 
 
 def test_what_was_trained_once_is_not_asked_for_again(tmp_path):
     sites = Moving()
-    first = participants(sites, tmp_path).train(1, START)
-    again = participants(sites, tmp_path).train(1, START)
+    first = list(participants(sites, tmp_path).train(1, START))
+    again = list(participants(sites, tmp_path).train(1, START))
     assert len(sites.asked) == 3
     assert [r.update for r in again] == [r.update for r in first]
     assert [r.numbers() for r in again] == [r.numbers() for r in first]
-    participants(sites, tmp_path).train(1, first[0].update.adapter)  # from another adapter
+    list(participants(sites, tmp_path).train(1, first[0].update.adapter))  # from another adapter
     assert len(sites.asked) == 6
 
 
@@ -65,9 +95,9 @@ def test_who_answered_before_the_stop_is_not_asked_again(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        participants(Moving(stopped), tmp_path).train(1, START)
+        list(participants(Moving(stopped), tmp_path).train(1, START))
     sites = Moving()
-    assert len(participants(sites, tmp_path).train(1, START)) == 3
+    assert len(list(participants(sites, tmp_path).train(1, START))) == 3
     assert sites.asked == [(1, "b"), (1, "c")]
 
 
@@ -110,7 +140,7 @@ FAULTS = {
 def test_a_carrier_that_drops_repeats_or_mixes_up_is_noticed(fault, tmp_path):
     change, message = FAULTS[fault]
     with pytest.raises(ValueError, match=message):
-        participants(Moving(change), tmp_path).train(1, START)
+        list(participants(Moving(change), tmp_path).train(1, START))
 
 
 def test_rounds_over_a_faulty_carrier_end_with_another_adapter_or_an_error(tmp_path):

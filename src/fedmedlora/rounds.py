@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from fedmedlora.aggregation.mixing import Probe, learn_weights
-from fedmedlora.aggregation.rule import Rule
+from fedmedlora.aggregation.rule import Fold, Rule
 from fedmedlora.aggregation.searching import search_weights
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
@@ -44,8 +44,8 @@ class SiteReport:
 class Carrier(Protocol):
     """Brings the current adapter to the sites and their updates back."""
 
-    def train(self, round_num: int, current: Adapter) -> Sequence[SiteReport]:
-        """One report per site that answered; every update started from ``current``."""
+    def train(self, round_num: int, current: Adapter) -> Iterable[SiteReport]:
+        """One report per site, as they answer; every update started from ``current``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,23 +110,43 @@ def _one_round(
     validator: Validator,
     watch: Callable[[int, Adapter], dict[str, Any] | None],
 ) -> tuple[Adapter, dict[str, Any]]:
-    reports = list(carrier.train(round_num, current))
-    validated = validator.clock()
-    reports = _weighable(round_num, current, reports, rule, validator)
-    validate_seconds = validator.clock() - validated
-    updates = [report.update for report in reports]
-    began = time.perf_counter()
-    weights = rule.weights(updates)
-    following = rule.aggregate(current, updates)
-    seconds = time.perf_counter() - began
+    fold = rule.fold(current)
+    arrived = carrier.train(round_num, current)
+    if fold is not None:
+        sites, seconds = _folded(fold, arrived)
+        began = time.perf_counter()
+        weights, following = fold.finish()
+        validate_seconds = None
+    else:
+        reports = list(arrived)
+        validated = validator.clock()
+        reports = _weighable(round_num, current, reports, rule, validator)
+        validate_seconds = validator.clock() - validated if rule.needs.validation else None
+        sites, seconds = [_site_record(report) for report in reports], 0.0
+        updates = [report.update for report in reports]
+        began = time.perf_counter()
+        weights = rule.weights(updates)
+        following = rule.aggregate(current, updates)
+    seconds += time.perf_counter() - began
     return following, {
         "round_num": round_num,
         "weights": weights,
-        "sites": [_site_record(report) for report in reports],
+        "sites": sorted(sites, key=lambda record: str(record["site"])),
         "aggregate_seconds": seconds,
-        "validate_seconds": validate_seconds if rule.needs.validation else None,
+        "validate_seconds": validate_seconds,
         "validation": watch(round_num, following),
     }
+
+
+def _folded(fold: Fold, arrived: Iterable[SiteReport]) -> tuple[list[dict[str, Any]], float]:
+    """Each update folded in as it arrives and let go of: the sites' records, and the seconds that it took."""
+    records, seconds = [], 0.0
+    for report in arrived:
+        began = time.perf_counter()
+        fold.add(report.update)
+        seconds += time.perf_counter() - began
+        records.append(_site_record(report))
+    return records, seconds
 
 
 def _weighable(

@@ -111,32 +111,34 @@ class Participants:
     errand: Errand
     takes_part: Callable[[int], tuple[str, ...]] | None = None
 
-    def train(self, round_num: int, current: Adapter) -> list[SiteReport]:
+    def train(self, round_num: int, current: Adapter) -> Iterator[SiteReport]:
         """See ``rounds.Carrier``. Raises ``ValueError`` for an update too few, too many or out of place."""
         names = self.names if self.takes_part is None else self.takes_part(round_num)
         started_from = current.hash()
         keys = {info.name: self._key(info) for info in self.sites.infos}
-        found: dict[str, SiteReport] = {}
+        missing: list[str] = []
 
-        def look() -> list[str]:
-            for name in names:
-                known = None if name in found else self.cache.load(name, round_num, started_from, keys[name])
-                if known is not None:
-                    found[name] = SiteReport(update=known[0], **known[1])
-            return [name for name in names if name not in found]
+        def known(wanted: Sequence[str]) -> Iterator[SiteReport]:
+            missing.clear()
+            for name in wanted:
+                kept = self.cache.load(name, round_num, started_from, keys[name])
+                if kept is None:
+                    missing.append(name)
+                else:
+                    yield SiteReport(update=kept[0], **kept[1])
 
-        missing = look()
+        yield from known(names)
         with self.cache.claimed(started_from, round_num, {name: keys[name] for name in missing}):
-            missing = look() if missing else []  # another run may have trained it while this one waited
-            for report in self.sites.train(missing, round_num, current, self.errand) if missing else ():
+            yield from known(tuple(missing))  # another run may have trained it while this one waited
+            asked = tuple(missing)
+            for report in self.sites.train(asked, round_num, current, self.errand) if asked else ():
                 update = report.update
-                _refuse_unasked(update, missing, found, round_num, started_from)
+                _refuse_unasked(update, asked, missing, round_num, started_from)
                 self.cache.save(update, report.numbers(), keys[update.site])
-                found[update.site] = report
-        absent = [name for name in names if name not in found]
-        if absent:
-            raise ValueError(f"round {round_num}: no update of {', '.join(absent)}; go on with --resume")
-        return [found[name] for name in names]
+                missing.remove(update.site)
+                yield report
+        if missing:
+            raise ValueError(f"round {round_num}: no update of {', '.join(missing)}; go on with --resume")
 
     def _key(self, info: SiteInfo) -> str:
         """What else a site's update depends on, besides the round and the adapter that it started from."""
@@ -159,16 +161,16 @@ def mean_of_others(losses: Mapping[str, Mapping[str, float]], label: str) -> flo
 def _refuse_unasked(
     update: SiteUpdate,
     asked: Sequence[str],
-    found: Mapping[str, SiteReport],
+    missing: Sequence[str],
     round_num: int,
     started_from: str,
 ) -> None:
     """Raise ``ValueError`` unless ``update`` is an answer to what was asked, and the first one."""
     whose = f"round {round_num}: update of {update.site!r}"
-    if update.site in found:
-        raise ValueError(f"{whose} came twice; a site counts once")
     if update.site not in asked:
         raise ValueError(f"{whose} was not asked for; asked were {', '.join(asked)}")
+    if update.site not in missing:
+        raise ValueError(f"{whose} came twice; a site counts once")
     if update.round_num != round_num:
         raise ValueError(f"{whose} belongs to round {update.round_num}")
     if update.started_from != started_from:

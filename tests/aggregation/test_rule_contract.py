@@ -97,6 +97,20 @@ def test_the_order_of_sites_does_not_matter(name, round_, data):
 
 
 @LAW
+@given(round_=rounds(), data=st.data())
+def test_folding_one_by_one_gives_the_same_in_any_order(name, round_, data):
+    current, updates = round_
+    rule = load_rule(name)
+    fold = rule.fold(current)
+    if fold is None:
+        assert rule.needs.validation  # nothing else has to wait for all
+        return
+    for one in data.draw(st.permutations(updates)):
+        fold.add(one)
+    assert fold.finish() == (rule.weights(updates), rule.aggregate(current, updates))
+
+
+@LAW
 @given(round_=rounds())
 def test_inputs_are_not_changed(name, round_):
     current, updates = round_
@@ -145,6 +159,19 @@ def changed(**arrays):
     return replace(GOOD, site="b", adapter=Adapter({k: np.array(v, np.float32) for k, v in arrays.items()}))
 
 
+def each_way(rule, current, updates):
+    """The calls that take ``updates``: all at once and, where the rule folds, one by one."""
+
+    def one_by_one():
+        fold = rule.fold(current)
+        for one in updates:
+            fold.add(one)
+        fold.finish()
+
+    ways = [lambda: rule.aggregate(current, updates)]
+    return [*ways, one_by_one] if not rule.needs.validation else ways
+
+
 @pytest.mark.parametrize(
     ("updates", "message"),
     [
@@ -174,21 +201,24 @@ def changed(**arrays):
     ],
 )
 def test_what_cannot_be_aggregated_is_refused(name, updates, message):
-    with pytest.raises(ValueError, match=message):
-        load_rule(name).aggregate(CURRENT, updates)
+    for way in each_way(load_rule(name), CURRENT, updates):
+        with pytest.raises(ValueError, match=message):
+            way()
 
 
 def test_a_missing_array_is_refused(name):
     current = Adapter({"v": np.zeros(1, np.float32), "w": np.zeros(1, np.float32)})
     lacking = replace(update("b", current, current), adapter=Adapter({"w": np.zeros(1, np.float32)}))
-    with pytest.raises(ValueError, match="update of 'b' lacks array 'v'"):
-        load_rule(name).aggregate(current, [update("a", current, current), lacking])
+    for way in each_way(load_rule(name), current, [update("a", current, current), lacking]):
+        with pytest.raises(ValueError, match="update of 'b' lacks array 'v'"):
+            way()
 
 
 def test_a_current_adapter_that_diverged_is_refused(name):
     current = Adapter({"w": np.array([np.nan], np.float32)})
-    with pytest.raises(ValueError, match="current adapter: array 'w'"):
-        load_rule(name).aggregate(current, [update("a", current, current)])
+    for way in each_way(load_rule(name), current, [update("a", current, current)]):
+        with pytest.raises(ValueError, match="current adapter: array 'w'"):
+            way()
 
 
 def test_a_rule_is_a_frozen_value(name):

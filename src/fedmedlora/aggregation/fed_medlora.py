@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedmedlora.aggregation.mean import by_size, weighted_mean
+from fedmedlora.aggregation.mean import FoldBySize, by_size, mean_by_size
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
@@ -34,13 +34,17 @@ class FedMedLora:
         """Plain training; both factors travel."""
         return Local()
 
+    def fold(self, current: Adapter) -> FoldBySize:
+        """Sizes are enough to weigh one update after the other."""
+        return FoldBySize(current)
+
     def weights(self, updates: Sequence[SiteUpdate]) -> dict[str, float]:
         """Site -> n_k / sum n, sorted by site. Raises ValueError: see ``check_updates``."""
         return by_size(updates)
 
     def aggregate(self, current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
         """The weighted mean of the sites' adapters. Raises ValueError: see ``weighted_mean``."""
-        return weighted_mean(current, updates, self.weights(updates))
+        return mean_by_size(current, updates)
 
 
 RULE = FedMedLora

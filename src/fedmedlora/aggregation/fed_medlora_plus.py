@@ -97,6 +97,9 @@ class FedMedLoraPlus:
         """Plain training; both factors travel."""
         return Local()
 
+    def fold(self, current: Adapter) -> None:
+        """Weights are known when all updates are there and validated."""
+
     def weights(self, updates: Sequence[SiteUpdate]) -> dict[str, float]:
         """Site -> weight, sorted by site.
 

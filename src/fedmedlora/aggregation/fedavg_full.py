@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fedmedlora.aggregation.mean import by_size, weighted_mean
+from fedmedlora.aggregation.mean import FoldBySize, by_size, mean_by_size
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
@@ -43,13 +43,17 @@ class FedAvgFull:
         """The model itself."""
         return Local(trains="model", sends="model", learning_rate_factor=float(self.learning_rate_factor))
 
+    def fold(self, current: Adapter) -> FoldBySize:
+        """Sizes are enough to weigh one update after the other."""
+        return FoldBySize(current)
+
     def weights(self, updates: Sequence[SiteUpdate]) -> dict[str, float]:
         """Site -> n_k / sum n. Raises ValueError: see ``check_updates``."""
         return by_size(updates)
 
     def aggregate(self, current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
         """The weighted mean. Raises ValueError: see ``weighted_mean``."""
-        return weighted_mean(current, updates, self.weights(updates))
+        return mean_by_size(current, updates)
 
 
 RULE = FedAvgFull

@@ -14,7 +14,8 @@ Laws, for every rule:
 5. Inputs are not changed.
 6. The same input gives the same result, bit for bit: no clock, no global random state.
 7. Weights are finite, not negative, sum to 1, and name exactly the sites that sent an update.
-8. What ``check.check_updates`` and ``check.check_fit`` refuse is refused.
+8. Where a rule folds, what comes of it is what ``weights`` and ``aggregate`` say, bit for bit, in any order.
+9. What ``check.check_updates`` and ``check.check_fit`` refuse is refused.
 """
 
 from __future__ import annotations
@@ -33,8 +34,18 @@ from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 
 NOT_RULES = frozenset(
-    {"rule", "check", "mean", "needs", "mixing", "searching"}
+    {"rule", "check", "mean", "exact_sum", "needs", "mixing", "searching"}
 )  # the files of this folder that are not rules
+
+
+class Fold(Protocol):
+    """An average under way: keeps a few adapters' memory, however many updates come."""
+
+    def add(self, update: SiteUpdate) -> None:
+        """Fold ``update`` in, which is needed no more then."""
+
+    def finish(self) -> tuple[dict[str, float], Adapter]:
+        """What ``weights`` and ``aggregate`` would say of all updates that were added."""
 
 
 class Rule(Protocol):
@@ -47,6 +58,9 @@ class Rule(Protocol):
     @property
     def local(self) -> Local:
         """What the rule asks of a site's own training, and which arrays travel."""
+
+    def fold(self, current: Adapter) -> Fold | None:
+        """An average that takes the updates one by one, or None where they have to be there together."""
 
     def weights(self, updates: Sequence[SiteUpdate]) -> dict[str, float]:
         """Site -> weight. Weights are finite, not negative and sum to 1 (to rounding)."""

@@ -77,7 +77,7 @@ class SiteWork:
         if not cache.folder.exists():
             UpdateCache(cache.folder.parent).clear()  # the last one only
         carrier = Participants(self.site, (self.file.name,), cache, errand)
-        report = carrier.train(round_num, current)[0]
+        (report,) = carrier.train(round_num, current)
         return Letter({"site": self.file.name, **report.numbers()}, {UPDATE: report.update.to_bytes()})
 
     def read(self, adapter: Adapter, decoding: str, errand: Errand) -> Letter:
