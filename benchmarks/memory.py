@@ -76,7 +76,7 @@ def compared(case: dict[str, Any]) -> dict[str, Any]:
 def settings_of(case: dict[str, Any]) -> Any:
     import torch
 
-    from fedmedlora.training.batches import pass_tokens_of
+    from fedmedlora.model.slices import pass_tokens_of
     from fedmedlora.training.site import LocalTraining
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -15,9 +15,10 @@ import torch
 from fedmedlora.experiment import prepare, terms_of
 from fedmedlora.local_site import local_training
 from fedmedlora.model.load import load_base_model
+from fedmedlora.model.slices import micro_batches, pass_tokens_of
 from fedmedlora.study import load_study
 from fedmedlora.study_runs import runs_of
-from fedmedlora.training.batches import by_prefix, micro_batches, pass_tokens_of
+from fedmedlora.training.batches import by_prefix
 from fedmedlora.training.site import steps_of_round
 
 FULL = 10**9  # a pass so dear that slices are as full as they may be

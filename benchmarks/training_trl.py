@@ -30,7 +30,8 @@ from fedmedlora.model.cache import decoder
 from fedmedlora.model.load import BaseModel, load_base_model
 from fedmedlora.model.lora import attach_lora
 from fedmedlora.model.memory import keep_freed_memory
-from fedmedlora.training.batches import pass_tokens_of, shared_prefix_step
+from fedmedlora.model.slices import pass_tokens_of
+from fedmedlora.training.batches import shared_prefix_step
 
 PACKED_TOKENS = 2048
 

@@ -146,28 +146,54 @@ def example():
     """``example(text, marked, instruction)`` -> an NER example; ``marked``: (label, surface) pairs."""
     from fedmedlora.corpora.note import Entity
     from fedmedlora.tasks.example import Example
-    from fedmedlora.tasks.markup import render
+    from fedmedlora.tasks.form import load_form
     from fedmedlora.tasks.pieces import pieces
 
     def make(
-        text: str, marked=(), instruction: str = "Mark it.", labels=("problem", "drug", "test"), number=0
+        text: str,
+        marked=(),
+        instruction: str = "Mark it.",
+        labels=("problem", "drug", "test"),
+        number=0,
+        form: str = "markup",
     ):
         cut = pieces(text, 0, len(text))
         entities = []
         for i, (label, surface) in enumerate(marked):
             start = text.index(surface)
             entities.append(Entity(f"T{i}", label, ((start, start + len(surface)),)))
-        target, unplaced = render(cut, entities, labels)
+        how = load_form(form)
+        target, unplaced = how.render(cut, entities, labels)
         assert not unplaced
-        forms = tuple(piece.form for piece in cut)
-        return Example(f"n/{number}", "n", "ner", instruction, forms, cut, labels, target)
+        return Example(
+            f"n/{number}", "n", "ner", instruction, how.written(cut), cut, labels, target, form=form
+        )
 
     return make
 
 
 @pytest.fixture(scope="session")
-def step_examples(encoder, example):
+def step_examples(step_examples_of):
     """Token examples of one optimizer step: two instructions, several lengths, one without any tag."""
+    return step_examples_of("markup")
+
+
+@pytest.fixture(scope="session")
+def step_examples_of(encoder, example):
+    """``step_examples_of(form)`` -> ``step_examples`` in that form."""
+    from dataclasses import replace
+
+    from fedmedlora.tasks.form import load_form
+    from fedmedlora.tasks.markup import place
+
+    def in_form(case, form: str):
+        from fedmedlora.corpora.note import Entity
+
+        found = place(case.pieces, case.target)[0]
+        gold = [Entity(str(i), m.label, ((m.start, m.end),)) for i, m in enumerate(found)]
+        target, _ = load_form(form).render(case.pieces, gold, case.labels)
+        return replace(case, target=target, input=load_form(form).written(case.pieces), form=form)
+
     short, long = "Mark it.", "Another instruction, somewhat longer than the first: <drug> and <test>."
     made = [
         example("Pt denies chest pain and severe nausea.", [("problem", "chest pain")], short),
@@ -178,7 +204,7 @@ def step_examples(encoder, example):
         example("chest pain, severe nausea", [("problem", "chest pain"), ("problem", "severe nausea")], long),
         example("aspirin", [("drug", "aspirin")], short),
     ]
-    return tuple(encoder.encode(e) for e in made)
+    return lambda form: tuple(encoder.encode(in_form(case, form)) for case in made)
 
 
 # --- a whole study on a tiny model, for the command line ------------------------------------------------

@@ -39,10 +39,12 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "settings": (set(), set()),
     "study_notices": (set(), set()),
     "study_tables": ({"settings", "exchange", "tasks"}, set()),
+    "study_forms": ({"study_tables", "tasks"}, set()),
     "study": (
         {
             "settings",
             "study_tables",
+            "study_forms",
             "study_notices",
             "aggregation",
             "exchange",
@@ -55,7 +57,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "study_public": ({"study"}, set()),
     "study_runs": ({"settings", "study", "study_tables"}, set()),
     "study_reference": ({"settings", "study", "study_tables", "aggregation", "endpoint"}, set()),
-    "terms": ({"settings", "study_tables", "corpora", "tasks"}, set()),
+    "terms": ({"settings", "study_tables", "study_forms", "corpora", "tasks"}, set()),
     "progress": (set(), {"rich"}),
     "progress_jobs": ({"progress"}, {"rich"}),
     "run_folder": ({"exchange", "corpora"}, {"filelock"}),

@@ -63,7 +63,7 @@ warmup_steps = 1
 notes = ["validation.jsonl"]
 [evaluation]
 bootstrap = 10
-decoding = ["constrained", "free"]
+decoding = {decoding}
 [[sites]]
 name = "garden"
 train = "garden.jsonl"
@@ -120,11 +120,20 @@ def material(tmp_path_factory, save_model, tokenizer_of) -> Path:
     return root
 
 
+def decodings(form: str) -> list[str]:
+    """How adapters are read: form tags has nothing to read freely."""
+    return ["constrained"] if form == "tags" else ["constrained", "free"]
+
+
+def study_text(form: str) -> str:
+    return STUDY.format(form=form, decoding=json.dumps(decodings(form)))
+
+
 @pytest.fixture(scope="module", params=known_forms())
 def run(request, material, tmp_path_factory) -> tuple[str, Path]:
     """The form, and the folder of a finished run by the command line."""
     form: str = request.param
-    (material / f"{form}.toml").write_text(STUDY.format(form=form), encoding="utf-8")
+    (material / f"{form}.toml").write_text(study_text(form), encoding="utf-8")
     out = tmp_path_factory.mktemp("run") / form
     assert main(["run", str(material / f"{form}.toml"), "--out", str(out)]) == 0
     return form, out
@@ -137,12 +146,12 @@ def test_results_show_its_types(run):
     assert results["study"]["tasks"]["form"] == form
     assert results["cohorts"][0]["annotates"]["entities"] == ["Place", "Song-bird"]
     for method in results["methods"]:
-        assert {e["decoding"] for e in method["evaluations"]} == {"constrained", "free"}
+        assert {e["decoding"] for e in method["evaluations"]} == set(decodings(form))
         for evaluation in method["evaluations"]:
             types = set(evaluation["scores"]["entities"]["strict"]["per_type"])
             assert types <= {"Song-bird", "Place"}
             assert evaluation["num_examples"] > 0
-            if evaluation["decoding"] == "constrained" and form == "markup":
+            if evaluation["decoding"] == "constrained" and form != "json":
                 assert (evaluation["num_unparsed"], evaluation["num_ungrounded"]) == (0, 0)
     assert any(m["rounds"] and m["rounds"][-1]["validation"]["loss"] for m in results["methods"])
     page = (out / "report.html").read_text(encoding="utf-8")
@@ -167,7 +176,7 @@ def test_the_manifest_holds_the_schema_and_extract_needs_nothing_else(run, mater
     adapter = out / "adapters" / "fed_medlora"
     manifest = read_manifest(adapter)
     assert manifest["output_form"] == form
-    assert manifest["loss"] == ("lm+decision" if form == "markup" else "lm")
+    assert manifest["loss"] == {"markup": "lm+decision", "json": "lm", "tags": "decision"}[form]
     assert manifest["schema"]["definitions"]["Song-bird"] == {
         "long": "any bird that sings",
         "short": "singer",
@@ -176,7 +185,12 @@ def test_the_manifest_holds_the_schema_and_extract_needs_nothing_else(run, mater
     (tmp_path / "n.txt").write_text("Six red robins in the hedge.", encoding="utf-8")
     for decoding in ("constrained", "free"):
         words = ["--adapter", str(adapter), "--model", str(material / "model"), "--decoding", decoding]
-        assert main(["extract", str(tmp_path / "n.txt"), *words, "--out", str(tmp_path / "o.jsonl")]) == 0
+        code = main(["extract", str(tmp_path / "n.txt"), *words, "--out", str(tmp_path / "o.jsonl")])
+        if decoding not in decodings(form):
+            assert code == 2
+            assert "trained in form tags, which generates nothing" in capsys.readouterr().err
+            continue
+        assert code == 0
         found = load_notes(tmp_path / "o.jsonl", load_schema(material / "schemas" / "birds.toml"))
         assert found.header["schema"] == "birds"
         assert [n.text for n in found.notes] == ["Six red robins in the hedge."]
@@ -202,12 +216,12 @@ def test_what_is_trained_on_is_of_the_form(material, form):
     from fedmedlora.model.load import load_base_model
     from fedmedlora.prepare import prepare, terms_of
 
-    study, _ = parse_study(STUDY.format(form=form), folder=material)
+    study, _ = parse_study(study_text(form), folder=material)
     base = load_base_model(study.model_name(), precision="float32")
     prepared = prepare(study, terms_of(study, base), base.encoder)
     for examples in (*(site.examples for site in prepared.sites), prepared.validation):
         assert {e.example.form for e in examples} == {form}
-        assert any(any(e.choices) for e in examples) == (form == "markup")
+        assert any(any(e.choices) for e in examples) == (form != "json")
 
 
 def right(example) -> str:
@@ -236,9 +250,7 @@ def answering(monkeypatch):
 
 
 def test_right_json_answers_score_one(material, tmp_path, answering):
-    study = STUDY.format(form="json").replace(
-        '"zero_shot", "fed_medlora", "fed_medlora_plus"', '"fed_medlora"'
-    )
+    study = study_text("json").replace('"zero_shot", "fed_medlora", "fed_medlora_plus"', '"fed_medlora"')
     (material / "right.toml").write_text(study, encoding="utf-8")
     assert main(["run", str(material / "right.toml"), "--out", str(tmp_path / "out")]) == 0
     (method,) = read_results(tmp_path / "out" / "results.json")["methods"]
@@ -265,7 +277,7 @@ def test_right_json_answers_score_one(material, tmp_path, answering):
 
 def test_without_the_library_nothing_is_begun(material, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(grammar.importlib.util, "find_spec", lambda name: None)
-    (material / "json.toml").write_text(STUDY.format(form="json"), encoding="utf-8")
+    (material / "json.toml").write_text(study_text("json"), encoding="utf-8")
     assert main(["run", str(material / "json.toml"), "--out", str(tmp_path / "out")]) == 2
     assert 'pip install "fedmedlora[json]"' in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -286,7 +298,7 @@ def test_a_run_goes_on_only_with_the_schema_it_began_with(run, material, capsys)
 
 
 def test_notes_of_another_schema_are_refused(material, tmp_path, capsys):
-    study = STUDY.format(form="markup").replace('schema = "schemas/birds.toml"', 'schema = "clinical"')
+    study = study_text("markup").replace('schema = "schemas/birds.toml"', 'schema = "clinical"')
     (material / "wrong.toml").write_text(study, encoding="utf-8")
     assert main(["run", str(material / "wrong.toml"), "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
@@ -303,7 +315,7 @@ def test_notes_of_another_schema_are_refused(material, tmp_path, capsys):
     ],
 )
 def test_a_schema_that_is_none(material, named, message):
-    study = STUDY.format(form="markup").replace("schemas/birds.toml", named)
+    study = study_text("markup").replace("schemas/birds.toml", named)
     (material / "none.toml").write_text(study, encoding="utf-8")
     with pytest.raises(ValueError, match=r"none\.toml: \[tasks\] schema: ") as error:
         load_study(material / "none.toml")

@@ -244,24 +244,6 @@ def test_the_hash_follows_the_settings_and_nothing_else():
     assert re.fullmatch("[0-9a-f]{64}", study.study_hash())
 
 
-def test_a_form_without_decisions_has_the_language_models_loss():
-    study, notices = parse_study(SMALL + '[tasks]\nform = "json"\n')
-    assert notices == ()
-    assert study.training.loss == "lm+decision"
-    assert study.loss() == "lm"
-    assert parse(SMALL).loss() == "lm+decision"
-    with pytest.raises(
-        ValueError, match=r'\[training\] loss: "decision" .* form "json" copies nothing; set loss = "lm"'
-    ):
-        parse_study(SMALL + '[tasks]\nform = "json"\n[training]\nloss = "decision"')
-    for written in ('loss = "lm+decision"', "decision_weight = 2.0"):
-        _, notices = parse_study(SMALL + f'[tasks]\nform = "json"\n[training]\n{written}')
-        assert notices == (
-            f'[training] {written.split(" ")[0]}: no effect, form json leaves no decisions; the loss is "lm"',
-        )
-    assert parse_study(SMALL + '[tasks]\nform = "json"\n[training]\nloss = "lm"')[1] == ()
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -16,6 +16,7 @@ from fedmedlora.methods import Method
 from fedmedlora.run import Run
 from fedmedlora.run_folder import read_json, write_json
 from fedmedlora.study import Study
+from fedmedlora.study_forms import answers_read_by
 from fedmedlora.tasks.instruction import is_instruction
 
 
@@ -26,7 +27,8 @@ def decodings(study: Study, method: Method) -> tuple[str, ...]:
     if method.encoder is not None or method.other_reader is not None:
         return ("constrained",)  # their answers have one form, and stand beside those of ours that have one
     if method.rule is None and method.adaptation is None:
-        return ("constrained", "free") if study.evaluation.zero_shot_free else ("constrained",)
+        is_read_freely = study.evaluation.zero_shot_free and answers_read_by(study.tasks) != "tagging"
+        return ("constrained", "free") if is_read_freely else ("constrained",)
     return study.evaluation.decoding
 
 

@@ -16,7 +16,7 @@ from fedmedlora.model.load import BaseModel, load_base_model, quantization_here
 from fedmedlora.model.lora import attach_lora, write_adapter
 from fedmedlora.model.saved import read_manifest, read_saved_adapter, refuse_mismatch
 from fedmedlora.progress import Progress
-from fedmedlora.tasks.form import known_forms, load_form
+from fedmedlora.tasks.form import known_forms, read_by
 from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.task import finders
 
@@ -57,8 +57,13 @@ def extract(
             f"{folder}: the adapter was trained with another output form than this version of fedmedlora has "
             f"({', '.join(known_forms())}); use the version it was trained with"
         )
-    if decoding == "constrained" and not load_form(output_form).COPIES:
+    if decoding == "constrained" and read_by(output_form) == "generating":
         refuse_without_library()
+    if decoding == "free" and read_by(output_form) == "tagging":
+        raise ValueError(
+            f"{folder}: the adapter was trained in form {output_form}, which generates nothing; leave "
+            "--decoding out"
+        )
     schema = schema_of_record(manifest["schema"], f"{folder}: fedmedlora.json: schema")
     combinations = [_annotates(one["annotates"], schema, folder) for one in manifest["trained_prompts"]]
     asked = union(combinations)

@@ -24,14 +24,16 @@ from fedmedlora.evaluation.score import Agreement, score_notes
 from fedmedlora.evaluation.summary import summarize
 from fedmedlora.extraction.decode import decode_scored
 from fedmedlora.extraction.generate import generate_texts
+from fedmedlora.extraction.tagging import tag
 from fedmedlora.model.load import BaseModel
 from fedmedlora.model.memory import return_freed_memory
 from fedmedlora.tasks.assemble import merge
 from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.few_shot import Shots, solved_examples, with_shots
-from fedmedlora.tasks.form import Reading, load_form
+from fedmedlora.tasks.form import Reading, load_form, read_by
 from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.markup import Mention, confidences, place
+from fedmedlora.tasks.tagging import place as tagged_mentions
 from fedmedlora.tasks.task import Answer, askers, finders, load_task
 
 Report = Callable[[int, int], None]
@@ -131,9 +133,22 @@ class Reader:
         """What the answer to each example says."""
         how = load_form(self._form.output_form)
         constrained = self._form.decoding == "constrained"
+        how_read = read_by(self._form.output_form)
         first_of = {self._key(e): e for e in examples if self._key(e) not in self._known}
         fresh = list(first_of.values())
-        if constrained and how.COPIES:
+        if how_read == "tagging":
+            tagged = tag(
+                self._model,
+                self._base.encoder,
+                fresh,
+                batch_size=self._form.batch_size,
+                progress=self._on_progress,
+            )
+            found = [
+                Reading(tagged_mentions(e.pieces, words), True, 0, shares)
+                for e, (words, shares) in zip(fresh, tagged, strict=True)
+            ]
+        elif constrained and how_read == "copying":
             outputs = decode_scored(
                 self._model,
                 self._base.encoder,

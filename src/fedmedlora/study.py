@@ -19,6 +19,7 @@ from fedmedlora.aggregation.rule import Rule, known_rules, load_rule
 from fedmedlora.corpora.schema import Schema, find_schema, schema_names
 from fedmedlora.endpoint.settings import Endpoint
 from fedmedlora.settings import SEEDS, Range, nearest, read_table, setting
+from fedmedlora.study_forms import answers_read_by, check_form, loss_of
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_tables import (
     Adaptation,
@@ -35,7 +36,7 @@ from fedmedlora.study_tables import (
     Training,
     Validation,
 )
-from fedmedlora.tasks.form import load_form
+from fedmedlora.tasks.form import read_by
 from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.task import askers, finders
 
@@ -111,12 +112,7 @@ class Study:
         self._check_names()
         self._check_sites()
         self._check_comparisons()
-        if self.training.loss == "decision" and not self.tasks.has_decisions():
-            what = "instruction" if is_instruction(self.tasks.names) else f'form "{self.tasks.form}"'
-            raise ValueError(
-                f'[training] loss: "decision" trains what the copy constraint leaves open, and {what} copies '
-                'nothing; set loss = "lm"'
-            )
+        check_form(self.tasks, self.training, self.evaluation, self.methods)
         for rule, settings in self.rules.items():
             if not isinstance(settings, dict):
                 raise ValueError(f"[rules] {rule[:80]}: write a rule's settings as [rules.NAME]")
@@ -187,8 +183,8 @@ class Study:
         return self.folder / path
 
     def loss(self) -> str:
-        """``training.loss`` as far as the task has it: without decisions, the language model's alone."""
-        return self.training.loss if self.tasks.has_decisions() else "lm"
+        """``training.loss`` as far as the form of answers has it."""
+        return loss_of(self.tasks, self.training.loss)
 
     def validates_by_sites(self) -> bool:
         """Whether some method weighs sites by losses, and the sites are who measures them."""
@@ -197,7 +193,7 @@ class Study:
 
     def reads_under_grammar(self) -> bool:
         """Whether some answer of the study is generated under a grammar."""
-        if is_instruction(self.tasks.names) or load_form(self.tasks.form).COPIES:
+        if is_instruction(self.tasks.names) or read_by(self.tasks.form) != "generating":
             return False
         is_trained = self.methods != ("zero_shot",)
         is_watched = is_trained and self.evaluation.every_round and bool(self.validation.notes)
@@ -394,7 +390,7 @@ def parse_study(
         finds_entities=bool(finders(study.tasks.names)),
         asks_about_entities=bool(askers(study.tasks.names)),
         sites_are_here=sites_are_here,
-        has_decisions=study.tasks.has_decisions(),
+        answers_read_by=answers_read_by(study.tasks),
         is_instruction=is_instruction(study.tasks.names),
     )
     return study, notices

@@ -13,7 +13,7 @@ def without_effect(
     needs_validation: bool,
     finds_entities: bool,
     asks_about_entities: bool,
-    has_decisions: bool,
+    answers_read_by: str,
     is_instruction: bool = False,
     sites_are_here: bool = True,
 ) -> tuple[str, ...]:
@@ -21,7 +21,8 @@ def without_effect(
 
     ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``needs_validation``:
     whether a rule among the methods weighs sites by a validation loss. ``finds_entities``,
-    ``asks_about_entities``: whether some task does. ``has_decisions``: whether the form of answers copies.
+    ``asks_about_entities``: whether some task does. ``answers_read_by``: see
+    ``study_forms.py``.
     ``is_instruction``: whether files hold prompts and responses. ``sites_are_here``: else
     their own files name their test notes.
     """
@@ -43,8 +44,14 @@ def without_effect(
         (
             "training",
             ["loss", "decision_weight"],
-            not has_decisions and training["loss"] == "lm+decision",
+            answers_read_by == "generating" and training["loss"] == "lm+decision",
             f'{what_copies_not} leaves no decisions; the loss is "lm"',
+        ),
+        (
+            "training",
+            ["loss", "decision_weight"],
+            answers_read_by == "tagging" and training["loss"] == "lm+decision",
+            f'{what_copies_not} generates no text; the loss is "decision"',
         ),
         ("training", ["decision_weight"], training["loss"] != "lm+decision", f"loss is {training['loss']}"),
         (
@@ -72,6 +79,7 @@ def without_effect(
         ("validation", ["by"], not needs_validation, "no method weighs sites by a validation loss"),
         ("validation", ["notes"], not reads_validation, "nothing is trained that it would measure"),
         ("validation", ["max_sentences"], not (has_validation and reads_validation), unvalidated),
+        ("evaluation", ["zero_shot_free"], answers_read_by == "tagging", "form tags has nothing to generate"),
         (
             "evaluation",
             ["zero_shot_free"],

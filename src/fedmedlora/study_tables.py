@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from fedmedlora.exchange.update import check_site_name
 from fedmedlora.settings import SEEDS, Range, nearest, setting
-from fedmedlora.tasks.form import copies
 from fedmedlora.tasks.instruction import NAME as INSTRUCTION
 from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.task import known_tasks
@@ -68,8 +67,9 @@ class Tasks:
     prompts: Literal["study", "short"] = setting(
         "study: about 250 and 700 tokens with every type defined; short: about 100", "study"
     )
-    form: Literal["markup", "json"] = setting(
-        "how answers are written: markup, the sentence with tags in it; json, a list of what was found in it",
+    form: Literal["markup", "json", "tags"] = setting(
+        "how answers are written: markup, the sentence with tags in it; json, a list of what was found in "
+        "it; tags, a word for each piece of the sentence, all decided in one pass (no nested mentions)",
         "markup",
     )
     schema: str = setting(
@@ -96,10 +96,6 @@ class Tasks:
                 f'names: "{INSTRUCTION}" goes with no other task, for its files hold prompts and not notes; '
                 "train the two in two studies"
             )
-
-    def has_decisions(self) -> bool:
-        """Whether targets leave decisions open, which a loss can be taken over: those that copy do."""
-        return not is_instruction(self.names) and copies(self.form)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +129,7 @@ class Training:
         "gradients longer than this are shortened to it", 1.0, within=Range(low=0, open_low=True)
     )
     loss: Literal["lm+decision", "lm", "decision"] = setting(
-        "language-model loss on the completion, decision loss over what the copy constraint leaves open, "
+        "language-model loss on the completion, decision loss over what the form of answers leaves open, "
         "or their sum; an adapter trained on decisions alone is read by fedmedlora's decoder only",
         "lm+decision",
     )

@@ -13,6 +13,7 @@ from typing import Any
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.schema_record import schema_of_record
 from fedmedlora.settings import SEEDS, Range, read_table, setting
+from fedmedlora.study_forms import loss_of
 from fedmedlora.study_tables import Evaluation, Lora, Tasks, Training
 
 MAX_CHARACTERS = 1_000_000  # of terms as text; real ones have a few thousand
@@ -53,8 +54,8 @@ class Terms:
         return schema_of_record(record, "terms: schema")
 
     def loss(self) -> str:
-        """``training.loss`` as far as the task has it: without decisions, the language model's alone."""
-        return self.training.loss if self.tasks.has_decisions() else "lm"
+        """``training.loss`` as far as the form of answers has it."""
+        return loss_of(self.tasks, self.training.loss)
 
     def to_json(self) -> str:
         """One line of JSON, the same for the same terms."""

@@ -8,6 +8,7 @@ import torch
 from fedmedlora.extraction import decode as decode_module
 from fedmedlora.extraction.decode import decode
 from fedmedlora.extraction.reference import decode_stepwise
+from fedmedlora.extraction.slides import slides
 from fedmedlora.tasks.copying import MAX_DEPTH, START, advance, is_tag, options
 from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.pieces import pieces
@@ -244,5 +245,5 @@ def test_a_sliding_window_is_respected(encoder):
         example(text, i, instruction="Mark every mention in this sentence. " * 3)
         for i, text in enumerate(TEXTS[:3])
     ]
-    assert decode_module._slides(model)
+    assert slides(model)
     assert decode(model, encoder, cases) == [decode_stepwise(model, encoder, case) for case in cases]

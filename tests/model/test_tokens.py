@@ -30,6 +30,44 @@ def test_a_form_that_does_not_copy_is_tokenized_whole_and_leaves_no_choice(encod
     assert found.choices == ((),) * len(found.target)
 
 
+def tagged(text: str, words: str, labels=("problem", "drug")):
+    from fedmedlora.tasks.example import Example
+
+    cut = pieces(text, 0, len(text))
+    target = tuple(f" {word}" for word in words.split())
+    return Example("n", "n", "ner", "Decide.", tuple(p.form for p in cut), cut, labels, target, form="tags")
+
+
+def test_read_by_tagging_the_target_is_the_sentence_and_the_choices_stand_behind_its_pieces(encoder):
+    found = encoder.encode(tagged("Pt denies\nfever", "- drug +"))
+    token = encoder.tag_tokens(("problem", "drug"))
+    assert found.target == (*encoder.piece("Pt"), *encoder.piece(" denies"), *encoder.piece("\n"),
+                            *encoder.piece("fever"), encoder.end_id)  # fmt: skip
+    ends = [len(encoder.piece("Pt"))]
+    ends.append(ends[0] + len(encoder.piece(" denies")))
+    ends.append(len(found.target) - 1)  # the last one stands where the end token is
+    by_place = {i: choices for i, choices in enumerate(found.choices) if choices}
+    assert by_place == {
+        ends[0]: (token["-"], token["+"], token["problem"], token["drug"]),
+        ends[1]: (token["drug"], token["-"], token["+"], token["problem"]),
+        ends[2]: (token["+"], token["-"], token["problem"], token["drug"]),
+    }
+    blank = encoder.encode(tagged("Pt denies\nfever", ""))
+    assert (blank.target, set(blank.choices)) == (found.target, {()})
+
+
+def test_words_that_begin_alike_have_tokens_of_their_own(encoder):
+    alone = encoder.tag_tokens(("problem",))
+    labels = ("problem", "problems", "prob", "problem_2")
+    found = encoder.tag_tokens(labels)
+    assert list(found) == ["-", "+", *labels]
+    assert len(set(found.values())) == 6
+    assert found["problem"] == alone["problem"], "the first one asked for keeps its own"
+    assert encoder.tag_tokens(labels) == found
+    with pytest.raises(ValueError, match="1000 labels are too many for form tags"):
+        encoder.tag_tokens(["x" * (i + 1) for i in range(1000)])
+
+
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -237,6 +275,12 @@ def test_masked_tokens_counts_the_target_alone(encoder, example):
     assert [counted for _, counted in shown].count(True) == len(tokens.target)
     assert "".join(text for text, counted in shown if not counted) == "Mark it.\nno fever\n\n"
     assert "".join(text for text, counted in shown if counted) == "no<problem> fever</problem><|end|>"
+
+
+def test_masked_tokens_shows_the_words_that_are_decided(encoder):
+    shown = masked_tokens(encoder, encoder.encode(tagged("no fever", "- drug")))
+    assert "".join(text for text, _ in shown) == "Decide.\nno fever\n\nno<-> fever<drug><|end|>"
+    assert [text for text, counted in shown if counted] == ["<->", "<drug>"]
 
 
 @pytest.mark.parametrize(

@@ -135,10 +135,10 @@ def test_the_input_is_a_function_of_the_pieces(name):
 
 
 def test_found_by_file_and_by_nothing_else():
-    assert FORMS == ("markup", "json")
+    assert FORMS == ("markup", "json", "tags")
     assert load_form("json") is importlib.import_module("fedmedlora.tasks.forms.json")
     for name in ("os", "..form", "forms.json", "", "JSON"):
-        with pytest.raises(ValueError, match=r"unknown form .*; known forms: markup, json"):
+        with pytest.raises(ValueError, match=r"unknown form .*; known forms: markup, json, tags"):
             load_form(name)
 
 

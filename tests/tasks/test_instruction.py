@@ -10,6 +10,7 @@ import pytest
 from fedmedlora.corpora.instructions import read_instructions
 from fedmedlora.corpora.note import Annotates, Note
 from fedmedlora.model.tokens import Encoder
+from fedmedlora.study_forms import answers_read_by
 from fedmedlora.study_tables import Tasks
 from fedmedlora.tasks.instruction import answer_example, instruction_examples, is_instruction
 from fedmedlora.tasks.training_set import num_sentences, sample_examples, sample_notes, sample_sentences
@@ -96,9 +97,8 @@ def test_a_record_is_one_sentence_to_whatever_samples(notes):
 
 
 def test_it_goes_with_no_other_task():
-    assert Tasks(names=("instruction",)).has_decisions() is False
-    assert Tasks().has_decisions() is True
-    assert Tasks(form="json").has_decisions() is False
+    assert answers_read_by(Tasks(names=("instruction",))) == "generating"
+    assert answers_read_by(Tasks()) == "copying"
     assert is_instruction(["instruction"])
     assert not is_instruction(["ner"])
     for names in (("instruction", "ner"), ("ner", "instruction")):

@@ -62,3 +62,15 @@ def test_json() -> None:
     assert view.plain.rsplit("\n\n", 1)[0].endswith(f"no [b]pain\n\n{target}")
     assert style_at(view, target).underline
     assert "34 characters of json in the target" in view.plain
+
+
+def test_tags() -> None:
+    asked = ner.examples(NOTE, ((0, 10),), CLINICAL, prompt_set="short", form="tags", with_gold=True)
+    view = show(asked.examples[0])
+    assert view.plain.rsplit("\n\n", 1)[0].endswith("no [b]pain\n\n - - - - problem")
+    assert style_at(view, " problem", last=False).color is None  # in the instruction
+    assert style_at(view, " - problem").underline
+    assert "5 words decided behind them" in view.plain
+    seen = show(asked.examples[0], [("no", False), ("<->", True), (" pain", False), ("<problem>", True)])
+    assert style_at(seen, "<problem>", last=False).color is not None
+    assert "tokens supervised" not in seen.plain

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from fedmedlora.model.lora import attach_lora
+from fedmedlora.model.slices import micro_batches
 from fedmedlora.training import batches
-from fedmedlora.training.batches import by_prefix, micro_batches, padded_step, shared_prefix_step
+from fedmedlora.training.batches import by_prefix, padded_step, shared_prefix_step
 from fedmedlora.training.loss import LOSSES
 from fedmedlora.training.site import gradient_checkpointing
 
@@ -92,6 +93,18 @@ def test_same_loss_and_gradient(wrapped, step_examples, kind, loss, checkpointin
                 step, model, step_examples, micro_batch=micro_batch, loss=loss, checkpointing=checkpointing
             )
             assert_same(got, expected)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_same_for_decisions_whose_gold_is_no_token_of_the_target(wrapped, step_examples_of, kind):
+    model, tagged = wrapped(kind), step_examples_of("tags")
+    expected = gradient(padded_step, model, tagged, micro_batch=1, loss="decision")
+    for micro_batch in (1, 3, 32):
+        assert_same(
+            gradient(shared_prefix_step, model, tagged, micro_batch=micro_batch, loss="decision"), expected
+        )
+    fewer = gradient(padded_step, model, tagged, micro_batch=3, loss="decision", needed_logits_only=True)
+    assert_same(fewer, expected)
 
 
 def test_checkpointing_is_on_where_it_is_asked_for(wrapped, step_examples):

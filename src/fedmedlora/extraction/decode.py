@@ -22,6 +22,7 @@ from fedmedlora.extraction.draft import Draft, Memory, draft
 from fedmedlora.extraction.pool import Pool
 from fedmedlora.extraction.reference import decode_stepwise_scored
 from fedmedlora.extraction.scores import largest_share, scores_at
+from fedmedlora.extraction.slides import slides
 from fedmedlora.extraction.walk import Walk, begin, step
 from fedmedlora.model.cache import record_prefix
 from fedmedlora.model.tokens import Encoder
@@ -92,7 +93,7 @@ def decode_scored(
     """
     if batch_size < 1 or (window is not None and window < 1):
         raise ValueError(f"batch_size {batch_size}, window {window}: both are counts of at least 1")
-    if _slides(model):  # the pool shows every layer everything, which such layers do not see
+    if slides(model):  # the pool shows every layer everything, which such layers do not see
         return [decode_stepwise_scored(model, encoder, example) for example in examples]
     outputs: list[tuple[tuple[str, ...], tuple[float, ...]]] = [((), ())] * len(examples)
     groups: dict[str, list[int]] = {}
@@ -112,15 +113,6 @@ def decode_scored(
         chosen = [(n, examples[n]) for n in numbers]
         _decode_group(model, encoder, instruction, chosen, batch_size, window, memory, finish)
     return outputs
-
-
-def _slides(model: Any) -> bool:
-    """Whether some layer attends to less than everything before a token (a sliding window, chunks)."""
-    config = model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None:
-        return any(kind != "full_attention" for kind in kinds)
-    return getattr(config, "sliding_window", None) is not None
 
 
 def _decode_group(

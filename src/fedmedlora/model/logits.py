@@ -1,12 +1,14 @@
-"""Logits at chosen positions only, by the model's own head and whatever it does behind it.
+"""Logits at chosen positions only, and of chosen tokens only, by the model's own head and whatever it does
+behind it.
 
-The output head of a small model costs as much as several of its layers, and a prompt's positions need no
-logits. A hook in front of the head keeps the chosen rows, so scaling or soft-capping that a model applies
-to its logits stays in place.
+The output head of a small model costs as much as several of its layers; a prompt's positions need no
+logits, and a decision between a few tokens needs their rows of the head alone. The rest is left out in front
+of the head and inside it, so scaling or soft-capping that a model applies to its logits stays in place.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,28 +19,55 @@ from fedmedlora.model.tokens import TokenExample
 
 
 @contextmanager
-def _only(head: torch.nn.Module, rows: torch.Tensor, columns: torch.Tensor) -> Iterator[None]:
+def _only(
+    head: Any, rows: torch.Tensor, columns: torch.Tensor, tokens: torch.Tensor | None
+) -> Iterator[None]:
     def keep(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (inputs[0][rows, columns].unsqueeze(0), *inputs[1:])
 
     handle = head.register_forward_pre_hook(keep)
+    if tokens is not None:
+        head.__dict__["forward"] = functools.partial(_some, head, tokens)
     try:
         yield
     finally:
         handle.remove()
+        if tokens is not None:
+            del head.__dict__["forward"]
+
+
+def _some(head: torch.nn.Linear, tokens: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    bias = None if head.bias is None else head.bias[tokens]
+    return torch.nn.functional.linear(hidden, head.weight[tokens], bias)
+
+
+def _has_rows(head: torch.nn.Module) -> bool:
+    """Whether some rows can stand for all: not if it is adapted, quantized, or called through a hook."""
+    return type(head) is torch.nn.Linear and "forward" not in head.__dict__
 
 
 def logits_at(
-    model: Any, rows: torch.Tensor, columns: torch.Tensor, input_ids: torch.Tensor, **inputs: Any
+    model: Any,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    input_ids: torch.Tensor,
+    *,
+    tokens: torch.Tensor | None = None,
+    **inputs: Any,
 ) -> torch.Tensor:
     """Logits (num_positions, vocabulary), float32, at ``(rows[i], columns[i])`` of the batch.
 
-    ``input_ids``: (batch, tokens). ``inputs``: what else the model's forward takes.
+    ``input_ids``: (batch, tokens). ``tokens``: the logits of these alone, (num_positions, num_tokens).
+    ``inputs``: what else the model's forward takes.
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    with _only(base.get_output_embeddings(), rows, columns):
+    head = base.get_output_embeddings()
+    chosen = tokens if _has_rows(head) else None
+    with _only(head, rows, columns, chosen):
         out = model(input_ids=input_ids, **inputs)
     logits: torch.Tensor = out.logits[0]
+    if tokens is not None and chosen is None:
+        logits = logits[:, tokens]
     return logits.float()
 
 

@@ -1,20 +1,27 @@
 """Text to token ids: prompt prefix, prompt, target, and what the copy constraint leaves open.
 
 Every piece and every tag is tokenized by itself. So the tokens of a copied word are the same in input and
-output, the same with and without tags, and a function of the text alone. The answers of forms that do not
-copy are tokenized whole.
+output, the same with and without tags, and a function of the text alone. Answers that are generated are
+tokenized whole.
+
+Of a form that is read by tagging the answer's tokens are the sentence's once more, and what is open is the
+word of each piece, behind its last token. A word is one token, so that one pass decides it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fedmedlora.tasks.copying import START, State, advance, options
 from fedmedlora.tasks.example import PLAIN, Example
-from fedmedlora.tasks.form import copies
+from fedmedlora.tasks.form import read_by
+from fedmedlora.tasks.tagging import options as tag_words
 
 # Stands for the input while the chat template is rendered; no template and no prompt contains it.
 _SLOT = "\ue000\ue001"
@@ -29,8 +36,9 @@ class TokenExample:
     """One example as token ids.
 
     ``prefix``: the shared instruction. ``prompt``: the example's own input up to the answer.
-    ``target``: the answer with the end token. ``choices[i]``: the token ids between which the copy
-    constraint leaves the i-th target token open, gold first; empty where the token is forced.
+    ``target``: the answer with the end token. ``choices[i]``: the token ids between which the answer's form
+    leaves the i-th target token open, gold first; empty where nothing is. Read by tagging, the gold is no
+    token of the target: it is decided there and never read.
     """
 
     example: Example
@@ -130,28 +138,79 @@ class Encoder:
         return tuple(i for text in example.input for i in self.piece(text)) + self._suffix
 
     def encode(self, example: Example) -> TokenExample:
-        """The example as token ids; with the open choices of its target where its form copies."""
-        target: list[int] = []
-        choices: list[tuple[int, ...]] = []
-        is_copy = copies(example.form)
-        state = START
-        for output_piece in example.target:
-            if not is_copy:  # text as a model writes it, and no two are alike: nothing to remember
-                # Cut into pieces, a note cannot spell a special token; whole, it could.
-                ids = self._behind_anchor(output_piece, split_special_tokens=True)
-                choices.extend([()] * len(ids))
-            else:
-                ids = self.piece(output_piece)
-                choices.extend(self.open_choices(state, example, output_piece))
-                state = advance(state, output_piece)
-            target.extend(ids)
+        """The example as token ids; with the open choices of its target where its form leaves any."""
+        how = read_by(example.form)
+        if how == "copying":
+            target, choices = self._copied(example)
+        elif how == "tagging":
+            target, choices = self._tagged(example)
+        else:  # text as a model writes it, and no two are alike: nothing to remember
+            # Cut into pieces, a note cannot spell a special token; whole, it could.
+            target = [
+                i for text in example.target for i in self._behind_anchor(text, split_special_tokens=True)
+            ]
+            choices = [()] * (len(target) + 1)
         return TokenExample(
             example=example,
             prefix=self.prefix(example.instruction),
             prompt=self.prompt(example),
             target=(*target, self.end_id),
-            choices=(*choices, ()),
+            choices=tuple(choices),
         )
+
+    def second_reading(self, example: Example) -> tuple[tuple[int, ...], tuple[int | None, ...]]:
+        """The sentence's tokens once more, and for each of its solid pieces how many there are up to its end.
+
+        None: a piece of no tokens (a tokenizer may drop a character that it does not know), which cannot be
+        decided.
+        """
+        ids: list[int] = []
+        ends: list[int | None] = []
+        for piece in example.pieces:
+            own = self.piece(piece.form)
+            ids.extend(own)
+            if piece.is_solid:
+                ends.append(len(ids) if own else None)
+        return tuple(ids), tuple(ends)
+
+    def tag_tokens(self, labels: Sequence[str]) -> dict[str, int]:
+        """The token of each word of ``tagging.options(labels)``, no two the same.
+
+        The first of a word's own that no earlier word has; for a word that has none left, the first letter
+        that is free. So a label has the same token whatever else is asked for, unless words begin alike.
+        """
+        found: dict[str, int] = {}
+        for word in tag_words(labels):
+            own = self.piece(f" {word}")
+            letters = (self.piece(f" {letter}")[0] for letter in string.ascii_letters)
+            free = next((i for i in itertools.chain(own, letters) if i not in found.values()), None)
+            if free is None:
+                raise ValueError(
+                    f"{len(labels)} labels are too many for form tags, which needs a token for each of them; "
+                    "ask for fewer at a time, or use another form"
+                )
+            found[word] = free
+        return found
+
+    def _copied(self, example: Example) -> tuple[list[int], list[tuple[int, ...]]]:
+        target: list[int] = []
+        choices: list[tuple[int, ...]] = []
+        state = START
+        for output_piece in example.target:
+            target.extend(self.piece(output_piece))
+            choices.extend(self.open_choices(state, example, output_piece))
+            state = advance(state, output_piece)
+        return target, [*choices, ()]
+
+    def _tagged(self, example: Example) -> tuple[list[int], list[tuple[int, ...]]]:
+        ids, ends = self.second_reading(example)
+        choices: list[tuple[int, ...]] = [()] * (len(ids) + 1)
+        tokens = self.tag_tokens(example.labels)
+        for end, word in zip(ends, example.target, strict=True) if example.target else ():
+            if end is not None:
+                gold = tokens[word.strip()]
+                choices[end] = (gold, *(token for token in tokens.values() if token != gold))
+        return list(ids), choices
 
     def open_choices(self, state: State, example: Example, chosen: str) -> list[tuple[int, ...]]:
         """For each token of the output piece ``chosen``: the tokens it competes with, itself first.
@@ -198,7 +257,18 @@ class Encoder:
 
 
 def masked_tokens(encoder: Encoder, example: TokenExample) -> list[tuple[str, bool]]:
-    """The whole sequence as the model sees it: each token's text, and whether the loss counts it."""
+    """The whole sequence as the model sees it: each token's text, and whether the loss counts it.
+
+    Of a form that is read by tagging, the words stand where they are decided, as tags, and are what counts.
+    """
     ids = [*example.prefix, *example.prompt, *example.target]
     first = len(ids) - len(example.target)
-    return [(encoder.tokenizer.decode([i]), place >= first) for place, i in enumerate(ids)]
+    if read_by(example.example.form) != "tagging":
+        return [(encoder.tokenizer.decode([i]), place >= first) for place, i in enumerate(ids)]
+    words = {token: word for word, token in encoder.tag_tokens(example.example.labels).items()}
+    found = [(encoder.tokenizer.decode([i]), False) for i in ids[:first]]
+    for token, choices in zip(example.target, example.choices, strict=True):
+        if choices:
+            found.append((f"<{words[choices[0]]}>", True))
+        found.append((encoder.tokenizer.decode([token]), False))
+    return found

@@ -22,6 +22,7 @@ from fedmedlora.methods import Method, methods_of
 from fedmedlora.model.attention import attention_as_on
 from fedmedlora.model.demo import DEMO_MODEL
 from fedmedlora.model.load import load_encoder
+from fedmedlora.model.slices import micro_batches, pass_tokens_of
 from fedmedlora.model.tokens import Encoder, TokenExample
 from fedmedlora.new_site import adaptations
 from fedmedlora.plan.devices import Device
@@ -37,7 +38,7 @@ from fedmedlora.run_folder import OwnParts, SignalCache, UpdateCache
 from fedmedlora.study import Study
 from fedmedlora.study_runs import runs_of
 from fedmedlora.tasks.few_shot import Shots
-from fedmedlora.training.batches import by_prefix, micro_batches, pass_tokens_of
+from fedmedlora.training.batches import by_prefix
 from fedmedlora.training.site import LocalTraining, steps_of_round
 
 

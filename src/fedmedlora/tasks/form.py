@@ -22,7 +22,7 @@ import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import fedmedlora.tasks.forms
 from fedmedlora.corpora.note import Entity
@@ -47,18 +47,23 @@ class Reading:
     confidences: tuple[float, ...] | None = None
 
 
-def copies(form: str) -> bool:
-    """Whether targets in ``form``, by name, are a path of the copy constraint; those in ``PLAIN`` are not."""
-    return form != PLAIN and load_form(form).COPIES
+# What reads a form, and so what its target is: "copying", a path of the copy constraint
+# (``tasks/copying.py``); "tagging", a word for each piece, none of which is ever generated
+# (``tasks/tagging.py``); "generating", text.
+ReadBy = Literal["copying", "tagging", "generating"]
+
+
+def read_by(form: str) -> ReadBy:
+    """What reads answers in ``form``, by name; those in ``PLAIN`` are text."""
+    return "generating" if form == PLAIN else load_form(form).READ_BY
 
 
 class Form(Protocol):
     """What a file in ``forms/`` holds. The laws are in the module docstring."""
 
     @property
-    def COPIES(self) -> bool:  # noqa: N802 - a constant of the file
-        """Whether a target is a path of the copy constraint (``tasks/copying.py``): then there are decisions
-        to train on, and the copying decoder reads it. If not, targets are plain text."""
+    def READ_BY(self) -> ReadBy:  # noqa: N802 - a constant of the file
+        """Which decoder reads it. Where that is not "generating", there are decisions to train on."""
 
     def written(self, pieces: Sequence[Piece]) -> tuple[str, ...]:
         """The sentence as the input shows it: strings that are tokenized one by one."""

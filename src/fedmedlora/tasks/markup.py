@@ -68,19 +68,7 @@ def render(
     one). Of two that cross, the one that starts first stays; at one start the longer is the outer.
     Returns the target and ``(entity, reason)`` for each entity that is not in it.
     """
-    written = [(i, piece) for i, piece in enumerate(pieces) if not piece.is_mark]
-    starts = {piece.start + has_leading_space(piece): i for i, piece in written}
-    ends = {piece.end: i + 1 for i, piece in written}
-    rank = {label: i for i, label in enumerate(labels)}
-    unplaced: list[tuple[Entity, str]] = []
-    fitting: list[Entity] = []
-    for entity in entities:
-        reason = _misfit(entity, pieces, starts, ends, rank)
-        if reason:
-            unplaced.append((entity, reason))
-        else:
-            fitting.append(entity)
-
+    fitting, starts, ends, unplaced = fitted(pieces, entities, labels)
     before: dict[int, list[str]] = {}  # gap (pieces before it) -> tags there, in order
     opened: list[Entity] = []  # outermost first
     seen: set[tuple[str, int, int]] = set()
@@ -90,7 +78,7 @@ def render(
             inner = opened.pop()
             before.setdefault(ends[inner.end], []).append(close_tag(inner.type))
 
-    for entity in sorted(fitting, key=lambda e: (e.start, -e.end, rank[e.type])):
+    for entity in fitting:
         close_until(entity.start)
         key = (entity.type, entity.start, entity.end)
         if key in seen:
@@ -112,6 +100,31 @@ def render(
         target.append(piece.form)
     target += before.get(len(pieces), ())
     return tuple(target), tuple(unplaced)
+
+
+def fitted(
+    pieces: Sequence[Piece], entities: Sequence[Entity], labels: Sequence[str]
+) -> tuple[list[Entity], dict[int, int], dict[int, int], list[tuple[Entity, str]]]:
+    """The entities that begin and end where pieces do, and where that is.
+
+    Sorted by start, then longer first, then by ``labels``. Then, by character: the index of the piece that a
+    mention from there begins with, and the index behind the last piece of a mention that ends there. Last,
+    ``(entity, reason)`` for each that does not fit.
+    """
+    written = [(i, piece) for i, piece in enumerate(pieces) if not piece.is_mark]
+    starts = {piece.start + has_leading_space(piece): i for i, piece in written}
+    ends = {piece.end: i + 1 for i, piece in written}
+    rank = {label: i for i, label in enumerate(labels)}
+    fitting: list[Entity] = []
+    unplaced: list[tuple[Entity, str]] = []
+    for entity in entities:
+        reason = _misfit(entity, pieces, starts, ends, rank)
+        if reason:
+            unplaced.append((entity, reason))
+        else:
+            fitting.append(entity)
+    fitting.sort(key=lambda e: (e.start, -e.end, rank[e.type]))
+    return fitting, starts, ends, unplaced
 
 
 def place(pieces: Sequence[Piece], output: Sequence[str]) -> tuple[tuple[Mention, ...], tuple[str, ...]]:

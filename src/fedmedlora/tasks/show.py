@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fedmedlora.tasks.copying import is_tag
 from fedmedlora.tasks.example import PLAIN, Example
-from fedmedlora.tasks.form import copies
+from fedmedlora.tasks.form import read_by
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")  # tags, by the label's place in ``labels``
 
@@ -30,7 +30,8 @@ def show(example: Example, tokens: Sequence[tuple[str, bool]] | None = None) -> 
             view.append(part, f"dim {_colour(part, example)}".strip() if _is_label(part, example) else "dim")
         view.append("\n\n")
         for step in example.target:
-            view.append(step, f"{_colour(step, example)} underline" if is_tag(step) else "underline")
+            is_coloured = is_tag(step) or step.strip() in example.labels
+            view.append(step, f"{_colour(step.strip(), example)} underline" if is_coloured else "underline")
         if not example.target:
             view.append("(no gold)", "italic")
     else:
@@ -53,11 +54,13 @@ def _legend(example: Example, tokens: Sequence[tuple[str, bool]] | None) -> Text
     for label in example.labels:
         legend.append(" · ").append(label, _colour(f"<{label}>", example))
     legend.append(f"\n{len(example.pieces)} pieces, ")
-    if copies(example.form):
+    if read_by(example.form) == "copying":
         legend.append(f"{sum(map(is_tag, example.target))} tags in the target")
+    elif read_by(example.form) == "tagging":
+        legend.append(f"{len(example.target)} words decided behind them")
     else:
         legend.append(f"{len(''.join(example.target))} characters of {example.form} in the target")
-    if tokens is not None:
+    if tokens is not None and read_by(example.form) != "tagging":
         legend.append(f", {sum(s for _, s in tokens)} of {len(tokens)} tokens supervised")
     return legend
 

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from fedmedlora.model.cache import Prefix, prefix_cache, record_prefix
-from fedmedlora.model.logits import logits_at, target_rows
+from fedmedlora.model.logits import target_rows
+from fedmedlora.model.slices import micro_batches, pass_tokens_of
 from fedmedlora.model.tokens import TokenExample
-from fedmedlora.training.loss import loss_share, loss_totals
+from fedmedlora.training.loss import loss_share, loss_totals, pass_loss
 
 BATCHINGS = ("shared-prefix", "padded")
 
@@ -30,43 +31,6 @@ def by_prefix(examples: Iterable[TokenExample]) -> dict[tuple[int, ...], list[To
     for example in examples:
         groups.setdefault(example.prefix, []).append(example)
     return {prefix: sorted(group, key=len, reverse=True) for prefix, group in groups.items()}
-
-
-def pass_tokens_of(device: torch.device) -> int:
-    """What a forward pass costs on ``device``, whatever is in it, in tokens that it could compute meanwhile.
-
-    On a CPU a few; a GPU launches the same kernels for one row as for all, so it is worth filling.
-    """
-    return 32 if device.type == "cpu" else 4096
-
-
-def micro_batches(
-    examples: Sequence[TokenExample],
-    size: int,
-    *,
-    pass_tokens: int,
-    length: Callable[[TokenExample], int] = len,
-) -> list[Sequence[TokenExample]]:
-    """``examples``, longest first, in consecutive slices of at most ``size``, so cut that they cost least.
-
-    A slice is padded to its first row, and costs ``pass_tokens`` on top; ``length``: tokens of a row. The
-    cheapest of all ways to cut: dynamic programming over where the last slice begins.
-    """
-    lengths = [length(example) for example in examples]
-    costs, begins = [0], [0]
-    for end in range(1, len(lengths) + 1):
-        cost, begin = min(
-            (costs[begin] + (end - begin) * lengths[begin] + pass_tokens, begin)
-            for begin in range(max(0, end - size), end)
-        )
-        costs.append(cost)
-        begins.append(begin)
-    found: list[Sequence[TokenExample]] = []
-    end = len(lengths)
-    while end:
-        found.append(examples[begins[end] : end])
-        end = begins[end]
-    return found[::-1]
 
 
 def padded_step(
@@ -98,16 +62,18 @@ def padded_step(
     ordered = sorted(examples, key=length, reverse=True)
     passes = pass_tokens or pass_tokens_of(device)
     for batch in micro_batches(ordered, micro_batch, pass_tokens=passes, length=length):
-        ids, rows, columns = target_rows(batch, pad_id, device, with_prefix=True)
+        ids, rows, columns = places = target_rows(batch, pad_id, device, with_prefix=True)
+        how: dict[str, Any] = {"loss": loss, "decision_weight": decision_weight}
         if needed_logits_only:
-            logits = logits_at(model, rows, columns, ids, use_cache=False)
+            share = pass_loss(model, batch, totals, places, **how, use_cache=False)
         else:
             logits = model(input_ids=ids, use_cache=False).logits[rows, columns].float()
-        share = loss_share(logits, batch, totals, loss=loss, decision_weight=decision_weight)
+            share = loss_share(logits, batch, totals, **how)
+            del logits
         if backward:
             share.backward()  # type: ignore[no-untyped-call]
         total += share.item()
-        del logits, share  # before the next pass makes its own
+        del share  # before the next pass makes its own
     return total
 
 
@@ -131,15 +97,20 @@ def shared_prefix_step(
             prefix = record_prefix(model, prefix_ids, device)
         leaves = prefix.detached()
         for batch in micro_batches(group, micro_batch, pass_tokens=pass_tokens or pass_tokens_of(device)):
-            ids, rows, columns = target_rows(batch, pad_id, device, with_prefix=False)
-            logits = logits_at(
-                model, rows, columns, ids, past_key_values=prefix_cache(leaves), use_cache=True
+            share = pass_loss(
+                model,
+                batch,
+                totals,
+                target_rows(batch, pad_id, device, with_prefix=False),
+                loss=loss,
+                decision_weight=decision_weight,
+                past_key_values=prefix_cache(leaves),
+                use_cache=True,
             )
-            share = loss_share(logits, batch, totals, loss=loss, decision_weight=decision_weight)
             if backward:
                 share.backward()  # type: ignore[no-untyped-call]
             total += share.item()
-            del logits, share  # before the next pass makes its own
+            del share  # before the next pass makes its own
         if backward:
             _send_back(prefix, leaves)
     return total

@@ -1,7 +1,7 @@
 """The training loss over a target: language-model loss plus the loss of the decisions left open.
 
 ``lm``: cross-entropy of every target token over the whole vocabulary. ``decision``: at every place where
-the copy constraint leaves more than one token open, cross-entropy over those tokens only. The default is
+the form of the answer leaves more than one token open, cross-entropy over those tokens only. The default is
 ``lm + decision_weight * decision``: the decisions are what extraction is scored on, and the language-model
 part keeps the adapter readable for plain ``generate`` (trained on decisions alone it copies nothing).
 
@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from fedmedlora.model.logits import logits_at
 from fedmedlora.model.tokens import TokenExample
 
 LOSSES = ("lm+decision", "lm", "decision")
@@ -55,24 +57,60 @@ def loss_share(
     if loss in ("lm+decision", "lm"):
         gold = torch.tensor([token for e in examples for token in e.target], device=device)
         share = share + cross_entropy(logits, gold, reduction="sum") / totals.num_tokens
-    if loss in ("lm+decision", "decision") and totals.num_decisions:
+    opened = _opened(examples)
+    if loss in ("lm+decision", "decision") and opened:
         weight = decision_weight if loss == "lm+decision" else 1.0
-        share = share + weight * _decision_sum(logits, examples) / totals.num_decisions
+        at = torch.tensor([row for row, _ in opened], device=device)
+        decided = _decision_sum(logits[at], [choices for _, choices in opened])
+        share = share + weight * decided / totals.num_decisions
     return share
 
 
-def _decision_sum(logits: torch.Tensor, examples: Sequence[TokenExample]) -> torch.Tensor:
+def pass_loss(
+    model: Any,
+    examples: Sequence[TokenExample],
+    totals: LossTotals,
+    places: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    *,
+    loss: str,
+    decision_weight: float,
+    **inputs: Any,
+) -> torch.Tensor:
+    """``loss_share`` of ``examples``, run through ``model``; only the logits that it compares are computed.
+
+    ``places``: what ``model/logits.target_rows`` says of them. ``inputs``: what else the forward takes.
+    """
+    ids, rows, columns = places
+    if loss != "decision":
+        logits = logits_at(model, rows, columns, ids, **inputs)
+        return loss_share(logits, examples, totals, loss=loss, decision_weight=decision_weight)
+    opened = _opened(examples)
+    # Without any, one place all the same: backward needs something to start from.
+    at = torch.tensor([row for row, _ in opened] or [0], device=ids.device)
+    tokens = sorted({token for _, choices in opened for token in choices}) or [0]
+    chosen = torch.tensor(tokens, device=ids.device)
+    logits = logits_at(model, rows[at], columns[at], ids, tokens=chosen, **inputs)
+    column_of = {token: column for column, token in enumerate(tokens)}
+    choices = [[column_of[token] for token in found] for _, found in opened]
+    if not choices:
+        return logits[:0].sum()
+    return _decision_sum(logits, choices) / totals.num_decisions
+
+
+def _opened(examples: Sequence[TokenExample]) -> list[tuple[int, tuple[int, ...]]]:
+    """(row among all target tokens, choices) of each decision."""
     every = [c for e in examples for c in e.choices]
-    opened = [(row, c) for row, c in enumerate(every) if c]
-    if not opened:
-        return logits.new_zeros(())
-    width = max(len(c) for _, c in opened)
-    rows = torch.tensor([row for row, _ in opened], device=logits.device)
-    # Short rows are filled up with their gold token and masked out again.
-    ids = torch.tensor([[*c, *(c[0],) * (width - len(c))] for _, c in opened], device=logits.device)
+    return [(row, c) for row, c in enumerate(every) if c]
+
+
+def _decision_sum(logits: torch.Tensor, choices: Sequence[Sequence[int]]) -> torch.Tensor:
+    """``logits``: (num_decisions, columns). ``choices``: of each decision its columns, gold first."""
+    width = max(map(len, choices))
+    # Short rows are filled up with their gold column and masked out again.
+    ids = torch.tensor([[*c, *(c[0],) * (width - len(c))] for c in choices], device=logits.device)
     filler = torch.tensor(
-        [[False] * len(c) + [True] * (width - len(c)) for _, c in opened], device=logits.device
+        [[False] * len(c) + [True] * (width - len(c)) for c in choices], device=logits.device
     )
-    scores = logits[rows].gather(1, ids).masked_fill(filler, float("-inf"))
-    gold = torch.zeros(len(opened), dtype=torch.long, device=logits.device)  # gold stands first
+    scores = logits.gather(1, ids).masked_fill(filler, float("-inf"))
+    gold = torch.zeros(len(choices), dtype=torch.long, device=logits.device)  # gold stands first
     return cross_entropy(scores, gold, reduction="sum")

@@ -31,7 +31,7 @@ class LocalTraining:
     ``examples_per_step``: examples per optimizer step. ``micro_batch``: examples per forward pass.
     ``steps``: optimizer steps per round; 0 means ``passes`` over the site's examples.
     ``learning_rate``: its peak; warm-up and schedule run over all ``num_rounds`` rounds.
-    ``pass_tokens``: see ``batches.micro_batches``; 0: what the device costs.
+    ``pass_tokens``: see ``model/slices.py``; 0: what the device costs.
     """
 
     num_rounds: int

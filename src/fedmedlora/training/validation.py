@@ -17,9 +17,10 @@ from fedmedlora.model.load import BaseModel
 from fedmedlora.model.logits import logits_at, target_rows
 from fedmedlora.model.memory import return_freed_memory
 from fedmedlora.model.several import several_adapters
+from fedmedlora.model.slices import micro_batches, pass_tokens_of
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.model.weights import restore_base
-from fedmedlora.training.batches import by_prefix, micro_batches, pass_tokens_of
+from fedmedlora.training.batches import by_prefix
 from fedmedlora.training.loss import loss_share, loss_totals
 from fedmedlora.training.site import LocalTraining, validation_loss
 

@@ -20,13 +20,13 @@ from typing import Any
 
 from fedmedlora.corpora.note import Entity
 from fedmedlora.tasks.example import Example, Piece
-from fedmedlora.tasks.form import Reading
+from fedmedlora.tasks.form import ReadBy, Reading
 from fedmedlora.tasks.grounding import Sentence, sentence
 from fedmedlora.tasks.loose_json import read_items
 from fedmedlora.tasks.markup import Mention
 from fedmedlora.tasks.pieces import unescape
 
-COPIES = False
+READ_BY: ReadBy = "generating"
 
 # A mention of one token takes about a dozen, and a list of symptoms holds one for every other token.
 ALLOWANCE_TOKENS = 48

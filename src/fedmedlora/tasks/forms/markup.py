@@ -10,10 +10,10 @@ from typing import Any
 
 from fedmedlora.tasks import markup
 from fedmedlora.tasks.example import Example, Piece
-from fedmedlora.tasks.form import Reading
+from fedmedlora.tasks.form import ReadBy, Reading
 from fedmedlora.tasks.recovery import NOT_IN_SENTENCE
 
-COPIES = True
+READ_BY: ReadBy = "copying"
 
 # Tokens beyond the copied sentence that an answer may take, so that tags fit: some, and a share of it.
 ALLOWANCE_TOKENS = 32

@@ -1,0 +1,149 @@
+"""Tagging in one pass gives what deciding every piece by itself gives, however it is batched."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fedmedlora.extraction.slides import slides
+from fedmedlora.extraction.tagging import confidences, likeliest, tag
+from fedmedlora.tasks.example import Example
+from fedmedlora.tasks.pieces import pieces
+from fedmedlora.tasks.tagging import NONE, SAME, options
+
+LABELS = ("problem", "drug", "test")
+WORDS = options(LABELS)
+TEXTS = (
+    "Pt denies chest pain and severe nausea.",
+    "He was started on aspirin 81 mg daily, no fever.",
+    "",
+    "fever",
+    " ",
+    "no <problem> tag & &lt; </drug> here",
+    "BP 120/80\n\t aspirin  aspirin aspirin µg é 痛み",
+)
+
+
+def example(text: str, number: int = 0, instruction: str = "Decide.", labels=LABELS) -> Example:
+    cut = pieces(text, 0, len(text))
+    forms = tuple(piece.form for piece in cut)
+    return Example(f"n/{number}", "n", "ner", instruction, ("Text: ", *forms), cut, labels, (), form="tags")
+
+
+EXAMPLES = tuple(example(text, i, f"Decide {i % 2}.") for i, text in enumerate(TEXTS))
+
+
+def one_by_one(model, encoder, case: Example) -> list[dict[str, float]]:
+    """The reference: for each solid piece a pass over all that stands before its end, and nothing cached."""
+    tokens = encoder.tag_tokens(case.labels)
+    ids = [*encoder.prefix(case.instruction), *encoder.prompt(case)]
+    found = []
+    for piece in case.pieces:
+        ids += encoder.piece(piece.form)
+        if piece.is_solid:
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+            log_shares = torch.log_softmax(logits[list(tokens.values())].double(), dim=0)
+            found.append(dict(zip(tokens, log_shares.tolist(), strict=True)))
+    return found
+
+
+def best_of_all(rows: list[dict[str, float]]) -> tuple[str, ...]:
+    """The likeliest of all sequences without a contradiction, each tried."""
+
+    def holds(words: tuple[str, ...]) -> bool:
+        return all(w != SAME or (i and words[i - 1] != NONE) for i, w in enumerate(words))
+
+    every = filter(holds, itertools.product(*(row for row in rows)))
+    return max(every, key=lambda words: sum(row[w] for row, w in zip(rows, words, strict=True)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+@pytest.mark.parametrize(("kind", "seed"), [("llama", 0), ("llama", 1), ("qwen2", 0), ("gpt_neox", 0)])
+def test_equals_the_reference(build, encoder, kind, seed, batch_size):
+    model = build(kind, seed)
+    got = tag(model, encoder, EXAMPLES, batch_size=batch_size)
+    assert any(SAME in words for words, _ in got), "a model that finds nothing would prove nothing"
+    for case, (words, shares) in zip(EXAMPLES, got, strict=True):
+        rows = one_by_one(model, encoder, case)
+        assert len(words) == len(rows)
+        scores = np.array([[row[w] for w in WORDS] for row in rows]).reshape(len(rows), len(WORDS))
+        assert words == likeliest(scores, WORDS)
+        np.testing.assert_allclose(shares, confidences(scores, words, WORDS), rtol=1e-4)
+
+
+def test_no_example_and_progress(build, encoder):
+    calls: list[tuple[int, int]] = []
+    model = build("llama", 0)
+    assert tag(model, encoder, ()) == []
+    tag(model, encoder, EXAMPLES, batch_size=2, progress=lambda done, total: calls.append((done, total)))
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert calls[-1] == (len(EXAMPLES), len(EXAMPLES))
+    with pytest.raises(ValueError, match="batch_size 0"):
+        tag(model, encoder, EXAMPLES, batch_size=0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_likeliest_sequence_is_that_of_all(seed):
+    rng = np.random.default_rng(seed)
+    scores = np.log(rng.dirichlet(np.full(len(WORDS), 0.5), size=5))
+    rows = [dict(zip(WORDS, row, strict=True)) for row in scores.tolist()]
+    assert likeliest(scores, WORDS) == best_of_all(rows)
+    assert likeliest(scores[:1], WORDS) == best_of_all(rows[:1])
+    assert likeliest(scores[:0], WORDS) == ()
+
+
+def test_going_on_is_not_taken_where_nothing_is_open():
+    #                     -     +     problem
+    scores = np.log([[0.3, 0.6, 0.1], [0.1, 0.8, 0.1]])
+    # "+ +" is likelier by each piece and says nothing; "problem +" has 0.08, "- -" 0.03, "- problem" 0.03.
+    assert likeliest(scores, (NONE, SAME, "problem")) == ("problem", SAME)
+
+
+def test_confidence_by_hand():
+    shares = np.array([[0.1, 0.2, 0.7], [0.3, 0.6, 0.1], [0.5, 0.25, 0.25], [0.2, 0.2, 0.6]])
+    words = ("problem", SAME, NONE, "problem")
+    got = confidences(np.log(shares), words, (NONE, SAME, "problem"))
+    # It begins 0.7, goes on 0.6, and ends 1 - 0.25; the other begins 0.6, and the text ends.
+    assert got == pytest.approx((0.7 * 0.6 * 0.75, 0.6))
+
+
+def test_no_label_leaves_nothing_to_find(build, encoder):
+    case = replace(EXAMPLES[0], labels=())
+    ((words, shares),) = tag(build("llama", 0), encoder, [case])
+    assert set(words) == {NONE}
+    assert shares == ()
+
+
+def test_a_piece_without_tokens_is_not_decided(build, encoder, monkeypatch):
+    monkeypatch.setitem(encoder._cache, " chest", ())
+    model = build("llama", 1)
+    (got,) = tag(model, encoder, EXAMPLES[:1])
+    assert len(got[0]) == sum(piece.is_solid for piece in EXAMPLES[0].pieces)
+    assert got[0][2] in (NONE, SAME)
+
+
+def test_a_sliding_window_sees_the_text_alone(encoder):
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    model = MistralForCausalLM(
+        MistralConfig(
+            vocab_size=len(encoder.tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            sliding_window=8,
+        )
+    ).eval()
+    assert slides(model)
+    case = example(TEXTS[0], instruction="Decide at every word of this sentence. " * 3)
+    (got,) = tag(model, encoder, [case])
+    rows = one_by_one(model, encoder, case)
+    assert got[0] == likeliest(np.array([[row[w] for w in WORDS] for row in rows]), WORDS)
