@@ -1,25 +1,25 @@
 """Parallel tagging: the words of form "tags", all of a sentence decided in one pass.
 
-Behind the prompt the sentence is read once more. At the end of each of its pieces the model's logits of the
-words that are possible there (``tasks/tagging.py``) say what the piece is, each by itself; of all sequences
-that do not contradict themselves the likeliest is taken (Viterbi, https://doi.org/10.1109/TIT.1967.1054010,
-over two states: a mention is open, or none is).
+The sentence is read once, every token of it seeing all others. At the end of each of its pieces the model's
+logits of the words that are possible there (``tasks/tagging.py``) say what the piece is, each by itself; of
+all sequences that do not contradict themselves the likeliest is taken (Viterbi,
+https://doi.org/10.1109/TIT.1967.1054010, over two states: a mention is open, or none is).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedmedlora.extraction.slides import slides
 from fedmedlora.model.cache import Prefix, prefix_cache, record_prefix
-from fedmedlora.model.logits import logits_at
+from fedmedlora.model.logits import logits_at, precision_of, tagged_mask, target_rows
 from fedmedlora.model.slices import micro_batches, pass_tokens_of
-from fedmedlora.model.tokens import Encoder
+from fedmedlora.model.tokens import Encoder, TokenExample
 from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.tagging import NONE, SAME, options, runs
 
@@ -55,20 +55,17 @@ def tag(
     num_done = 0
     for instruction, numbers in groups.items():
         prefix_ids = encoder.prefix(instruction)
-        # Layers that see less than everything before a token would take the cache's entries for its nearest.
-        prefix = None if slides(model) else record_prefix(model, prefix_ids, device)
-        rows = {n: (*encoder.prompt(examples[n]), *encoder.second_reading(examples[n])[0]) for n in numbers}
-        if prefix is None:
-            rows = {n: (*prefix_ids, *row) for n, row in rows.items()}
-        ordered = sorted(rows.items(), key=lambda row: len(row[1]), reverse=True)
+        prefix = record_prefix(model, prefix_ids, device)
+        rows = [(n, encoder.encode(replace(examples[n], target=()))) for n in numbers]
+        rows.sort(key=lambda row: len(row[1]), reverse=True)
         for batch in micro_batches(
-            ordered, batch_size, pass_tokens=pass_tokens_of(device), length=lambda row: len(row[1])
+            rows, batch_size, pass_tokens=pass_tokens_of(device), length=lambda row: len(row[1])
         ):
-            asked = [examples[n] for n, _ in batch]
-            scored = _scored(model, encoder, asked, [text for _, text in batch], prefix)
-            for (n, _), scores in zip(batch, scored, strict=True):
-                words = likeliest(scores, options(examples[n].labels))
-                found[n] = words, confidences(scores, words, options(examples[n].labels))
+            scored = _scored(model, encoder, [row for _, row in batch], prefix)
+            for (n, row), scores in zip(batch, scored, strict=True):
+                words = options(row.example.labels)
+                chosen = likeliest(scores, words)
+                found[n] = chosen, confidences(scores, chosen, words)
             num_done += len(batch)
             if progress:
                 progress(num_done, len(examples))
@@ -109,36 +106,24 @@ def confidences(scores: Scores, chosen: Words, words: Sequence[str]) -> tuple[fl
     return tuple(found)
 
 
-def _scored(
-    model: Any,
-    encoder: Encoder,
-    examples: Sequence[Example],
-    texts: Sequence[tuple[int, ...]],
-    prefix: Prefix | None,
-) -> list[Scores]:
-    """Of each example the scores of its words; a piece that cannot be decided is ``NONE``, or goes on."""
-    device = next(model.parameters()).device
-    width = max(map(len, texts))
-    # Padding stands on the right, where nothing that counts sees it.
-    ids = [[*text, *(encoder.pad_id,) * (width - len(text))] for text in texts]
-    places: list[tuple[int, int]] = []
-    ends_of = []
-    for row, (example, text) in enumerate(zip(examples, texts, strict=True)):
-        again, ends = encoder.second_reading(example)
-        ends_of.append(ends)
-        places += [(row, len(text) - len(again) + end - 1) for end in ends if end is not None]
-    tokens_of = [encoder.tag_tokens(example.labels) for example in examples]
+def _scored(model: Any, encoder: Encoder, rows: Sequence[TokenExample], prefix: Prefix) -> list[Scores]:
+    """Of each row the scores of its words; a piece that cannot be decided is ``NONE``, or goes on."""
+    device = prefix.keys[0].device
+    ids, _, _ = target_rows(rows, encoder.pad_id, device, with_prefix=False)
+    ends_of = [encoder.sentence(row.example)[1] for row in rows]
+    places = [(at, end - 1) for at, ends in enumerate(ends_of) for end in ends if end is not None]
+    tokens_of = [encoder.tag_tokens(row.example.labels) for row in rows]
     tokens = sorted({token for of in tokens_of for token in of.values()})
     table = np.zeros((0, len(tokens)), np.float64)
     if places:
-        before = {"use_cache": False} if prefix is None else {"past_key_values": prefix_cache(prefix)}
         logits = logits_at(
             model,
             torch.tensor([row for row, _ in places], device=device),
             torch.tensor([column for _, column in places], device=device),
-            torch.tensor(ids, device=device),
+            ids,
             tokens=torch.tensor(tokens, device=device),
-            **before,
+            past_key_values=prefix_cache(prefix),
+            attention_mask=tagged_mask(rows, precision_of(model), device, with_prefix=False),
         )
         table = logits.double().cpu().numpy()
     found, at = [], 0

@@ -71,15 +71,22 @@ def logits_at(
     return logits.float()
 
 
+def precision_of(model: Any) -> torch.dtype:
+    """The dtype that the model computes attention in: its embeddings', which nothing quantizes."""
+    found: torch.dtype = model.get_input_embeddings().weight.dtype
+    return found
+
+
 def target_rows(
     batch: Sequence[TokenExample], pad_id: int, device: torch.device, *, with_prefix: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Right-padded ids (rows, tokens), and row and column of the logit that predicts each target token.
 
-    Padding stands to the right, where the causal mask hides it from everything that counts.
+    Padding stands to the right, where the causal mask hides it from everything that counts. A column of -1
+    is that of the prefix's last token, which is in no row.
     """
     texts = [((*e.prefix,) if with_prefix else ()) + e.prompt + e.target[:-1] for e in batch]
-    width = max(len(text) for text in texts)
+    width = max(1, *(len(text) for text in texts))
     ids = torch.tensor([[*text, *(pad_id,) * (width - len(text))] for text in texts], device=device)
     rows = [row for row, e in enumerate(batch) for _ in e.target]
     columns = [
@@ -88,3 +95,30 @@ def target_rows(
         for i in range(len(e.target))
     ]
     return ids, torch.tensor(rows, device=device), torch.tensor(columns, device=device)
+
+
+def tagged_mask(
+    batch: Sequence[TokenExample], dtype: torch.dtype, device: torch.device, *, with_prefix: bool
+) -> torch.Tensor | None:
+    """What the tokens of ``target_rows`` may see where the examples are tagged; None: what came before, as
+    usual.
+
+    The prefix is read as always; behind it every token sees the prefix and all of its own sentence, before it
+    and after it. Additive, (rows, 1, tokens, prefix_tokens + tokens), in ``dtype``; ``with_prefix``: the
+    tokens hold the prefix.
+    """
+    if not batch[0].is_tagged:
+        return None
+    num_before = len(batch[0].prefix)
+    lengths = torch.tensor([len(e.prompt) + len(e.target) - 1 for e in batch], device=device)
+    width = max(1, int(lengths.max()))
+    places = torch.arange(num_before + width, device=device)
+    # (rows, 1, 1, prefix_tokens + tokens): what a token of the sentence sees
+    seen = (places < num_before + lengths[:, None])[:, None, None, :]
+    if with_prefix:
+        asks = places[:, None]
+        seen = torch.where(asks < num_before, places[None, :] <= asks, seen)
+    else:
+        seen = seen.expand(-1, -1, width, -1)
+    mask = torch.zeros(seen.shape, dtype=dtype, device=device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)

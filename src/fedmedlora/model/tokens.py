@@ -4,8 +4,9 @@ Every piece and every tag is tokenized by itself. So the tokens of a copied word
 output, the same with and without tags, and a function of the text alone. Answers that are generated are
 tokenized whole.
 
-Of a form that is read by tagging the answer's tokens are the sentence's once more, and what is open is the
-word of each piece, behind its last token. A word is one token, so that one pass decides it.
+Of a form that is read by tagging there is no answer behind the input: the target's tokens are the sentence's
+own, and what is open is the word of each piece, behind its last token. A word is one token, so that one pass
+decides it.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ _SAMPLE = ("Pt", " denies", " 5", "mg", "/", "d", ",", " fever", ".", "\n", " µ
 class TokenExample:
     """One example as token ids.
 
-    ``prefix``: the shared instruction. ``prompt``: the example's own input up to the answer.
-    ``target``: the answer with the end token. ``choices[i]``: the token ids between which the answer's form
-    leaves the i-th target token open, gold first; empty where nothing is. Read by tagging, the gold is no
-    token of the target: it is decided there and never read.
+    ``prefix``: the shared instruction. ``prompt``: the example's own input up to the answer. ``target``: the
+    answer with the end token. ``choices[i]``: the token ids between which the answer's form leaves the i-th
+    target token open, gold first; empty where nothing is. ``is_tagged``: read by tagging. Then the gold is no
+    token of the target but is decided there, and the target's tokens see each other in both directions.
     """
 
     example: Example
@@ -46,6 +47,7 @@ class TokenExample:
     prompt: tuple[int, ...]
     target: tuple[int, ...]
     choices: tuple[tuple[int, ...], ...]
+    is_tagged: bool = False
 
     def seen(self) -> bytes:
         """What a loss depends on, for hashing: equal for examples that train alike."""
@@ -153,13 +155,14 @@ class Encoder:
         return TokenExample(
             example=example,
             prefix=self.prefix(example.instruction),
-            prompt=self.prompt(example),
+            prompt=() if how == "tagging" else self.prompt(example),
             target=(*target, self.end_id),
             choices=tuple(choices),
+            is_tagged=how == "tagging",
         )
 
-    def second_reading(self, example: Example) -> tuple[tuple[int, ...], tuple[int | None, ...]]:
-        """The sentence's tokens once more, and for each of its solid pieces how many there are up to its end.
+    def sentence(self, example: Example) -> tuple[tuple[int, ...], tuple[int | None, ...]]:
+        """The sentence's tokens, and for each of its solid pieces how many there are up to its end.
 
         None: a piece of no tokens (a tokenizer may drop a character that it does not know), which cannot be
         decided.
@@ -203,7 +206,7 @@ class Encoder:
         return target, [*choices, ()]
 
     def _tagged(self, example: Example) -> tuple[list[int], list[tuple[int, ...]]]:
-        ids, ends = self.second_reading(example)
+        ids, ends = self.sentence(example)
         choices: list[tuple[int, ...]] = [()] * (len(ids) + 1)
         tokens = self.tag_tokens(example.labels)
         for end, word in zip(ends, example.target, strict=True) if example.target else ():
@@ -263,7 +266,7 @@ def masked_tokens(encoder: Encoder, example: TokenExample) -> list[tuple[str, bo
     """
     ids = [*example.prefix, *example.prompt, *example.target]
     first = len(ids) - len(example.target)
-    if read_by(example.example.form) != "tagging":
+    if not example.is_tagged:
         return [(encoder.tokenizer.decode([i]), place >= first) for place, i in enumerate(ids)]
     words = {token: word for word, token in encoder.tag_tokens(example.example.labels).items()}
     found = [(encoder.tokenizer.decode([i]), False) for i in ids[:first]]
@@ -271,4 +274,4 @@ def masked_tokens(encoder: Encoder, example: TokenExample) -> list[tuple[str, bo
         if choices:
             found.append((f"<{words[choices[0]]}>", True))
         found.append((encoder.tokenizer.decode([token]), False))
-    return found
+    return found[:-1]  # the end token stands behind all that is read

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fedmedlora.model.cache import Prefix, prefix_cache, record_prefix
-from fedmedlora.model.logits import target_rows
+from fedmedlora.model.logits import precision_of, tagged_mask, target_rows
 from fedmedlora.model.slices import micro_batches, pass_tokens_of
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.training.loss import loss_share, loss_totals, pass_loss
@@ -63,13 +63,15 @@ def padded_step(
     passes = pass_tokens or pass_tokens_of(device)
     for batch in micro_batches(ordered, micro_batch, pass_tokens=passes, length=length):
         ids, rows, columns = places = target_rows(batch, pad_id, device, with_prefix=True)
+        mask = tagged_mask(batch, precision_of(model), device, with_prefix=True)
         how: dict[str, Any] = {"loss": loss, "decision_weight": decision_weight}
         if needed_logits_only:
-            share = pass_loss(model, batch, totals, places, **how, use_cache=False)
+            share = pass_loss(model, batch, totals, places, **how, use_cache=False, attention_mask=mask)
         else:
-            logits = model(input_ids=ids, use_cache=False).logits[rows, columns].float()
+            out = model(input_ids=ids, use_cache=False, attention_mask=mask)
+            logits = out.logits[rows, columns].float()
             share = loss_share(logits, batch, totals, **how)
-            del logits
+            del out, logits
         if backward:
             share.backward()  # type: ignore[no-untyped-call]
         total += share.item()
@@ -106,6 +108,7 @@ def shared_prefix_step(
                 decision_weight=decision_weight,
                 past_key_values=prefix_cache(leaves),
                 use_cache=True,
+                attention_mask=tagged_mask(batch, precision_of(model), device, with_prefix=False),
             )
             if backward:
                 share.backward()  # type: ignore[no-untyped-call]

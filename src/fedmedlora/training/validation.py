@@ -14,7 +14,7 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import is_whole_model
 from fedmedlora.model.cache import prefix_cache, record_prefix
 from fedmedlora.model.load import BaseModel
-from fedmedlora.model.logits import logits_at, target_rows
+from fedmedlora.model.logits import logits_at, precision_of, tagged_mask, target_rows
 from fedmedlora.model.memory import return_freed_memory
 from fedmedlora.model.several import several_adapters
 from fedmedlora.model.slices import micro_batches, pass_tokens_of
@@ -66,6 +66,7 @@ def _losses(
         passes = settings.pass_tokens or pass_tokens_of(base.device)
         for batch in micro_batches(group, settings.micro_batch, pass_tokens=passes):
             ids, rows, columns = target_rows(batch, base.encoder.pad_id, base.device, with_prefix=False)
+            mask = tagged_mask(batch, precision_of(model), base.device, with_prefix=False)
             each = torch.arange(num, device=base.device).repeat_interleave(len(rows))
             logits = logits_at(
                 model,
@@ -74,6 +75,7 @@ def _losses(
                 ids.repeat(num, 1),
                 past_key_values=prefix_cache(prefix),
                 use_cache=True,
+                attention_mask=None if mask is None else mask.repeat(num, 1, 1, 1),
             )
             for number, part in enumerate(logits.chunk(num)):
                 share = loss_share(

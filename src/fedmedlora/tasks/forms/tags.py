@@ -1,11 +1,13 @@
 """Form "tags": a word for every piece of the sentence, all of them decided at once. Nothing is generated.
 
-The model reads the sentence a second time in the answer's place, and at the end of each piece its label is
-the likeliest of a few words (``extraction/tagging.py``): one pass for an answer, however many mentions it
-has. The first reading lets every decision see the whole sentence, which a causal model would otherwise read
-to the left only; reading twice for that is Springer et al., "Repetition Improves Language Model Embeddings",
-https://arxiv.org/abs/2402.15449. Here as text, for people and tests: the words in the pieces' order
-(``tasks/tagging.py``).
+Behind the instruction the sentence is read once, every token of it seeing all others, as an encoder reads; at
+the end of each piece its label is the likeliest of a few words (``extraction/tagging.py``). One pass for an
+answer, however many mentions it has. That a causal model labels tokens better without its causal mask is Li
+et al., "Label Supervised LLaMA Finetuning", https://arxiv.org/abs/2310.01208; here the instruction stays
+causal, so that it is still read once for all sentences, and the labels are words of the vocabulary instead of
+a new layer.
+
+As text, for people and tests, an answer is the words in the pieces' order (``tasks/tagging.py``).
 
 Flat: a mention inside another one cannot be said, nor can crossing and discontinuous ones.
 """
@@ -26,7 +28,7 @@ PER_TOKEN = 4  # a word may take some tokens, and a token of the sentence has on
 
 
 def written(pieces: Sequence[Piece]) -> tuple[str, ...]:
-    """The pieces' forms, as the second reading has them."""
+    """The pieces' forms."""
     return tuple(piece.form for piece in pieces)
 
 
