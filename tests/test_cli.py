@@ -354,6 +354,22 @@ def test_evaluate_nothing_in_either_is_undefined(tmp_path, capsys):
     code, out, _ = call(capsys, "evaluate", empty, empty)
     assert code == 0
     assert "undefined" in out
+    assert "no interval" not in out  # of nothing
+
+
+def test_evaluate_says_why_a_score_has_no_interval(tmp_path, capsys):
+    def notes(num):
+        entity = {"id": "a", "type": "problem", "span": [[0, 4]]}
+        records = [{"id": f"n{i}", "text": "Pain.", "entities": [entity]} for i in range(num)]
+        return predictions(tmp_path / f"{num}.jsonl", *records)
+
+    six, five = notes(6), notes(5)
+    _, out, _ = call(capsys, "evaluate", six, six)
+    assert "1.000 to 1.000" in out
+    assert "no interval" not in out
+    _, out, _ = call(capsys, "evaluate", five, five)
+    assert "1.000 to" not in out
+    assert out.endswith("no interval: fewer than 6 notes have anything to count, too few for one of 95 %\n")
 
 
 def test_evaluate_brat_folders(gold, tmp_path, capsys):

@@ -195,6 +195,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     import numpy as np
 
     from fedmedlora.corpora.load import load_notes, load_predictions
+    from fedmedlora.evaluation.bootstrap import MIN_NOTES
     from fedmedlora.evaluation.summary import evaluate
 
     rng = np.random.default_rng(0)  # of the bootstrap: the same files give the same intervals
@@ -214,6 +215,12 @@ def _evaluate(args: argparse.Namespace) -> None:
             interval = numbers["interval"]
             told = f"   {interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
             print(f"{kind:<12}{criterion:<10}{cells}{counts}{told}")
+    if any(
+        n["f1"] is not None and n["interval"] is None
+        for criteria in scores.values()
+        for n in criteria.values()
+    ):
+        print(f"no interval: fewer than {MIN_NOTES} notes have anything to count, too few for one of 95 %")
 
 
 def _init(args: argparse.Namespace) -> None:

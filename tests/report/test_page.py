@@ -91,6 +91,50 @@ def test_what_the_summary_says(results):
     assert "Entities, strict F1. Best: Fed-MedLoRA+ on 5 of 5 cohorts. Best against zero-shot" in text
     assert "All cohorts are synthetic" in text
     assert "18.6 MiB in each round" in text
+    assert "methods that tie" not in text
+
+
+@pytest.mark.parametrize(
+    ("at", "said"), [(5, "on 5 of 5 cohorts, Fed-MedLoRA+ on 5"), (2, "5 cohorts, Fed-MedLoRA on 2")]
+)
+def test_methods_that_tie_are_both_counted_and_it_is_said(results, at, said):
+    plain, plus = results["methods"][2:]
+    for method in results["methods"][:2]:
+        method["evaluations"] = []
+    for place, (one, other) in enumerate(zip(plain["evaluations"], plus["evaluations"], strict=True)):
+        six = {"tp": 9, "fp": 1, "fn": 1, **dict.fromkeys(("precision", "recall", "f1"), 0.9)}
+        numbers = {**six, "macro_f1": 0.9, "interval": [0.8, 1.0], "per_type": {"drug": six}}
+        zero = {"tp": 0, "fp": 1, "fn": 1, **dict.fromkeys(("precision", "recall", "f1"), 0.0)}
+        other["scores"]["entities"]["strict"] = numbers
+        if place < at:
+            one["scores"]["entities"]["strict"] = numbers
+        else:
+            one["scores"]["entities"]["strict"] = {
+                **numbers,
+                **zero,
+                "per_type": {"drug": zero},
+                "interval": [0, 0],
+            }
+    text = "".join(read(page_text(results)).texts)
+    assert f"{said} (methods that tie all count). " in text
+
+
+def test_why_a_score_has_no_interval_is_said(results):
+    said = "A score without an interval rests on fewer than 6 notes with anything to count"
+    assert said not in "".join(read(page_text(results)).texts)
+    winner = results["methods"][3]["evaluations"]
+    for evaluation in winner:
+        six = {"tp": 9, "fp": 0, "fn": 0, **dict.fromkeys(("precision", "recall", "f1"), 1.0)}
+        evaluation["scores"]["entities"]["strict"] = {
+            **six, "macro_f1": 1.0, "interval": None, "per_type": {"drug": six},
+        }  # fmt: skip
+    text = "".join(read(page_text(results)).texts)
+    assert text.count(said) == 2  # under the cards, and under the tables
+    assert "On all of them the best one has no interval to tell its lead from chance." in text
+    results["study"]["evaluation"] = {"bootstrap": 0}
+    text = "".join(read(page_text(results)).texts)
+    assert said not in text
+    assert text.count("the study asks for none") == 2
 
 
 @pytest.mark.parametrize(("reach", "said"), [(0.19, False), (0.2, True), (0.3, True)])
@@ -106,7 +150,9 @@ def test_overlapping_intervals_are_said(results, reach, said):
             evaluation["scores"]["entities"]["strict"] = {**six, **more}
             evaluation["scores"]["modifiers_gold"] = None
     text = "".join(read(page_text(results)).texts)
-    assert ("On all of them the 95% interval of another method overlaps" in text) == said
+    assert (
+        "On all of them another method ties with the best one, or its 95% interval overlaps" in text
+    ) == said
 
 
 def test_real_cohorts_are_called_real(results):

@@ -31,6 +31,18 @@ def test_one_table_per_kind_with_means_and_intervals(study):
     assert "0.625 0.60–0.65" in line
 
 
+def test_why_a_mean_has_no_interval_is_said(study):
+    assert "fewer than 6 notes" not in shown(study)
+    chosen = ("fed_medlora", "entities", "site")
+    mean = next(m for m in study["means"] if (m["method"], m["kind"], m["over"]) == chosen)
+    mean["interval"] = None
+    text = shown(study)
+    assert text.count("A score without an interval rests on fewer than 6 notes with anything to count") == 1
+    assert "(of a mean: in one of its cohorts)" in " ".join(text.split())
+    mean.update(f1=None)  # undefined: there is nothing to have an interval of
+    assert "fewer than 6 notes" not in shown(study)
+
+
 def test_the_best_is_bold_and_what_was_not_measured_is_said(study):
     study["means"] = [m for m in study["means"] if (m["method"], m["over"]) != ("few_shot", "external")]
     entities = study_table_text(study)[0]

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from fedmedlora.report.interval_note import interval_note
 from fedmedlora.report.markup import visible
 from fedmedlora.report.numbers import NOT_MEASURED, interval_text, share_text
 from fedmedlora.report.rows import CRITERIA, SCORE_TITLES
@@ -37,6 +38,10 @@ def _table(view: StudyView, kind: str, title: str) -> Table | None:
     table.add_column("method", no_wrap=True, min_width=max(len(visible(row.label)) for row in rows))
     for heading, _ in columns:
         table.add_column(Text(heading), justify="right")
+    note = interval_note(view.results, (mean for _, held in columns for mean in held))
+    if note:
+        table.caption = Text(note, style="dim")
+        table.caption_justify = "left"
     best = [highest(mean["f1"] for mean in held if mean) for _, held in columns]
     for place, row in enumerate(rows):
         cells = [_cell(held[place], top) for (_, held), top in zip(columns, best, strict=True)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmedlora.report.blocks import data_table, fold, items, name, paragraph, section
+from fedmedlora.report.interval_note import interval_note
 from fedmedlora.report.markup import Child, Markup, join, tag
 from fedmedlora.report.numbers import (
     NOT_MEASURED,
@@ -37,6 +38,16 @@ def summary_section(results: Mapping[str, Any]) -> Markup:
     """What was run and what came out of it."""
     rows = score_rows(results)
     cards = [_card(cohort, rows, headlines(results)) for cohort in results["cohorts"]]
+    note = interval_note(
+        results,
+        (
+            won.score(cohort["name"], kind, criterion)
+            for cohort in results["cohorts"]
+            for kind, criterion, _, _ in headlines(results)
+            for won in best(rows, cohort["name"], kind, criterion)
+        ),
+        "records" if has_answers(results) else "notes",
+    )
     return section(
         "summary",
         "Summary",
@@ -52,6 +63,7 @@ def summary_section(results: Mapping[str, Any]) -> Markup:
             "least one shared character), asked for with the gold entities. In brackets: 95% interval."
         ),
         tag("div", {"class": "cards"}, *cards),
+        paragraph(note) if note else "",
     )
 
 
@@ -162,12 +174,18 @@ def _wins(rows: Sequence[Row], cohorts: Sequence[str], kind: str, criterion: str
     for place, (label, times) in enumerate(counted.most_common()):
         of = "" if place else f" of {plural(measured, 'cohort')}"
         said += [", " if place else "", name(label), f" on {times}{of}"]
-    said.append(". ")
+    said.append(" (methods that tie all count). " if counted.total() > measured else ". ")
     close = sum(1 for cohort in cohorts if _is_close(rows, cohort, kind, criterion))
     if close:
         said.append(
-            f"On {'all' if close == measured else close} of them the 95% interval of another method overlaps "
-            "the best one's, so the order there may be chance. "
+            f"On {'all' if close == measured else close} of them another method ties with the best one, or "
+            "its 95% interval overlaps the best one's, so the order there may be chance. "
+        )
+    bare = sum(1 for cohort in cohorts if _is_bare(rows, cohort, kind, criterion))
+    if bare:
+        said.append(
+            f"On {'all' if bare == measured else bare} of them the best one has no interval to tell its lead "
+            "from chance. "
         )
     gains = [gain for cohort in cohorts if (gain := _gain(rows, cohort, kind, criterion)) is not None]
     if gains:
@@ -188,6 +206,13 @@ def _is_close(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> bo
     return bool(top and top["interval"]) and any(
         other and other["interval"] and top and other["interval"][1] >= top["interval"][0] for other in others
     )
+
+
+def _is_bare(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> bool:
+    """Whether one method alone is best, and its score has no interval."""
+    won = best(rows, cohort, kind, criterion)
+    numbers = won[0].score(cohort, kind, criterion) if len(won) == 1 else None
+    return bool(numbers and numbers["interval"] is None)
 
 
 def _gain(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> float | None:

@@ -54,7 +54,7 @@ def test_arms_other_than_the_main_one_are_folded(made_study):
     assert "Single site: lakeside" not in {panel.title for panel in figures[0].panels}
 
 
-def test_an_arm_of_some_seeds_stands_beside_the_study_under_the_same(study):
+def test_an_arm_of_some_seeds_stands_beside_the_study_under_the_same(study, made_study):
     """The rest of a study's seeds would make a difference that is none of the arm."""
     study["runs"] = [r for r in study["runs"] if r["arm"] == "main" or r["seed"] == study["seeds"][1]]
     for one in (*study["scores"], *study["means"]):
@@ -78,6 +78,9 @@ def test_an_arm_of_some_seeds_stands_beside_the_study_under_the_same(study):
     assert cell.value == mean["f1_by_seed"][1] != mean["f1"]
     assert cell.also == (None, None)  # one seed's interval is not in the results
     assert figure.legend[-1][1] == ("hollow, at the left: the study as it stands, under seed 1 alone",)
+    assert "that line has no intervals, which are made over all the seeds of an arm" in part.pieces[0].source
+    for part in arm_parts(view_of(made_study)):  # the same seeds everywhere: there is no such line
+        assert "that line has no intervals" not in part.pieces[0].source
 
 
 def test_beside_methods_that_the_study_does_not_have_stand_its_own_federated_ones(study):
