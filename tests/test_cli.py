@@ -20,7 +20,7 @@ from fedmedlora.corpora.jsonl import read_notes, write_notes
 from fedmedlora.corpora.load import load_notes
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note
 from fedmedlora.corpora.schema import CLINICAL
-from fedmedlora.report.results import read_results, validate
+from fedmedlora.report.results import read_results, validate, write_results
 
 CORPORA = Path(os.environ.get("FEDMEDLORA_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 SIX = {"tp", "fp", "fn", "precision", "recall", "f1"}
@@ -486,6 +486,10 @@ def test_a_closed_pipe_is_no_error():
 
 def test_run_prints_one_line_of_json_and_resumes_to_the_same(tiny_study, tiny_run, marked, capfd):
     before = (tiny_run / "adapters" / "fed_medlora" / "adapter_model.safetensors").read_bytes()
+    told = read_results(tiny_run / "results.json")
+    told |= {"created_utc": "2026-01-02T03:04:05Z", "command": ["fedmedlora", "as", "it", "was"]}
+    write_results(tiny_run / "results.json", told)
+    file_before = (tiny_run / "results.json").read_bytes()
     argv = ["run", tiny_study / "study.toml", "--out", tiny_run, "--resume", "--json"]
     code, out, err = call(capfd, *argv)  # capfd: libraries that write past sys.stdout are seen as well
     results = one_line(out)
@@ -495,6 +499,9 @@ def test_run_prints_one_line_of_json_and_resumes_to_the_same(tiny_study, tiny_ru
     assert marked not in out + err
     assert "loading the model" in err
     assert (tiny_run / "adapters" / "fed_medlora" / "adapter_model.safetensors").read_bytes() == before
+    # it was finished: when and by which command stays as it was told
+    assert (tiny_run / "results.json").read_bytes() == file_before
+    assert "Made by <code>fedmedlora as it was</code>" in (tiny_run / "report.html").read_text()
 
 
 def test_a_process_of_its_own_prints_one_line_too(tiny_study, tmp_path, marked):

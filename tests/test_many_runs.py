@@ -321,3 +321,9 @@ def test_the_whole_way_on_the_command_line(study, finished, tmp_path, capsys):
     assert list((tmp_path / "tables").iterdir())
     assert main(["report", str(tmp_path)]) == 0
     assert (tmp_path / "report.html").read_bytes() == page
+    # gone on with although it was finished: when and by which command stays
+    told = (tmp_path / "study-results.json").read_bytes()
+    again = {**results, "created_utc": "2099-01-01T00:00:00Z", "command": ["fedmedlora", "run", "--resume"]}
+    _finish_many(again, tmp_path, as_json=False)
+    assert (tmp_path / "study-results.json").read_bytes() == told
+    assert (tmp_path / "report.html").read_bytes() == page

@@ -236,11 +236,12 @@ def _finish_many(results: dict[str, Any], out: Path, as_json: bool) -> None:
     """The study's results, its report, figures and tables to ``out``, and the main table to the terminal."""
     from rich.console import Console
 
-    from fedmedlora.report.results import write_study_results
+    from fedmedlora.report.results import kept, write_study_results
     from fedmedlora.report.study_files import write_figures_and_tables
     from fedmedlora.report.study_page import write_study_report
     from fedmedlora.report.study_tables_text import study_table_text
 
+    results = kept(out / STUDY_RESULTS, results)
     write_study_results(out / STUDY_RESULTS, results)
     page = write_study_report(results, out)
     files = write_figures_and_tables(results, out)
@@ -258,9 +259,10 @@ def _finish(study: Any, results: dict[str, Any], out: Path, as_json: bool) -> No
     """Results and report to ``out``, and what is worth reading to the terminal."""
     from rich.console import Console
 
-    from fedmedlora.report.results import write_results
+    from fedmedlora.report.results import kept, write_results
     from fedmedlora.report.tables import table_text
 
+    results = kept(out / "results.json", results)
     write_results(out / "results.json", results)
     page = _write_report(study, results, out)
     if as_json:
