@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from interruptible import PROGRAM
+from made_up_run import make_results
 
 from fedmedlora.cli import main
 from fedmedlora.corpora.jsonl import read_notes, write_notes
@@ -502,6 +503,28 @@ def test_run_prints_one_line_of_json_and_resumes_to_the_same(tiny_study, tiny_ru
     # it was finished: when and by which command stays as it was told
     assert (tiny_run / "results.json").read_bytes() == file_before
     assert "Made by <code>fedmedlora as it was</code>" in (tiny_run / "report.html").read_text()
+
+
+def test_a_report_of_a_folder_without_results_says_where_they_are(tmp_path, capsys):
+    demo = tmp_path / "demo-run"
+    (demo / "run").mkdir(parents=True)
+    (demo / "notes").mkdir()
+    write_results(demo / "run" / "results.json", make_results())
+    code, out, err = call(capsys, "report", demo)
+    assert (code, out) == (2, "")
+    assert err.endswith(f"holds no results.json and no study-results.json; did you mean {demo / 'run'}?\n")
+    code, out, _ = call(capsys, "report", demo / "run")
+    assert (code, out) == (0, f"{demo / 'run' / 'report.html'}\n")
+    code, out, _ = call(capsys, "report", demo / "run" / "results.json")  # the file will do
+    assert code == 0
+    for folder, said in (
+        (demo / "notes", "give the folder that run wrote to"),
+        (tmp_path / "x", "no such folder"),
+    ):
+        assert said in call(capsys, "report", folder)[2]
+    (demo / "notes" / "run.json").write_text("{}")
+    assert "is not finished; go on with run --resume" in call(capsys, "report", demo / "notes")[2]
+    assert "--study: " in call(capsys, "report", demo / "run", "--study", "study.toml")[2]
 
 
 def test_a_process_of_its_own_prints_one_line_too(tiny_study, tmp_path, marked):

@@ -297,15 +297,6 @@ def test_names_of_arms(material, tmp_path):
         runs_of(study, ["b"])
 
 
-def test_a_report_of_runs_without_results_of_all_says_what_is_missing(tmp_path, capsys):
-    """As of the archive of single runs in docs/results."""
-    (tmp_path / "study-runs.json").write_text("{}")
-    assert main(["report", str(tmp_path)]) == 2
-    assert (
-        "holds runs of a study, and not yet what they say together: run --resume" in capsys.readouterr().err
-    )
-
-
 def test_the_whole_way_on_the_command_line(study, finished, tmp_path, capsys):
     """The report, its figures and tables, from the same results; and again with `report`."""
     from fedmedlora.cli_run import _finish_many
