@@ -137,6 +137,33 @@ def test_why_a_score_has_no_interval_is_said(results):
     assert text.count("the study asks for none") == 2
 
 
+def time_table(results):
+    """The words of the table of times."""
+    found = re.search('<caption><span id="time-data-caption".*?</table>', page_text(results), re.S)
+    return " ".join(read(found.group()).texts)
+
+
+def test_the_coordinators_time_is_told(results):
+    """Five rounds: Fed-MedLoRA+ validates for 20 s in each; Fed-MedLoRA needs nothing."""
+    plain, plus = results["methods"][2:]
+    for one in plain["rounds"]:
+        one["validate_seconds"] = None
+    for one in plus["rounds"]:
+        one["validate_seconds"] = 20.0
+    table = re.search(
+        '<table[^>]*><caption><span id="time-data-caption".*?</table>', page_text(results), re.S
+    )
+    text = " ".join(read(table.group()).texts)
+    assert re.search(r"Method\s+Training\s+Validation\s+Aggregation\s+Evaluation", text)
+    assert re.search(r"Fed-MedLoRA\+\s+[\d a-z]+\s+1 min 40 s\s+0\.6 s", text)
+    assert re.search(r"Fed-MedLoRA\s+[\d a-z]+\s+0\.0 s\s+0\.6 s", text)
+    del plain["rounds"][2]["validate_seconds"]  # of an older version
+    table = re.search(
+        '<table[^>]*><caption><span id="time-data-caption".*?</table>', page_text(results), re.S
+    )
+    assert re.search(r"Fed-MedLoRA\s+[\d a-z]+\s+not measured", " ".join(read(table.group()).texts))
+
+
 @pytest.mark.parametrize(("reach", "said"), [(0.19, False), (0.2, True), (0.3, True)])
 def test_overlapping_intervals_are_said(results, reach, said):
     # F1 of 0.6 against 0.9; the best one's interval begins at 0.9 - 0.1 = 0.8

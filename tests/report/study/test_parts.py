@@ -4,12 +4,12 @@ import pytest
 
 from fedmedlora.report.study.arms import arm_parts
 from fedmedlora.report.study.calibration import calibration_part
-from fedmedlora.report.study.cost import cost_of
+from fedmedlora.report.study.cost import cost_of, cost_part
 from fedmedlora.report.study.differences import difference_text, p_text
 from fedmedlora.report.study.external import external_part
 from fedmedlora.report.study.new_site import new_site_part
 from fedmedlora.report.study.per_type import types_part
-from fedmedlora.report.study.pieces import StudyFigure
+from fedmedlora.report.study.pieces import StudyFigure, StudyTable
 from fedmedlora.report.study.reading import reading_part, usage_part
 from fedmedlora.report.study.view import view_of
 from fedmedlora.report.study.weights import weights_part
@@ -34,6 +34,23 @@ def test_a_cost_is_the_mean_over_the_seeds():
     assert (cost.up_bytes, cost.down_bytes) == (25, 50)  # (20 + 30) / 2, (40 + 60) / 2
     assert (cost.training_s, cost.aggregation_s, cost.reading_s) == (4, 0.75, 4)
     assert (cost.peak_bytes, cost.trained_parameters) == (7, 5)
+    assert cost.validation_s is None  # an older version did not record it
+    for number, one in enumerate([one for of_seed in records for one in of_seed["rounds"]]):
+        one["validate_seconds"] = (3.0, 5.0, None)[number]  # the last: nothing was asked for
+    assert cost_of(records).validation_s == 4  # (3 + 5) / 2
+    for one in (one for of_seed in records for one in of_seed["rounds"]):
+        one["validate_seconds"] = None
+    assert cost_of(records).validation_s == 0
+
+
+def test_the_table_of_costs_tells_the_coordinators_time(study):
+    (table, *_) = [piece for piece in cost_part(view_of(study)).pieces if isinstance(piece, StudyTable)]
+    titles = [column.title for column in table.columns]
+    place = titles.index("Validation")
+    assert titles[place - 1 : place + 2] == ["Training", "Validation", "Aggregation"]
+    cells = {row[0].text: row[place] for row in table.rows}
+    assert (cells["Fed-MedLoRA+"].value, cells["Fed-MedLoRA+"].text) == (14.0, "14 s")  # 4 rounds of 3.5 s
+    assert cells["Zero-shot"].text == "0.0 s"
 
 
 def test_weights_are_means_over_the_runs_that_gave_one(study):
