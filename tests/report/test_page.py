@@ -90,7 +90,7 @@ def test_what_the_summary_says(results):
     text = "".join(read(page_text(results)).texts)
     assert "Entities, strict F1. Best: Fed-MedLoRA+ on 5 of 5 cohorts. Best against zero-shot" in text
     assert "All cohorts are synthetic" in text
-    assert "18.6 MiB in each round" in text
+    assert "19.6 MB in each round" in text
     assert "methods that tie" not in text
 
 

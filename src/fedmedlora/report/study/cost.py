@@ -28,7 +28,7 @@ from fedmedlora.report.svg import Panel
 from fedmedlora.results.study_schema import MAIN
 
 _KIND, _CRITERION = "entities", "strict"
-_STEP = 4  # ticks of the axis of bytes: 16 MiB, 64 MiB, 256 MiB, 1 GiB
+_STEP = 10  # ticks of the axis of bytes: 10 MB, 100 MB, 1 GB
 
 
 @dataclass(frozen=True, slots=True)
