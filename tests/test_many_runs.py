@@ -293,8 +293,12 @@ def test_names_of_arms(material, tmp_path):
         with pytest.raises(ValueError, match=message):
             make_study(material, tmp_path, methods=METHODS, after="".join(map(arms.format, names)))
     study = make_study(material, tmp_path, methods=METHODS, after=arms.format("a"))
-    with pytest.raises(ValueError, match=r"arm 'b'.*the study has main, a"):
+    with pytest.raises(ValueError, match=r"arm 'b': not known; the study has main, a"):
         runs_of(study, ["b"])
+    with pytest.raises(
+        ValueError, match=r"arm 'mains': not known; did you mean main\?; the study has main, a"
+    ):
+        runs_of(study, ["mains"])
 
 
 def test_the_whole_way_on_the_command_line(study, finished, tmp_path, capsys):

@@ -61,7 +61,7 @@ def test_a_long_last_tick_stays_in_the_picture():
         t.text: float(t.attrib["x"]) for t in parse(curve_panel("p", "F1", [], axis, MARKS)).iter("text")
     }
     assert ticks["1 MB"] == 58  # 44 + 14, where it belongs
-    assert ticks["1,024 kibibytes"] == 340 - 2 - 6.2 * 15 / 2  # 15 characters about the middle; else at 320
+    assert ticks["1,000 kilobytes"] == 340 - 2 - 6.2 * 15 / 2  # 15 characters about the middle; else at 320
 
 
 def test_differences_lie_around_zero():
