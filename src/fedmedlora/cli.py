@@ -229,6 +229,13 @@ def _init(args: argparse.Namespace) -> None:
     found, commands = write_first_study(args.folders, args.out, args.schema, reader=args.reader)
     for folder in found.folders:
         print(f"{folder.site}: {folder.num_notes} notes, {folder.num_annotated_notes} with annotations")
+    lone = [folder.site for folder in found.folders if folder.num_notes < 2]
+    if lone:
+        print(
+            f"{', '.join(lone)}: one note cannot be both trained on and tested on; put more into the folder "
+            "before you split it",
+            file=sys.stderr,
+        )
     print(f"{len(found.labels)} labels, {len(found.guesses)} with a guess: look through", end=" ")
     print(f"{args.out / 'mapping.toml'}, then:\n")
     print("\n".join(f"  {command}" for command in commands))

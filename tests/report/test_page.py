@@ -234,6 +234,15 @@ def test_hostile_names_stay_names(results):
     )
 
 
+def test_what_is_cut_at_the_side_has_a_shadow_there(results):
+    """Two covers move with what is shown; where they have gone, the shadows under them are seen."""
+    page = page_text(results)
+    (box,) = re.findall(r"div\.scroll \{ margin[^}]*\}", page)
+    assert (box.count(" no-repeat local"), box.count(" no-repeat scroll")) == (2, 2)
+    assert page.count("--shade: rgb(") == 2  # in light and in dark
+    assert "div.scroll { background: none; }" in page  # on paper nothing is cut
+
+
 def test_visible():
     assert visible("a\nb") == "a[U+000A]b"
     assert visible("a\n\tb\r", layout=True) == "a\n\tb[U+000D]"
