@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,6 +67,19 @@ def test_every_command_has_help(words, capsys):
         main([*words, "--help"])
     assert done.value.code == 0
     assert "usage: fedmedlora" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["extract"], ["report"], ["corpora", "split"]], ids=" ".join)
+def test_help_says_what_goes_in_what_comes_out_and_gives_an_example(words, capsys):
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    said = capsys.readouterr().out
+    assert re.search(r"^In: +\w.*\n(.+\n)*Out: +\w", said, re.M)
+    (example,) = re.findall(r"^example:\n  fedmedlora (.*)$", said, re.M)
+    from fedmedlora.cli import parser
+
+    args = parser().parse_args(example.split())  # it is a command
+    assert args.run is not None
 
 
 def test_help_is_fast_and_loads_no_model_library():

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fedmedlora.cli_help import add_command
+
 # Heavy modules are imported where a command needs them, so that --help answers at once.
 
 STUDY_RESULTS = "study-results.json"  # of a study of many runs
@@ -81,8 +83,14 @@ def add_run(commands: Any) -> None:
     plan.add_argument("--json", action="store_true", help="print one line of JSON")
     plan.set_defaults(run=_plan)
 
-    report = commands.add_parser(
-        "report", help="write report.html from results.json, or of many runs study-results.json"
+    report = add_command(
+        commands,
+        "report",
+        help="write report.html from results.json, or of many runs study-results.json",
+        takes="the folder that a run wrote to, with results.json, or of many runs study-results.json (which "
+        "is made of the runs in it where it is missing); no notes and no model",
+        gives="report.html in that folder; of many runs also figures/ and tables/",
+        example="fedmedlora report demo-run/run",
     )
     report.add_argument("folder", type=Path, metavar="DIR", help="the folder that --out named")
     report.add_argument(
