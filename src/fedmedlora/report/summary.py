@@ -38,16 +38,13 @@ def summary_section(results: Mapping[str, Any]) -> Markup:
     """What was run and what came out of it."""
     rows = score_rows(results)
     cards = [_card(cohort, rows, headlines(results)) for cohort in results["cohorts"]]
-    note = interval_note(
-        results,
-        (
-            won.score(cohort["name"], kind, criterion)
-            for cohort in results["cohorts"]
-            for kind, criterion, _, _ in headlines(results)
-            for won in best(rows, cohort["name"], kind, criterion)
-        ),
-        "records" if has_answers(results) else "notes",
-    )
+    shown = [
+        won.score(cohort["name"], kind, criterion)
+        for cohort in results["cohorts"]
+        for kind, criterion, _, _ in headlines(results)
+        for won in best(rows, cohort["name"], kind, criterion)
+    ]
+    note = interval_note(results, shown, "records" if has_answers(results) else "notes")
     return section(
         "summary",
         "Summary",
@@ -56,11 +53,11 @@ def summary_section(results: Mapping[str, Any]) -> Markup:
         items(_findings(results, rows), "findings"),
         tag("h3", {}, "Best method on each cohort"),
         paragraph(
-            "The share of answers that are right, or their mean F1, by the metric of each cohort. In "
-            "brackets: 95% interval."
+            "The share of answers that are right, or their mean F1, by the metric of each cohort."
             if has_answers(results)
             else "Entities by strict F1 (same boundaries and type); modifiers by lenient F1 (same type, at "
-            "least one shared character), asked for with the gold entities. In brackets: 95% interval."
+            "least one shared character), asked for with the gold entities.",
+            " In brackets: 95% interval." if any(one and one["interval"] for one in shown) else "",
         ),
         tag("div", {"class": "cards"}, *cards),
         paragraph(note) if note else "",
@@ -174,12 +171,14 @@ def _wins(rows: Sequence[Row], cohorts: Sequence[str], kind: str, criterion: str
     for place, (label, times) in enumerate(counted.most_common()):
         of = "" if place else f" of {plural(measured, 'cohort')}"
         said += [", " if place else "", name(label), f" on {times}{of}"]
-    said.append(" (methods that tie all count). " if counted.total() > measured else ". ")
+    ties = sum(1 for won in winners.values() if len(won) > 1)
+    of_them = f"{'all' if ties == measured else ties} of them"
+    said.append(f" (methods that tie all count, which they do on {of_them}). " if ties else ". ")
     close = sum(1 for cohort in cohorts if _is_close(rows, cohort, kind, criterion))
     if close:
         said.append(
-            f"On {'all' if close == measured else close} of them another method ties with the best one, or "
-            "its 95% interval overlaps the best one's, so the order there may be chance. "
+            f"On {'all' if close == measured else close} of them the 95% interval of another method overlaps "
+            "the best one's, so the order there may be chance. "
         )
     bare = sum(1 for cohort in cohorts if _is_bare(rows, cohort, kind, criterion))
     if bare:
@@ -199,8 +198,6 @@ def _is_close(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> bo
     won = best(rows, cohort, kind, criterion)
     if not won:
         return False
-    if len(won) > 1:
-        return True
     top = won[0].score(cohort, kind, criterion)
     others = [row.score(cohort, kind, criterion) for row in rows if row is not won[0]]
     return bool(top and top["interval"]) and any(
