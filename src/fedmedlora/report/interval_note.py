@@ -21,6 +21,6 @@ def interval_note(
         return "There are no intervals: the study asks for none (evaluation: bootstrap = 0)."
     of_a_mean = " (of a mean: in one of its cohorts)" if "seeds" in results else ""
     return (
-        f"A score without an interval rests on fewer than {MIN_NOTES} {what} with anything to count{of_a_mean}, "
-        "which are too few for one of 95%."
+        f"A score without an interval rests on fewer than {MIN_NOTES} {what} with anything to "
+        f"count{of_a_mean}, which are too few for one of 95%."
     )
