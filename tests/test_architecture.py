@@ -72,15 +72,16 @@ MEETING = set(MAP) - {"report"}
 JOINERS = [
     "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site", "participation",
     "sites", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run", "signals",
-    "train_method", "evaluate_method", "new_site", "planned_cost", "experiment", "study_results", "one_run",
-    "side_by_side", "many_runs", "extract", "init", "demo", "report_examples",
+    "train_method", "evaluate_method", "new_site", "planned_cost", "experiment", "study_results", "rebuild",
+    "one_run", "side_by_side", "many_runs", "extract", "init", "demo", "report_examples",
 ]
 # fmt: on
 for number, joiner in enumerate(JOINERS):
     MAP[joiner] = (MEETING | set(JOINERS[:number]), {"numpy"})
 MAP["plan"] = (MEETING | set(JOINERS) - {"experiment"}, TORCH | {"rich"})
 MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr", "filelock"})
-MAP["cli_corpora"] = ({"corpora"}, set())
+MAP["cli_help"] = (set(), set())
+MAP["cli_corpora"] = ({"corpora", "cli_help"}, set())
 MAP["cli_run"] = (set(MAP) - {"cli_corpora"}, {"rich"})
 MAP["cli"] = (set(MAP), {"numpy", "rich"})
 MAP["__main__"] = ({"cli"}, set())

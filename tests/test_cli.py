@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import pytest
 from interruptible import PROGRAM
+from made_up_run import make_results
 
 from fedmedlora.cli import main
 from fedmedlora.corpora.jsonl import read_notes, write_notes
 from fedmedlora.corpora.load import load_notes
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note
 from fedmedlora.corpora.schema import CLINICAL
-from fedmedlora.report.results import read_results, validate
+from fedmedlora.report.results import read_results, validate, write_results
 
 CORPORA = Path(os.environ.get("FEDMEDLORA_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 SIX = {"tp", "fp", "fn", "precision", "recall", "f1"}
@@ -65,6 +67,19 @@ def test_every_command_has_help(words, capsys):
         main([*words, "--help"])
     assert done.value.code == 0
     assert "usage: fedmedlora" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["extract"], ["report"], ["corpora", "split"]], ids=" ".join)
+def test_help_says_what_goes_in_what_comes_out_and_gives_an_example(words, capsys):
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    said = capsys.readouterr().out
+    assert re.search(r"^In: +\w.*\n(.+\n)*Out: +\w", said, re.M)
+    (example,) = re.findall(r"^example:\n  fedmedlora (.*)$", said, re.M)
+    from fedmedlora.cli import parser
+
+    args = parser().parse_args(example.split())  # it is a command
+    assert args.run is not None
 
 
 def test_help_is_fast_and_loads_no_model_library():
@@ -354,6 +369,22 @@ def test_evaluate_nothing_in_either_is_undefined(tmp_path, capsys):
     code, out, _ = call(capsys, "evaluate", empty, empty)
     assert code == 0
     assert "undefined" in out
+    assert "no interval" not in out  # of nothing
+
+
+def test_evaluate_says_why_a_score_has_no_interval(tmp_path, capsys):
+    def notes(num):
+        entity = {"id": "a", "type": "problem", "span": [[0, 4]]}
+        records = [{"id": f"n{i}", "text": "Pain.", "entities": [entity]} for i in range(num)]
+        return predictions(tmp_path / f"{num}.jsonl", *records)
+
+    six, five = notes(6), notes(5)
+    _, out, _ = call(capsys, "evaluate", six, six)
+    assert "1.000 to 1.000" in out
+    assert "no interval" not in out
+    _, out, _ = call(capsys, "evaluate", five, five)
+    assert "1.000 to" not in out
+    assert out.endswith("no interval: fewer than 6 notes have anything to count, too few for one of 95 %\n")
 
 
 def test_evaluate_brat_folders(gold, tmp_path, capsys):
@@ -470,6 +501,10 @@ def test_a_closed_pipe_is_no_error():
 
 def test_run_prints_one_line_of_json_and_resumes_to_the_same(tiny_study, tiny_run, marked, capfd):
     before = (tiny_run / "adapters" / "fed_medlora" / "adapter_model.safetensors").read_bytes()
+    told = read_results(tiny_run / "results.json")
+    told |= {"created_utc": "2026-01-02T03:04:05Z", "command": ["fedmedlora", "as", "it", "was"]}
+    write_results(tiny_run / "results.json", told)
+    file_before = (tiny_run / "results.json").read_bytes()
     argv = ["run", tiny_study / "study.toml", "--out", tiny_run, "--resume", "--json"]
     code, out, err = call(capfd, *argv)  # capfd: libraries that write past sys.stdout are seen as well
     results = one_line(out)
@@ -479,6 +514,31 @@ def test_run_prints_one_line_of_json_and_resumes_to_the_same(tiny_study, tiny_ru
     assert marked not in out + err
     assert "loading the model" in err
     assert (tiny_run / "adapters" / "fed_medlora" / "adapter_model.safetensors").read_bytes() == before
+    # it was finished: when and by which command stays as it was told
+    assert (tiny_run / "results.json").read_bytes() == file_before
+    assert "Made by <code>fedmedlora as it was</code>" in (tiny_run / "report.html").read_text()
+
+
+def test_a_report_of_a_folder_without_results_says_where_they_are(tmp_path, capsys):
+    demo = tmp_path / "demo-run"
+    (demo / "run").mkdir(parents=True)
+    (demo / "notes").mkdir()
+    write_results(demo / "run" / "results.json", make_results())
+    code, out, err = call(capsys, "report", demo)
+    assert (code, out) == (2, "")
+    assert err.endswith(f"holds no results.json and no study-results.json; did you mean {demo / 'run'}?\n")
+    code, out, _ = call(capsys, "report", demo / "run")
+    assert (code, out) == (0, f"{demo / 'run' / 'report.html'}\n")
+    code, out, _ = call(capsys, "report", demo / "run" / "results.json")  # the file will do
+    assert code == 0
+    for folder, said in (
+        (demo / "notes", "give the folder that run wrote to"),
+        (tmp_path / "x", "no such folder"),
+    ):
+        assert said in call(capsys, "report", folder)[2]
+    (demo / "notes" / "run.json").write_text("{}")
+    assert "is not finished; go on with run --resume" in call(capsys, "report", demo / "notes")[2]
+    assert "--study: " in call(capsys, "report", demo / "run", "--study", "study.toml")[2]
 
 
 def test_a_process_of_its_own_prints_one_line_too(tiny_study, tmp_path, marked):

@@ -133,6 +133,31 @@ def brat_folder(path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("num_notes", [2, 3, 4, 5, 7])
+def test_what_is_printed_for_few_notes_works(tmp_path, monkeypatch, capsys, num_notes):
+    monkeypatch.chdir(tmp_path)
+    folder = brat_folder(tmp_path / "mercy")
+    for number in range(1, num_notes):
+        (folder / f"n{number}.txt").write_text(f"No fever on day {number}.\n", encoding="utf-8")
+        (folder / f"n{number}.ann").write_text("T1\tDisease 3 8\tfever\n", encoding="utf-8")
+    assert main(["init", "mercy"]) == 0
+    said = capsys.readouterr()
+    assert "cannot be both" not in said.err
+    commands = [shlex.split(line)[1:] for line in said.out.splitlines() if line.startswith("  fedmedlora")]
+    assert [command[:2] for command in commands[:2]] == [["corpora", "convert"], ["corpora", "split"]]
+    for command in commands[:2]:
+        assert main(command) == 0
+    parts = [read_notes(tmp_path / "sites" / "mercy" / f"{part}.jsonl").notes for part in ("train", "test")]
+    assert [len(part) for part in parts] == [num_notes - 1, 1]
+
+
+def test_one_note_cannot_be_split_and_it_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    brat_folder(tmp_path / "mercy")
+    assert main(["init", "mercy"]) == 0
+    assert "mercy: one note cannot be both trained on and tested on" in capsys.readouterr().err
+
+
 def test_the_study_file_is_one_and_the_mapping_loads(tmp_path):
     brat_folder(tmp_path / "mercy")
     write_first_study([tmp_path / "mercy"], tmp_path / "out")

@@ -293,17 +293,12 @@ def test_names_of_arms(material, tmp_path):
         with pytest.raises(ValueError, match=message):
             make_study(material, tmp_path, methods=METHODS, after="".join(map(arms.format, names)))
     study = make_study(material, tmp_path, methods=METHODS, after=arms.format("a"))
-    with pytest.raises(ValueError, match=r"arm 'b'.*the study has main, a"):
+    with pytest.raises(ValueError, match=r"arm 'b': not known; the study has main, a"):
         runs_of(study, ["b"])
-
-
-def test_a_report_of_runs_without_results_of_all_says_what_is_missing(tmp_path, capsys):
-    """As of the archive of single runs in docs/results."""
-    (tmp_path / "study-runs.json").write_text("{}")
-    assert main(["report", str(tmp_path)]) == 2
-    assert (
-        "holds runs of a study, and not yet what they say together: run --resume" in capsys.readouterr().err
-    )
+    with pytest.raises(
+        ValueError, match=r"arm 'mains': not known; did you mean main\?; the study has main, a"
+    ):
+        runs_of(study, ["mains"])
 
 
 def test_the_whole_way_on_the_command_line(study, finished, tmp_path, capsys):
@@ -320,4 +315,10 @@ def test_the_whole_way_on_the_command_line(study, finished, tmp_path, capsys):
     assert figures
     assert list((tmp_path / "tables").iterdir())
     assert main(["report", str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").read_bytes() == page
+    # gone on with although it was finished: when and by which command stays
+    told = (tmp_path / "study-results.json").read_bytes()
+    again = {**results, "created_utc": "2099-01-01T00:00:00Z", "command": ["fedmedlora", "run", "--resume"]}
+    _finish_many(again, tmp_path, as_json=False)
+    assert (tmp_path / "study-results.json").read_bytes() == told
     assert (tmp_path / "report.html").read_bytes() == page

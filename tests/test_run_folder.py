@@ -67,7 +67,8 @@ def test_what_a_kill_has_left_of_the_very_first_file_is_nothing(tmp_path):
 def test_another_study_notes_or_model_is_refused_and_named(tmp_path, key):
     open_run(tmp_path, IDENTITY, resume=False)
     other = {**IDENTITY, key: {"notes.jsonl": "g"} if key == "files" else "x"}
-    with pytest.raises(ValueError, match=f"differs in {key}, so going on would mix two runs"):
+    told = "settings" if key == "study_hash" else key  # a hash says nothing to a person
+    with pytest.raises(ValueError, match=f"differs in {told}, so going on would mix two runs"):
         open_run(tmp_path, other, resume=True)
 
 
@@ -94,7 +95,7 @@ def test_settings_that_differ_are_named_and_not_shown():
 
 def test_a_run_from_before_settings_were_kept_is_refused_without_their_names(tmp_path):
     open_run(tmp_path, IDENTITY, resume=False)
-    with pytest.raises(ValueError, match="differs in study_hash, so"):
+    with pytest.raises(ValueError, match="differs in settings, so"):
         open_run(tmp_path, {**IDENTITY, "study_hash": "x"}, resume=True, settings={"seed": 1})
 
 

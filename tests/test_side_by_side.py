@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from interruptible import PROGRAM
@@ -245,8 +246,11 @@ def test_where_there_is_nothing_to_share_out(tiny_study, tmp_path, capsys, more,
     assert not (tmp_path / "out").exists()
 
 
-def test_lines_and_bars():
+def test_lines_and_bars(monkeypatch):
     """Shares are of each run's own plan; a terminal gets a bar for each and one for all."""
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("fedmedlora.progress_jobs.time", clock)  # rich has a clock of its own
     for is_terminal in (False, True):
         stream = io.StringIO()
         with Jobs(Console(file=stream, force_terminal=is_terminal, width=150)) as jobs:
@@ -254,6 +258,7 @@ def test_lines_and_bars():
             for label in ("main, seed 3", "main, seed 4"):
                 jobs.start(label)
                 jobs.tell(label, {"planned": 10.0})
+            now[0] += 600.0
             jobs.tell("main, seed 3", {"used": 4.0, "stage": "reading", "note": "3 of 5"})
             jobs.tell("main, seed 3", {"used": 5.0, "stage": "reading", "done": True})
             jobs.tell("main, seed 4", {"used": 2.0, "stage": "training", "done": True})
@@ -266,7 +271,19 @@ def test_lines_and_bars():
             assert told.splitlines() == [
                 "main, seed 3: starts",
                 "main, seed 4: starts",
-                "main, seed 3: reading: done (50 %)",
-                "main, seed 4: training: done (20 %)",
-                "main, seed 3: finished, 2 of 3 runs",
+                # half a run in 10 minutes, one and a half to come; then 0.7 and 1.3; then 1.2 and 0.8
+                "main, seed 3: reading: done (50 %) (all runs: 50 % after 10 min, about 30 min left)",
+                "main, seed 4: training: done (20 %) (all runs: 57 % after 10 min, about 19 min left)",
+                "main, seed 3: finished, 2 of 3 runs (all runs: 73 % after 10 min, about 7 min left)",
             ]
+
+
+def test_no_time_left_is_told_before_anything_is_done_and_after_everything_is():
+    stream = io.StringIO()
+    with Jobs(Console(file=stream, force_terminal=False, width=150)) as jobs:
+        jobs.begin(1, 2)
+        jobs.start("main, seed 4")
+        jobs.tell("main, seed 4", {"planned": 0.0})
+        jobs.tell("main, seed 4", {"used": 0.0, "stage": "loading", "done": True})
+        jobs.finish("main, seed 4")
+    assert "left" not in stream.getvalue()

@@ -18,6 +18,7 @@ from typing import Any
 
 from fedmedlora import __version__
 from fedmedlora.cli_corpora import add_corpora, add_schema, chosen_schema, refuse_overwriting
+from fedmedlora.cli_help import add_command
 from fedmedlora.cli_run import add_run
 from fedmedlora.tasks.form import known_forms
 from fedmedlora.tasks.task import known_tasks
@@ -62,20 +63,49 @@ def parser() -> argparse.ArgumentParser:
 
     add_run(commands)
 
-    extract = commands.add_parser(
-        "extract", help="find entities and modifiers in notes with a trained adapter"
+    extract = add_command(
+        commands,
+        "extract",
+        help="find entities and modifiers in notes with a trained adapter",
+        takes="notes, of which the text alone is read (an adapter that finds modifiers only also needs their "
+        "entities), and an adapter that a run wrote",
+        gives="the same notes with what was found, by character offsets",
+        example="fedmedlora extract new-note.txt --adapter run/adapters/fed_medlora --format html --out "
+        "found.html",
     )
-    extract.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help=".txt, .jsonl or BRAT folder")
+    extract.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="a .txt file (one note), a .jsonl file of notes, or a BRAT folder; several are read together",
+    )
     extract.add_argument("--adapter", type=Path, required=True, help="a folder under a run's adapters/")
-    extract.add_argument("--model", help="the base model, if not the one that the adapter names")
-    extract.add_argument("--format", choices=("jsonl", "brat", "html"), default="jsonl")
-    extract.add_argument("--out", type=Path, help="file (jsonl, html) or folder (brat); default stdout")
-    extract.add_argument("--batch-size", type=int, default=16)
+    extract.add_argument(
+        "--model",
+        metavar="NAME",
+        help="the base model (folder or hub name), if not the one the adapter names",
+    )
+    extract.add_argument(
+        "--format",
+        choices=("jsonl", "brat", "html"),
+        default="jsonl",
+        help="jsonl: a line per note, for programs and `evaluate`; brat: .txt and .ann files; html: one page "
+        "to read (jsonl)",
+    )
+    extract.add_argument("--out", type=Path, help="file (jsonl, html) or new folder (brat); default: stdout")
+    extract.add_argument(
+        "--batch-size",
+        type=int,
+        default=16,
+        metavar="N",
+        help="sentences read at once: memory for speed (16)",
+    )
     extract.add_argument(
         "--decoding",
         choices=("constrained", "free"),
         default="constrained",
-        help="constrained: an answer can only be of its form; free: plain generation",
+        help="constrained: an answer can only be of its form; free: plain generation (constrained)",
     )
     extract.set_defaults(run=_extract)
 
@@ -195,6 +225,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     import numpy as np
 
     from fedmedlora.corpora.load import load_notes, load_predictions
+    from fedmedlora.evaluation.bootstrap import MIN_NOTES
     from fedmedlora.evaluation.summary import evaluate
 
     rng = np.random.default_rng(0)  # of the bootstrap: the same files give the same intervals
@@ -214,6 +245,12 @@ def _evaluate(args: argparse.Namespace) -> None:
             interval = numbers["interval"]
             told = f"   {interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
             print(f"{kind:<12}{criterion:<10}{cells}{counts}{told}")
+    if any(
+        n["f1"] is not None and n["interval"] is None
+        for criteria in scores.values()
+        for n in criteria.values()
+    ):
+        print(f"no interval: fewer than {MIN_NOTES} notes have anything to count, too few for one of 95 %")
 
 
 def _init(args: argparse.Namespace) -> None:
@@ -222,6 +259,13 @@ def _init(args: argparse.Namespace) -> None:
     found, commands = write_first_study(args.folders, args.out, args.schema, reader=args.reader)
     for folder in found.folders:
         print(f"{folder.site}: {folder.num_notes} notes, {folder.num_annotated_notes} with annotations")
+    lone = [folder.site for folder in found.folders if folder.num_notes < 2]
+    if lone:
+        print(
+            f"{', '.join(lone)}: one note cannot be both trained on and tested on; put more into the folder "
+            "before you split it",
+            file=sys.stderr,
+        )
     print(f"{len(found.labels)} labels, {len(found.guesses)} with a guess: look through", end=" ")
     print(f"{args.out / 'mapping.toml'}, then:\n")
     print("\n".join(f"  {command}" for command in commands))

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedmedlora.cli_help import add_command
+
 # Heavy modules are imported where a command needs them, so that --help answers at once.
 
 
@@ -46,13 +48,26 @@ def add_corpora(commands: Any) -> None:
     stats.add_argument("--json", action="store_true")
     stats.set_defaults(run=_stats)
 
-    split = actions.add_parser(
-        "split", help="deal notes (or prompts) out to parts; copies and patients stay together"
+    split = add_command(
+        actions,
+        "split",
+        help="deal notes (or prompts) out to parts; copies and patients stay together",
+        takes="annotated notes, or prompts with responses",
+        gives="a file for each part, such as train.jsonl and test.jsonl. Notes with the same text, and notes "
+        "of one patient where the corpus says whose they are, go to the same part, so that nothing is tested "
+        "on that was trained on",
+        example="fedmedlora corpora split mercy.jsonl --out sites/mercy --parts train=0.8,test=0.2",
     )
-    split.add_argument("notes", type=Path, metavar="NOTES")
+    split.add_argument(
+        "notes", type=Path, metavar="NOTES", help="JSONL file (notes or prompts) or BRAT folder"
+    )
     split.add_argument("--out", type=Path, required=True, help="folder; one PART.jsonl each")
-    split.add_argument("--parts", default="train=0.8,test=0.2", help="NAME=SHARE,...; or 'own': the corpus's")
-    split.add_argument("--seed", type=int, default=0)
+    split.add_argument(
+        "--parts",
+        default="train=0.8,test=0.2",
+        help="NAME=SHARE,... which add up to 1 (train=0.8,test=0.2); or own: the parts the corpus comes in",
+    )
+    split.add_argument("--seed", type=int, default=0, help="another number deals them out otherwise (0)")
     add_schema(split)
     split.set_defaults(run=_split)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fedmedlora.cli_help import add_command
+
 # Heavy modules are imported where a command needs them, so that --help answers at once.
 
 STUDY_RESULTS = "study-results.json"  # of a study of many runs
@@ -81,10 +83,22 @@ def add_run(commands: Any) -> None:
     plan.add_argument("--json", action="store_true", help="print one line of JSON")
     plan.set_defaults(run=_plan)
 
-    report = commands.add_parser(
-        "report", help="write report.html from results.json, or of many runs study-results.json"
+    report = add_command(
+        commands,
+        "report",
+        help="write report.html from results.json, or of many runs study-results.json",
+        takes="the folder that a run wrote to, with results.json, or of many runs study-results.json (which "
+        "is made of the runs in it where it is missing); no notes and no model",
+        gives="report.html in that folder; of many runs also figures/ and tables/",
+        example="fedmedlora report demo-run/run",
     )
-    report.add_argument("folder", type=Path, metavar="DIR")
+    report.add_argument("folder", type=Path, metavar="DIR", help="the folder that --out named")
+    report.add_argument(
+        "--study",
+        type=Path,
+        metavar="FILE",
+        help="of runs without study-results.json: their study file, which has the titles and groups of arms",
+    )
     report.set_defaults(run=_report)
 
 
@@ -236,11 +250,12 @@ def _finish_many(results: dict[str, Any], out: Path, as_json: bool) -> None:
     """The study's results, its report, figures and tables to ``out``, and the main table to the terminal."""
     from rich.console import Console
 
-    from fedmedlora.report.results import write_study_results
+    from fedmedlora.report.results import kept, write_study_results
     from fedmedlora.report.study_files import write_figures_and_tables
     from fedmedlora.report.study_page import write_study_report
     from fedmedlora.report.study_tables_text import study_table_text
 
+    results = kept(out / STUDY_RESULTS, results)
     write_study_results(out / STUDY_RESULTS, results)
     page = write_study_report(results, out)
     files = write_figures_and_tables(results, out)
@@ -258,9 +273,10 @@ def _finish(study: Any, results: dict[str, Any], out: Path, as_json: bool) -> No
     """Results and report to ``out``, and what is worth reading to the terminal."""
     from rich.console import Console
 
-    from fedmedlora.report.results import write_results
+    from fedmedlora.report.results import kept, write_results
     from fedmedlora.report.tables import table_text
 
+    results = kept(out / "results.json", results)
     write_results(out / "results.json", results)
     page = _write_report(study, results, out)
     if as_json:
@@ -289,6 +305,18 @@ def _report(args: argparse.Namespace) -> None:
     from fedmedlora.report.results import read_results
 
     folder = args.folder.parent if args.folder.name in ("results.json", STUDY_RESULTS) else args.folder
+    holds_runs = (folder / "study-runs.json").exists()
+    if args.study is not None and not holds_runs:
+        raise ValueError(f"--study: {folder} holds no runs of a study of many; leave it out")
+    if args.study is not None or (holds_runs and not (folder / STUDY_RESULTS).exists()):
+        from fedmedlora.progress import Terminal
+        from fedmedlora.rebuild import rebuilt
+
+        print(f"{folder}: making {STUDY_RESULTS} of the runs in it ...", file=sys.stderr, flush=True)
+        with Terminal() as progress:
+            results = rebuilt(folder, args.study, progress)
+        _finish_many(results, folder, as_json=False)
+        return
     if (folder / STUDY_RESULTS).exists():
         from fedmedlora.report.results import read_study_results
         from fedmedlora.report.study_files import write_figures_and_tables
@@ -298,10 +326,22 @@ def _report(args: argparse.Namespace) -> None:
         print(write_study_report(results, folder))
         write_figures_and_tables(results, folder)
         return
-    if (folder / "study-runs.json").exists():
-        raise ValueError(f"{folder}: holds runs of a study, and not yet what they say together: run --resume")
+    if not (folder / "results.json").exists():
+        _refuse_without_results(folder)
     page = _write_report(None, read_results(folder / "results.json"), folder)
     print(page)
+
+
+def _refuse_without_results(folder: Path) -> None:
+    """Say where the results are, or how to come by them."""
+    if (folder / "run.json").exists():
+        raise ValueError(f"{folder}: the run in it is not finished; go on with run --resume")
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder; give the one that run wrote to (--out)")
+    names = ("results.json", STUDY_RESULTS)
+    inner = [path for path in sorted(folder.iterdir()) if any((path / name).exists() for name in names)]
+    hint = f"did you mean {inner[0]}?" if inner else "give the folder that run wrote to (--out)"
+    raise ValueError(f"{folder}: holds no {' and no '.join(names)}; {hint}")
 
 
 def _refuse_filled(folder: Path) -> None:

@@ -67,7 +67,9 @@ def write_first_study(
     for folder in found.folders:
         # Under a folder of their own, so that nothing is written into a user's own folder of that name.
         notes = out / "sites" / f"{folder.site}.jsonl"
-        parts = ("--out", out / "sites" / folder.site, "--parts", "train=0.8,test=0.2")
+        # Of two notes one is to train on and one to test on, which no share of 0.2 would give.
+        shares = "train=0.8,test=0.2" if folder.num_notes > 2 else "train=0.5,test=0.5"
+        parts = ("--out", out / "sites" / folder.site, "--parts", shares)
         how = ("--reader", reader, "--mapping", out / "mapping.toml")
         schema = ("--schema", schema_file) if schema_file else ()
         commands.append(_command("corpora", "convert", *how, folder.path, notes))

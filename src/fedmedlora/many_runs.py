@@ -20,7 +20,7 @@ from fedmedlora.run_folder import differing_settings, is_fresh, read_json, write
 from fedmedlora.side_by_side import SideBySide, run_side_by_side
 from fedmedlora.study import MAIN, Study
 from fedmedlora.study_public import public_settings
-from fedmedlora.study_results import study_results
+from fedmedlora.study_results import RUNS, study_results
 from fedmedlora.study_runs import runs_of
 
 FORMAT, VERSION = "fedmedlora-many-runs", 1
@@ -57,6 +57,7 @@ def run_many(
     for run in runs:  # those of arms that are not wanted now, too: what is finished counts
         if (folder / run.folder / "results.json").exists():
             _refuse_changed(folder / run.folder, run.study, run.label)
+    _tell_settings(folder, study)
     missing = [run for run in wanted if not (folder / run.folder / "results.json").exists()]
     if side_by_side is not None and missing:
         run_side_by_side(
@@ -91,18 +92,24 @@ def run_many(
 def _open(folder: Path, *, resume: bool) -> None:
     """Begin in ``folder``, or go on. Raises ``ValueError`` for a folder that holds something else."""
     is_file = folder.exists() and not folder.is_dir()
-    known = None if is_file else read_json(folder / "study-runs.json")
+    known = None if is_file else read_json(folder / RUNS)
     if known is None:
-        if is_file or not is_fresh(folder, "study-runs.json"):
+        if is_file or not is_fresh(folder, RUNS):
             raise ValueError(
                 f"{folder}: holds something that is not a study of many runs; name a new or an empty folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(
-            folder / "study-runs.json", {"format": FORMAT, "version": VERSION, "fedmedlora": __version__}
-        )
+        write_json(folder / RUNS, {"format": FORMAT, "version": VERSION, "fedmedlora": __version__})
     elif not resume:
         raise ValueError(f"{folder}: holds a study already; go on with it (--resume) or name another folder")
+
+
+def _tell_settings(folder: Path, study: Study) -> None:
+    """Keep what the study asks for, so that a report can be made of the runs where its file is not."""
+    known = read_json(folder / RUNS)
+    told = {**known, "settings": public_settings(study)}
+    if told != known:
+        write_json(folder / RUNS, told)
 
 
 def _remove_shared(folder: Path) -> None:

@@ -133,7 +133,7 @@ class Terminal:
             return ""
         elapsed = time.monotonic() - self._began
         left = elapsed * (total - self._done) / self._done
-        return f" ({100 * self._done / total:.0f} % after {_minutes(elapsed)}, about {_minutes(left)} left)"
+        return f" ({100 * self._done / total:.0f} % after {minutes(elapsed)}, about {minutes(left)} left)"
 
 
 def bars_on(console: Console) -> Bars:
@@ -152,5 +152,6 @@ def bars_on(console: Console) -> Bars:
     )
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
+    """``12 min``, or ``45 s`` where that is short."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

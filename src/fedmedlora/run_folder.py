@@ -89,6 +89,9 @@ def open_run(
     differing = [key for key in record if known.get(key) != record[key]]
     if differing:
         names = differing_settings(known["settings"], settings or {}) if "settings" in known else []
+        if "study_hash" in differing:  # a name for the settings that says nothing to a person
+            differing.remove("study_hash")
+            names = names or ["settings"]
         raise ValueError(
             f"{folder}: the run in it differs in {', '.join(differing + names)}, so going on would mix two "
             "runs; name another folder with --out"

@@ -26,6 +26,7 @@ from fedmedlora.study_public import public_settings
 from fedmedlora.study_runs import PlannedRun, arms_of
 
 FORMAT, VERSION = "fedmedlora-study-results", 1
+RUNS = "study-runs.json"  # in the folder of a study of many runs, and nowhere else
 COMPARED = ("entities", "modifiers_gold")  # kinds of item whose differences are tested; others have intervals
 NUM_POINTS = 200  # of a precision-recall curve, at most
 _CRITERIA = ("strict", "lenient")

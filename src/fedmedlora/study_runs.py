@@ -56,7 +56,9 @@ def runs_of(study: Study, only: Collection[str] = ()) -> tuple[PlannedRun, ...]:
     names = [arm.name for arm in arms]
     for name in only:
         if name not in names:
-            raise ValueError(f"arm {name[:80]!r}{nearest(name, names)}; the study has {', '.join(names)}")
+            raise ValueError(
+                f"arm {name[:80]!r}: not known{nearest(name, names)}; the study has {', '.join(names)}"
+            )
     seeds = study.seeds or (study.seed,)
     found = []
     for arm in arms:

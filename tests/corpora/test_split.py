@@ -56,8 +56,15 @@ def test_fractions_must_be_positive_and_sum_to_one(fractions: dict[str, float]) 
 
 
 def test_an_empty_part_is_refused() -> None:
-    with pytest.raises(ValueError, match="'test' would be empty"):
+    told = (
+        "'test' would be empty: copies of one text and notes of one patient go to one part, so the 2 notes "
+    )
+    with pytest.raises(ValueError, match=told + "are dealt out as 1, which is too few for its share of 0.5"):
         split([note("a", "x", "p"), note("b", "y", "p")], {"train": 0.5, "test": 0.5}, 0)
+    with pytest.raises(ValueError, match=r"'test' would be empty: 2 notes are too few for its share of 0\.2"):
+        split([note("a", "x"), note("b", "y")], {"train": 0.8, "test": 0.2}, 0)
+    with pytest.raises(ValueError, match=r"'test' would be empty: 1 note is too few"):
+        split([note("a", "x")], {"train": 0.5, "test": 0.5}, 0)
     with pytest.raises(ValueError, match="would be empty"):
         split([], {"train": 1.0}, 0)
 

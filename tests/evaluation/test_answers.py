@@ -36,8 +36,8 @@ def test_token_f1(answer: str, response: str, expected: float) -> None:
 
 
 def test_the_summary() -> None:
-    found = summarize_answers("exact_match", [1.0, 0.0, 0.0, 1.0], rng=np.random.default_rng(1))
-    assert (found["metric"], found["num_records"], found["score"]) == ("exact_match", 4, 0.5)
+    found = summarize_answers("exact_match", [1.0, 0.0, 0.0, 1.0, 1.0, 0.0], rng=np.random.default_rng(1))
+    assert (found["metric"], found["num_records"], found["score"]) == ("exact_match", 6, 0.5)
     low, high = found["interval"]
     assert 0 <= low < 0.5 < high <= 1
     assert summarize_answers("choice", [], rng=np.random.default_rng(1)) == {
@@ -51,7 +51,7 @@ def test_the_interval_of_a_mean() -> None:
     low, high = mean_interval(scores, rng=np.random.default_rng(0), num_resamples=2000) or (0, 0)
     # The standard error of the mean is 0.5 / sqrt(400) = 0.025, so the interval is about 0.5 -+ 0.049.
     assert (low, high) == pytest.approx((0.451, 0.549), abs=0.006)
-    assert mean_interval([1.0, 1.0], rng=np.random.default_rng(0)) == (1.0, 1.0)
-    assert mean_interval([0.5], rng=np.random.default_rng(0)) is None
+    assert mean_interval([1.0] * 6, rng=np.random.default_rng(0)) == (1.0, 1.0)
+    assert mean_interval([0.0, 1.0, 0.0, 1.0, 0.5], rng=np.random.default_rng(0)) is None
     with pytest.raises(ValueError, match="num_resamples"):
         mean_interval(scores, rng=np.random.default_rng(0), num_resamples=0)

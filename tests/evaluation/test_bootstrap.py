@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmedlora.evaluation import bootstrap
-from fedmedlora.evaluation.bootstrap import f1_interval
+from fedmedlora.evaluation.bootstrap import MIN_NOTES, f1_interval
 from fedmedlora.evaluation.counts import Counts
 
 COUNTS = st.builds(Counts, *(st.integers(0, 5) for _ in range(3)))
@@ -28,10 +28,10 @@ def one_at_a_time(per_note, generator, num_resamples=1000):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(COUNTS, min_size=2, max_size=6), st.integers(0, 99))
+@given(st.lists(COUNTS, min_size=5, max_size=12), st.integers(0, 99))
 def test_equals_the_plain_loop(per_note, seed):
     found = f1_interval(per_note, rng=rng(seed), num_resamples=100)
-    if sum(per_note, Counts()).f1 is None:
+    if sum(counts != Counts() for counts in per_note) < 6:
         assert found is None
     else:
         assert found == pytest.approx(one_at_a_time(per_note, rng(seed), 100))
@@ -51,20 +51,33 @@ def test_equal_notes_leave_no_doubt():
     assert f1_interval([Counts(1, 1, 1)] * 7, rng=rng()) == (0.5, 0.5)
 
 
-def test_two_opposite_notes_span_everything():
-    # resamples: both right (F1 1), both wrong (0), one of each; a quarter each of the first two
-    assert f1_interval([Counts(1, 0, 0), Counts(0, 1, 1)], rng=rng()) == (0.0, 1.0)
+def test_fewer_than_six_notes_with_anything_to_count_have_no_interval():
+    # the range of n values holds the median in 1 - 2^(1-n) of samples: of five 0.9375, of six 0.96875
+    assert 1 - 2 ** (1 - (MIN_NOTES - 1)) < 0.95 <= 1 - 2 ** (1 - MIN_NOTES)
+    lone = [Counts(2, 1, 1), *[Counts()] * 400]  # 4 / (4 + 1 + 1), whatever is drawn: it had no width
+    assert f1_interval(lone, rng=rng()) is None
+    five = [Counts(1, 0, 0), Counts(0, 1, 0), Counts(0, 0, 1), Counts(1, 1, 0), Counts(2, 0, 1)]
+    assert f1_interval([*five, *[Counts()] * 400], rng=rng()) is None
+    low, high = f1_interval([*five, Counts(0, 1, 1), Counts()], rng=rng())
+    assert low < 8 / 14 < high  # tp 4, fp 3, fn 3
+
+
+def test_six_notes_of_which_three_are_opposite_span_much():
+    # F1 = 2k / (2k + 2 (6 - k)) = k/6 when k of the six drawn are right: k is binomial (6, 1/2), 0 in
+    # 1/64 = 1.6 % of draws and at most 1 in 10.9 %, so that the 2.5 % lie at 1/6, and at 5/6 from above
+    per_note = [Counts(1, 0, 0)] * 3 + [Counts(0, 1, 1)] * 3
+    assert f1_interval(per_note, rng=rng(), num_resamples=20_000) == pytest.approx((1 / 6, 5 / 6))
 
 
 def test_resamples_without_anything_are_left_out():
-    # one note of two holds everything: a resample has F1 1 or, a quarter of the time, none at all
-    assert f1_interval([Counts(4, 0, 0), Counts()], rng=rng()) == (1.0, 1.0)
+    # six notes of sixty hold everything: a resample has F1 1 or, 0.9^60 = 0.2 % of the time, none at all
+    assert f1_interval([Counts(4, 0, 0)] * 6 + [Counts()] * 54, rng=rng(), num_resamples=4000) == (1.0, 1.0)
 
 
 def test_one_resample_that_draws_nothing_gives_no_interval():
-    # the seed is searched for: a single resample of ten notes that misses the only one that counts
-    per_note = [Counts(1, 0, 0), *[Counts()] * 9]
-    found = {f1_interval(per_note, rng=rng(seed), num_resamples=1) for seed in range(20)}
+    # a single resample of 60 notes misses the six that count in 0.2 % of the seeds
+    per_note = [Counts(1, 0, 0)] * 6 + [Counts()] * 54
+    found = {f1_interval(per_note, rng=rng(seed), num_resamples=1) for seed in range(2000)}
     assert found == {None, (1.0, 1.0)}
 
 

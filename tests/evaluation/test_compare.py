@@ -59,9 +59,11 @@ def test_undefined_is_none_and_no_evidence():
     (record,) = compare_methods({"a": [nothing], "b": [nothing]}, rng=rng())
     assert (record["difference"], record["interval"], record["p"]) == (None, None, 1.0)
     assert record["significant"] is False
-    # one note: a difference, but no interval
+    # one note, and five: a difference, but no interval
     (record,) = compare_methods({"a": [cells([HIT])], "b": [cells([MISS])]}, rng=rng())
     assert (record["difference"], record["interval"], record["p"]) == (1.0, None, 1.0)
+    (record,) = compare_methods({"a": [cells([HIT] * 5)], "b": [cells([MISS] * 5)]}, rng=rng())
+    assert (record["difference"], record["interval"], record["p"]) == (1.0, None, 2 / 32)
 
 
 def test_the_settings_arrive():
@@ -99,7 +101,8 @@ def test_equal_methods_are_seldom_called_different():
 
 def test_mean_over_cohorts_worked_by_hand():
     # seed 1 finds all of x, half of y (2/3); seed 2 half of x and nothing of y
-    by_cohort = {"x": cells([HIT, HIT], [HIT, MISS]), "y": cells([HIT, MISS], [MISS, MISS])}
+    all_six, half, none = [HIT] * 6, [HIT, MISS] * 3, [MISS] * 6
+    by_cohort = {"x": cells(all_six, half), "y": cells(half, none)}
     found = mean_over_cohorts(by_cohort, rng=rng(), num_resamples=100)
     assert list(found) == ["num_cohorts", "f1", "interval", "f1_by_seed", "worst_cohort", "worst_f1"]
     assert found["num_cohorts"] == 2

@@ -33,7 +33,7 @@ def cells(*by_seed):
 @st.composite
 def several_cells(draw, num_arrays=1):
     """Arrays of one shape whose gold items agree."""
-    num_seeds, num_notes = draw(st.integers(1, 3)), draw(st.integers(2, 5))
+    num_seeds, num_notes = draw(st.integers(1, 3)), draw(st.integers(5, 12))
     gold = draw(hnp.arrays(np.int64, num_notes, elements=st.integers(0, 3)))
     shape = (num_seeds, num_notes)
     made = []
@@ -53,6 +53,11 @@ def mean_one_at_a_time(cohorts, drawn_notes, drawn_seeds):
     return mean(by_cohort)
 
 
+def num_counted(cohorts):
+    """Notes with gold or, under some seed, predictions, in the cohort that has the fewest."""
+    return min(sum(any(map(any, note)) for note in cells.swapaxes(0, 1).tolist()) for cells in cohorts)
+
+
 def plain_loop(methods, generator, num_resamples):
     """Per resample, the mean of each method; the draws in the order in which the fast code takes them."""
     notes = [generator.integers(c.shape[1], size=(num_resamples, c.shape[1])) for c in methods[0]]
@@ -70,7 +75,7 @@ def test_equals_the_plain_loop(made, seed):
     cohorts = [made[0], made[0][:, ::-1].copy()]  # the same notes backwards are another cohort
     found = f1_interval_over_seeds(cohorts, rng=rng(seed), num_resamples=40)
     resampled = [row[0] for row in plain_loop([cohorts], rng(seed), 40)]
-    if mean_f1_of_cohorts(cohorts) is None or set(resampled) == {None}:
+    if mean_f1_of_cohorts(cohorts) is None or num_counted(cohorts) < 6 or set(resampled) == {None}:
         assert found is None
     else:
         assert found == pytest.approx(np.percentile([m for m in resampled if m is not None], [2.5, 97.5]))
@@ -79,10 +84,11 @@ def test_equals_the_plain_loop(made, seed):
 @settings(max_examples=20, deadline=None)
 @given(several_cells(num_arrays=2), st.integers(0, 99))
 def test_a_difference_equals_the_plain_loop(made, seed):
-    a, b = ([one, one[:, 1:]] if one.shape[1] > 2 else [one] for one in made)
+    a, b = ([one, one[:, 1:]] if one.shape[1] > 6 else [one] for one in made)
     found = difference_interval(a, b, rng=rng(seed), num_resamples=40)
     pairs = [pair for pair in plain_loop([a, b], rng(seed), 40) if None not in pair]
-    if None in (mean_f1_of_cohorts(a), mean_f1_of_cohorts(b)) or not pairs:
+    undefined = None in (mean_f1_of_cohorts(a), mean_f1_of_cohorts(b))
+    if undefined or min(num_counted(a), num_counted(b)) < 6 or not pairs:
         assert found is None
     else:
         assert found == pytest.approx(np.percentile([x - y for x, y in pairs], [2.5, 97.5]))
@@ -115,52 +121,62 @@ def test_undefined_is_none():
 
 
 def test_no_interval():
-    fine = cells([HIT, MISS])
+    fine = cells([HIT, MISS] * 3)
     assert f1_interval_over_seeds([fine], rng=rng()) is not None
+    assert f1_interval_over_seeds([fine, fine[:, 1:]], rng=rng()) is None  # five notes in one of the cohorts
+    # a note counts once it has something under one of the seeds: five and six of eight
+    assert f1_interval_over_seeds([cells([HIT] * 5 + [EMPTY] * 3)], rng=rng()) is None
+    sixth = cells([HIT] * 5 + [EMPTY] * 3, [HIT] * 5 + [(0, 1, 0)] + [EMPTY] * 2)
+    assert f1_interval_over_seeds([sixth], rng=rng()) is not None
     assert f1_interval_over_seeds([], rng=rng()) is None
     assert f1_interval_over_seeds([fine, cells([HIT])], rng=rng()) is None  # a cohort of one note
     assert f1_interval_over_seeds([fine, cells([EMPTY, EMPTY])], rng=rng()) is None
     assert difference_interval([fine], [fine], rng=rng()) is not None
     assert difference_interval([], [], rng=rng()) is None
     # no gold: F1 is 0 under each seed of the first and under one of the second, so many resamples have both
-    both, one = cells([(0, 1, 0)] * 2, [(0, 1, 0)] * 2), cells([(0, 1, 0)] * 2, [EMPTY] * 2)
+    both, one = cells([(0, 1, 0)] * 6, [(0, 1, 0)] * 6), cells([(0, 1, 0)] * 6, [EMPTY] * 6)
     assert difference_interval([both], [both], rng=rng()) == (0.0, 0.0)
     assert difference_interval([both], [one], rng=rng()) is None
     assert difference_interval([one], [both], rng=rng()) is None
+    # without gold a method has notes to count where it says something: six of a, five of b
+    six, five = cells([(0, 1, 0)] * 6), cells([(0, 1, 0)] * 5 + [EMPTY])
+    assert difference_interval([six], [six], rng=rng()) is not None
+    assert difference_interval([six], [five], rng=rng()) is None
+    assert difference_interval([five], [six], rng=rng()) is None
 
 
 def test_seeds_that_differ_on_equal_notes_span_from_the_worst_to_the_best():
     # notes are alike, so only seeds are drawn: F1 1, 2/3 (1 of 2 found) and 0, each alone 1/27 of the time
     gold = [(2, 0, 0), (1, 0, 1), (0, 0, 2)]
-    interval = f1_interval_over_seeds([cells(*[[g] * 5 for g in gold])], rng=rng())
+    interval = f1_interval_over_seeds([cells(*[[g] * 6 for g in gold])], rng=rng())
     assert interval == (0.0, 1.0)
 
 
 def test_a_seed_is_drawn_for_all_cohorts_at_once():
     # seed 1 finds all of one cohort and nothing of the other, seed 2 the reverse: the mean is 1/2 for each
-    first = cells([HIT] * 3, [MISS] * 3)
+    first = cells([HIT] * 6, [MISS] * 6)
     assert f1_interval_over_seeds([first, first[::-1].copy()], rng=rng()) == (0.5, 0.5)
 
 
 def test_the_same_notes_are_drawn_for_both_methods():
     # F1 moves a lot with the notes that are drawn; a method less itself does not, if both get the same notes
-    a = cells([HIT, MISS, HIT, MISS], [HIT, HIT, HIT, MISS])
+    a = cells([HIT, MISS] * 3, [HIT, HIT, HIT, MISS, HIT, MISS])
     assert difference_interval([a], [a.copy()], rng=rng()) == (0.0, 0.0)
     low, high = f1_interval_over_seeds([a], rng=rng())
     assert high - low > 0.5
 
 
 def test_a_difference_has_a_sign():
-    better, worse = cells([HIT] * 4), cells([MISS] * 4)
+    better, worse = cells([HIT] * 6), cells([MISS] * 6)
     assert difference_interval([better], [worse], rng=rng()) == (1.0, 1.0)
     assert difference_interval([worse], [better], rng=rng()) == (-1.0, -1.0)
 
 
 def test_resamples_without_anything_are_left_out():
-    # all gold is in one note of two: a resample finds it (F1 1) or, a quarter of the time, has no F1
-    assert f1_interval_over_seeds([cells([HIT, EMPTY], [HIT, EMPTY])], rng=rng()) == (1.0, 1.0)
-    lone = cells([HIT, *[EMPTY] * 9])
-    found = {f1_interval_over_seeds([lone], rng=rng(seed), num_resamples=1) for seed in range(20)}
+    # all gold is in six notes of sixty: a resample finds one (F1 1) or, 0.9^60 = 0.2 % of the time, has no F1
+    rare = [HIT] * 6 + [EMPTY] * 54
+    assert f1_interval_over_seeds([cells(rare, rare)], rng=rng(), num_resamples=4000) == (1.0, 1.0)
+    found = {f1_interval_over_seeds([cells(rare)], rng=rng(seed), num_resamples=1) for seed in range(2000)}
     assert found == {None, (1.0, 1.0)}
 
 
@@ -219,9 +235,9 @@ def test_three_seeds_of_equal_notes_cover_75_percent():
     generator = rng(2)
     num_covered = 0
     for _ in range(400):
-        tp = np.repeat(generator.integers(600, 801, size=(3, 1)), 2, axis=1)
+        tp = np.repeat(generator.integers(600, 801, size=(3, 1)), 6, axis=1)
         made = np.stack([tp, np.zeros_like(tp), 1000 - tp], axis=-1)
-        low, high = f1_interval_over_seeds([made], rng=generator, num_resamples=200)
+        low, high = f1_interval_over_seeds([made], rng=generator, num_resamples=1000)
         num_covered += low <= 2 * 0.7 / 1.7 <= high
     assert 0.70 < num_covered / 400 < 0.80
 
@@ -239,7 +255,7 @@ def test_seeds_without_the_same_notes_are_refused(by_seed):
         cells_of(by_seed)
 
 
-ONE = cells([HIT, MISS])
+ONE, SIX = cells([HIT, MISS]), cells([HIT, MISS] * 3)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +265,7 @@ ONE = cells([HIT, MISS])
         ([ONE], [ONE.repeat(2, axis=0)], r"same seeds, got \[1, 2\] of them"),
         ([ONE, ONE.repeat(2, axis=0)], [ONE, ONE], "same seeds"),
         ([ONE, ONE], [ONE, ONE[:, :1]], r"cohort number 2: methods must share its notes, got \[1, 2\] notes"),
-        ([ONE], [cells([HIT, HIT])], None),
+        ([SIX], [cells([HIT] * 6)], None),
         ([ONE], [cells([HIT, EMPTY])], r"cohort number 1, note number 2: its gold items .* are \[0, 1\]"),
         ([ONE[0]], [ONE], r"cells must be \(seeds, notes, 3\) with a seed or more, got the shape \(2, 3\)"),
         ([ONE[:0]], [ONE[:0]], "with a seed or more"),

@@ -176,6 +176,11 @@ def test_devices_by_name():
     assert find_device("h100", "bfloat16") == find_device("h100")
     with pytest.raises(ValueError, match="did you mean rtx-4090"):
         find_device("rtx-4089")
+    assert find_device("H200") == find_device("h200")
+    assert find_device("RTX-4090").title == "RTX 4090"
+    assert find_device("CPU").is_cpu
+    with pytest.raises(ValueError, match="'Abacus': not known"):
+        find_device("Abacus")
 
 
 def test_a_cpu_is_measured_in_the_precision_of_the_study(monkeypatch):
@@ -194,13 +199,27 @@ def test_the_command(tiny_study, capsys):
     exact = f"{plan['traffic'][0]['upload_bytes']:,}"
     for word in (exact, "RTX 4090", "yes"):
         assert word in shown
+    flat = " ".join(shown.replace("│", " ").split())
+    assert "A GPU's speed is assumed, not measured: 30% of its maker's peak in bfloat16." in flat
+    assert plan["devices"][0]["speed"] == "30% of its peak, assumed"
+    assert main(["plan", str(tiny_study / "study.toml"), "--device", "CPU"]) == 0
+    shown = capsys.readouterr().out
+    assert "is assumed" not in shown
+    assert "measured" in shown
     assert main(["plan", str(tiny_study / "study.toml"), "--device", "abacus"]) == 2
     assert "known are" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("seconds", "says"),
-    [(0.3, "below 1 s"), (5, "5 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")],
+    [
+        (0.3, "below 1 s"),
+        (5, "about 5 s"),
+        (89, "about 89 s"),
+        (90, "about 2 min"),
+        (5399, "about 90 min"),
+        (5400, "about 1.5 h"),
+    ],
 )
 def test_seconds_for_people(seconds, says):
     assert duration(seconds) == says

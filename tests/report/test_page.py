@@ -90,7 +90,80 @@ def test_what_the_summary_says(results):
     text = "".join(read(page_text(results)).texts)
     assert "Entities, strict F1. Best: Fed-MedLoRA+ on 5 of 5 cohorts. Best against zero-shot" in text
     assert "All cohorts are synthetic" in text
-    assert "18.6 MiB in each round" in text
+    assert "19.6 MB in each round" in text
+    assert "methods that tie" not in text
+
+
+@pytest.mark.parametrize(
+    ("at", "said"), [(5, "on 5 of 5 cohorts, Fed-MedLoRA+ on 5"), (2, "5 cohorts, Fed-MedLoRA on 2")]
+)
+def test_methods_that_tie_are_both_counted_and_it_is_said(results, at, said):
+    plain, plus = results["methods"][2:]
+    for method in results["methods"][:2]:
+        method["evaluations"] = []
+    for place, (one, other) in enumerate(zip(plain["evaluations"], plus["evaluations"], strict=True)):
+        six = {"tp": 9, "fp": 1, "fn": 1, **dict.fromkeys(("precision", "recall", "f1"), 0.9)}
+        numbers = {**six, "macro_f1": 0.9, "interval": [0.8, 1.0], "per_type": {"drug": six}}
+        zero = {"tp": 0, "fp": 1, "fn": 1, **dict.fromkeys(("precision", "recall", "f1"), 0.0)}
+        other["scores"]["entities"]["strict"] = numbers
+        if place < at:
+            one["scores"]["entities"]["strict"] = numbers
+        else:
+            one["scores"]["entities"]["strict"] = {
+                **numbers,
+                **zero,
+                "per_type": {"drug": zero},
+                "interval": [0, 0],
+            }
+    text = "".join(read(page_text(results)).texts)
+    where = "all" if at == 5 else at
+    assert f"{said} (methods that tie all count, which they do on {where} of them). " in text
+
+
+def test_why_a_score_has_no_interval_is_said(results):
+    said = "A score without an interval rests on fewer than 6 notes with anything to count, which"
+    assert said not in "".join(read(page_text(results)).texts)
+    winner = results["methods"][3]["evaluations"]
+    for evaluation in winner:
+        six = {"tp": 9, "fp": 0, "fn": 0, **dict.fromkeys(("precision", "recall", "f1"), 1.0)}
+        evaluation["scores"]["entities"]["strict"] = {
+            **six, "macro_f1": 1.0, "interval": None, "per_type": {"drug": six},
+        }  # fmt: skip
+    text = "".join(read(page_text(results)).texts)
+    assert text.count(said) == 2  # under the cards, and under the tables
+    assert "In brackets: 95% interval." in text  # of modifiers
+    assert "On all of them the best one has no interval to tell its lead from chance." in text
+    results["study"]["evaluation"] = {"bootstrap": 0}
+    text = "".join(read(page_text(results)).texts)
+    assert said not in text
+    assert text.count("the study asks for none") == 2
+
+
+def time_table(results):
+    """The words of the table of times."""
+    found = re.search('<caption><span id="time-data-caption".*?</table>', page_text(results), re.S)
+    return " ".join(read(found.group()).texts)
+
+
+def test_the_coordinators_time_is_told(results):
+    """Five rounds: Fed-MedLoRA+ validates for 20 s in each; Fed-MedLoRA needs nothing."""
+    plain, plus = results["methods"][2:]
+    for one in plain["rounds"]:
+        one["validate_seconds"] = None
+    for one in plus["rounds"]:
+        one["validate_seconds"] = 20.0
+    table = re.search(
+        '<table[^>]*><caption><span id="time-data-caption".*?</table>', page_text(results), re.S
+    )
+    text = " ".join(read(table.group()).texts)
+    assert re.search(r"Method\s+Training\s+Validation\s+Aggregation\s+Evaluation", text)
+    assert re.search(r"Fed-MedLoRA\+\s+[\d a-z]+\s+1 min 40 s\s+0\.6 s", text)
+    assert re.search(r"Fed-MedLoRA\s+[\d a-z]+\s+0\.0 s\s+0\.6 s", text)
+    del plain["rounds"][2]["validate_seconds"]  # of an older version
+    table = re.search(
+        '<table[^>]*><caption><span id="time-data-caption".*?</table>', page_text(results), re.S
+    )
+    assert re.search(r"Fed-MedLoRA\s+[\d a-z]+\s+not measured", " ".join(read(table.group()).texts))
 
 
 @pytest.mark.parametrize(("reach", "said"), [(0.19, False), (0.2, True), (0.3, True)])
@@ -159,6 +232,15 @@ def test_hostile_names_stay_names(results):
         "&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;[U+0000][U+001B][31m[U+202E][U+D800][U+200B]"
         in page
     )
+
+
+def test_what_is_cut_at_the_side_has_a_shadow_there(results):
+    """Two covers move with what is shown; where they have gone, the shadows under them are seen."""
+    page = page_text(results)
+    (box,) = re.findall(r"div\.scroll \{ margin[^}]*\}", page)
+    assert (box.count(" no-repeat local"), box.count(" no-repeat scroll")) == (2, 2)
+    assert page.count("--shade: rgb(") == 2  # in light and in dark
+    assert "div.scroll { background: none; }" in page  # on paper nothing is cut
 
 
 def test_visible():

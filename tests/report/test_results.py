@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedmedlora.report.results import (
+    kept,
     read_results,
     read_study_results,
     write_results,
@@ -125,6 +126,22 @@ def test_a_study_is_written_and_read_back(made_study, tmp_path):
     assert read_study_results(path) == made_study
     with pytest.raises(ValueError, match=r"give the study-results\.json of a study"):
         read_study_results(tmp_path / "none.json")
+
+
+def test_what_was_told_before_is_kept_where_nothing_else_is_new(results, tmp_path):
+    path = tmp_path / "results.json"
+    assert kept(path, results) == results  # there is none
+    write_results(path, results)
+    later = {**results, "created_utc": "2027-01-01T00:00:00Z", "command": ["another"]}
+    later["environment"] = {**results["environment"], "num_cores": 64}
+    assert kept(path, later) == results
+    assert kept(path, {**later, "name": "Other"}) == {**later, "name": "Other"}
+    assert kept(path, {**later, "more": None}) == {**later, "more": None}  # a key that is null is a key too
+    path.write_text(json.dumps({**results, "old": 1}))
+    assert kept(path, later) == later
+    for damaged in ("", "[]", "{", "\xff", "[" * 100_000):
+        path.write_text(damaged, encoding="latin-1")
+        assert kept(path, later) == later
 
 
 def test_invalid_results_leave_the_old_file(results, tmp_path):

@@ -128,6 +128,7 @@ def make_study(
     for name in cohorts:
         text += f'[[cohorts]]\nname = "{name}"\nkind = "external"\ntest = "{name}.test.jsonl"\n'
     text += after
+    (folder / "study.toml").write_text(text, encoding="utf-8")
     return parse_study(text, folder=folder)[0]  # what has no effect here is not the matter
 
 

@@ -53,10 +53,21 @@ def split(notes: Iterable[Note], fractions: Mapping[str, float], seed: int) -> t
     for name, part in dealt.items():
         if not part:
             raise ValueError(
-                f"part {name!r} would be empty: {len(blocks)} blocks of notes that must stay together "
-                f"do not suffice for its share of {fractions[name]}; give it a larger one, or more notes"
+                f"part {name!r} would be empty: {_how_many(blocks)} too few for its share of "
+                f"{fractions[name]}; give it a larger one (--parts), or more notes"
             )
     return _finish(dealt, len(blocks), duplicates, ())
+
+
+def _how_many(blocks: list[list[Note]]) -> str:
+    num_notes = sum(map(len, blocks))
+    notes = f"{num_notes} {'note is' if num_notes == 1 else 'notes are'}"
+    if len(blocks) == num_notes:
+        return notes
+    return (
+        f"copies of one text and notes of one patient go to one part, so the {num_notes} notes are dealt out "
+        f"as {len(blocks)}, which {'is' if len(blocks) == 1 else 'are'}"
+    )
 
 
 def split_by_part(notes: Iterable[Note]) -> tuple[Parts, SplitReport]:

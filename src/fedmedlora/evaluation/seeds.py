@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fedmedlora.evaluation.bootstrap import check_resampling, draws, percentile_interval
+from fedmedlora.evaluation.bootstrap import MIN_NOTES, check_resampling, draws, percentile_interval
 from fedmedlora.evaluation.counts import Counts
 
 # (num_seeds, num_notes, 3): tp, fp, fn of each note under each seed, of one method on one cohort
@@ -84,9 +84,10 @@ def f1_interval_over_seeds(
     """(low, high) of ``mean_f1_of_cohorts`` when seeds and notes are drawn again, with replacement.
 
     Every cohort holds the same seeds in the same order. With one seed and one cohort this is
-    ``bootstrap.f1_interval``, number for number. ``None`` without a cohort, when a cohort has fewer than two
-    notes, and where the mean itself is undefined. Resamples without gold and prediction in some cohort, under
-    a seed that they drew, have no mean and are left out.
+    ``bootstrap.f1_interval``, number for number. ``None`` without a cohort, where the mean itself is
+    undefined, and when in some cohort fewer than ``bootstrap.MIN_NOTES`` notes have gold or, under any seed,
+    predictions: a mean is no surer than what it is made of. Resamples without gold and prediction in some
+    cohort, under a seed that they drew, have no mean and are left out.
 
     Raises ``ValueError`` as ``check_cells`` and ``bootstrap.f1_interval``.
     """
@@ -167,7 +168,9 @@ def _check_array(cells: Cells) -> None:
 
 
 def _has_interval(cohorts: Sequence[Cells]) -> bool:
-    return mean_f1_of_cohorts(cohorts) is not None and min(cells.shape[1] for cells in cohorts) >= 2
+    if mean_f1_of_cohorts(cohorts) is None:
+        return False
+    return min(int(cells.any(axis=(0, 2)).sum()) for cells in cohorts) >= MIN_NOTES
 
 
 def _interval(resampled: npt.NDArray[np.float64], level: float) -> tuple[float, float] | None:

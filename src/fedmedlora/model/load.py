@@ -118,8 +118,8 @@ def _source(name: str) -> str:
     is_close = DEMO_MODEL.startswith(short) or difflib.get_close_matches(short, [DEMO_MODEL], cutoff=0.85)
     if len(short) > 5 and is_close and not Path(name).exists():  # 0.85: other sizes of it are other models
         raise ValueError(
-            f"base model {name!r} cannot be loaded: it is neither a folder nor a hub name (owner/name), and "
-            f"nearly {DEMO_MODEL!r}"
+            f"base model {name!r} cannot be loaded: it is neither a folder nor a hub name (owner/name); "
+            f"did you mean {DEMO_MODEL!r}?"
         )
     return name
 

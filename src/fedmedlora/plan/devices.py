@@ -21,12 +21,16 @@ _SIZE = 1024  # rows and columns of that product
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """``memory_bytes``: what it has. ``flop_s``: operations a second that training is reckoned with."""
+    """``memory_bytes``: what it has. ``flop_s``: operations a second that training is reckoned with.
+
+    ``speed``: where that number comes from, in a few words.
+    """
 
     name: str
     title: str
     memory_bytes: int
     flop_s: float
+    speed: str = ""
 
     @property
     def is_cpu(self) -> bool:
@@ -41,19 +45,21 @@ def known_devices() -> tuple[str, ...]:
 
 
 def find_device(name: str, precision: str = "auto") -> Device:
-    """The device ``name``; of "cpu" this machine's own, measured in ``precision``, as [model] names it.
+    """The device ``name``, in capitals or not; of "cpu" this machine's own, measured in ``precision``, as
+    [model] names it.
 
     Raises ``ValueError`` for another name.
     """
-    table = _table()
+    table, asked, name = _table(), name, name.lower()
     if name == CPU:
         pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
         precision = "float32" if precision == "auto" else precision
         rate = CPU_SHARES[precision] * product_rate(precision)
-        return Device(CPU, f"this CPU, {os.cpu_count()} cores", pages * size, rate)
+        speed = f"{CPU_SHARES[precision]:.0%} of a matrix product, measured"
+        return Device(CPU, f"this CPU, {os.cpu_count()} cores", pages * size, rate, speed)
     if name not in table:
         raise ValueError(
-            f"--device {name[:40]!r}: not known{nearest(name, known_devices())}; known are "
+            f"--device {asked[:40]!r}: not known{nearest(name, known_devices())}; known are "
             f"{', '.join(known_devices())}"
         )
     found = table[name]
@@ -62,6 +68,7 @@ def find_device(name: str, precision: str = "auto") -> Device:
         str(found["title"]),
         round(float(found["memory_gb"]) * 1e9),
         GPU_SHARE * float(found["teraflop_s"]) * 1e12,
+        f"{GPU_SHARE:.0%} of its peak, assumed",
     )
 
 

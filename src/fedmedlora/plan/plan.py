@@ -47,7 +47,7 @@ class DevicePlan:
     """One run on one device. ``memory_bytes``: peak of training and validating, largest of the methods.
 
     ``fits``: whether the device has that. ``advice``: settings with which it would, where it does not.
-    ``seconds``: training and reading, an estimate.
+    ``seconds``: training and reading, an estimate; ``speed``: what it is reckoned with, in words.
     """
 
     device: str
@@ -57,6 +57,7 @@ class DevicePlan:
     fits: bool
     advice: str
     seconds: float
+    speed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ class _Work:
             fits=peak <= device.memory_bytes,
             advice=advice,
             seconds=self._seconds(device, model),
+            speed=device.speed,
         )
 
     def _peak(self, device: Device, model: ShapeModel, with_nf4: bool, checkpointing: bool) -> int:

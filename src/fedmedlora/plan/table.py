@@ -5,7 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from fedmedlora.plan.devices import GPU_SHARE
 from fedmedlora.plan.plan import StudyPlan
+
+_ASSUMED = "assumed"
 
 
 def show_plan(plan: StudyPlan, console: Console) -> None:
@@ -24,9 +27,14 @@ def show_plan(plan: StudyPlan, console: Console) -> None:
         console.print(_devices(plan))
         console.print(
             "\nMemory: of training, computed by running a step on shapes alone. Time: a rough estimate of "
-            "one run "
-            "(docs/plan.md)."
+            "one run's arithmetic at that speed; loading the model and the notes is not in it (docs/plan.md)."
         )
+        if any(one.speed.endswith(_ASSUMED) for one in plan.devices):
+            console.print(
+                f"A GPU's speed is assumed, not measured: {GPU_SHARE:.0%} of its maker's peak in bfloat16. "
+                "Small models and short notes reach a small part of that, so a run may take many times as "
+                "long."
+            )
     if plan.num_runs > 1:
         console.print(
             f"The file asks for {plan.num_runs} runs (arms and seeds); all of this is of the first. Several "
@@ -63,6 +71,7 @@ def _devices(plan: StudyPlan) -> Table:
     table.add_column("weights")
     for title in ("peak memory", "of", "time"):
         table.add_column(title, justify="right")
+    table.add_column("at a speed of")
     table.add_column("fits")
     for one in plan.devices:
         advice = "yes" if one.fits else f"no: {one.advice}"
@@ -72,6 +81,7 @@ def _devices(plan: StudyPlan) -> Table:
             size(one.memory_bytes),
             size(one.has_bytes),
             duration(one.seconds),
+            one.speed,
             advice,
         )
     return table
@@ -87,9 +97,9 @@ def size(num_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people."""
+    """Estimated seconds for people."""
     if seconds < 1:
         return "below 1 s"
     if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedmedlora.report.blocks import data_table, name, paragraph, section
+from fedmedlora.report.interval_note import interval_note
 from fedmedlora.report.markup import Child, Markup, join, tag
 from fedmedlora.report.numbers import NOT_MEASURED, count_text, interval_text, share_text
 from fedmedlora.report.rows import ANSWERS, Row, best, score_rows
@@ -28,6 +29,7 @@ def answers_section(results: Mapping[str, Any]) -> Markup:
     for row in rows:
         method = tag("span", {"class": "method"}, swatch(row.style), name(row.label))
         body.append([method, *(_cell(row, rows, cohort) for cohort in cohorts)])
+    note = interval_note(results, (row.score(at, ANSWERS, "") for row in rows for at in cohorts), "records")
     return section(
         "scores",
         "Scores",
@@ -38,6 +40,7 @@ def answers_section(results: Mapping[str, Any]) -> Markup:
             f"“{NOT_MEASURED}” is not zero. Bold, with a dot: the best of its column."
         ),
         data_table("answers", "Answers: the score of each method, per cohort.", columns, body, groups=groups),
+        paragraph(note) if note else "",
     )
 
 

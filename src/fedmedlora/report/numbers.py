@@ -29,13 +29,13 @@ def count_text(value: int) -> str:
 
 
 def bytes_text(num_bytes: float | None) -> str:
-    """``18.6 MiB``; powers of 1024."""
+    """``19.6 MB``; powers of 1000, as in a plan."""
     if num_bytes is None:
         return NOT_MEASURED
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if num_bytes < 1024 or unit == "GiB":
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if num_bytes < (999.5 if unit == "bytes" else 999.95) or unit == "GB":
             break
-        num_bytes /= 1024
+        num_bytes /= 1000
     return f"{num_bytes:.0f} {unit}" if unit == "bytes" else f"{num_bytes:.1f} {unit}"
 
 

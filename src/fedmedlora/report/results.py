@@ -11,6 +11,8 @@ from fedmedlora.report.atomic import write_atomic
 from fedmedlora.results.check import validate
 from fedmedlora.results.study_check import validate_study
 
+_OF_THE_LAST_CALL = ("created_utc", "command", "environment")
+
 
 def read_results(path: str | Path) -> dict[str, Any]:
     """The results in the file ``path``.
@@ -56,6 +58,24 @@ def write_study_results(path: str | Path, results: Mapping[str, Any]) -> None:
     """The same for the results of a study of many runs."""
     validate_study(results)
     write_atomic(Path(path), json.dumps(results, indent=1, allow_nan=False) + "\n")
+
+
+def kept(path: str | Path, results: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file ``path`` holds, where ``results`` say the same; else ``results``.
+
+    A run that was finished and is gone on with finishes again, under another command and maybe on another
+    machine, but nothing was measured then: when and where it was stays as it was told. Nothing is kept of a
+    file that cannot be read as results of any kind.
+    """
+    found: dict[str, Any] = json.loads(json.dumps(results))
+    try:
+        before = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return found
+    if not isinstance(before, dict):
+        return found
+    same = all(before.get(key) == value for key, value in found.items() if key not in _OF_THE_LAST_CALL)
+    return before if same and before.keys() == found.keys() else found
 
 
 def _no_constant(name: str) -> NoReturn:

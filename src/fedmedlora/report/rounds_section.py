@@ -17,7 +17,7 @@ from fedmedlora.report.numbers import (
     seconds_text,
     share_text,
 )
-from fedmedlora.report.rows import has_answers, method_styles
+from fedmedlora.report.rows import has_answers, method_styles, validated_s
 from fedmedlora.report.svg import swatch
 
 Numbers = Callable[[float | None], str]
@@ -272,7 +272,16 @@ def _time(results: Mapping[str, Any], styles: Mapping[str, int]) -> Markup:
         training.append(Bar(label, style, (method["seconds"],), seconds_text(method["seconds"])))
         reading.append(Bar(label, style, (read,), seconds_text(read)))
         memory.append(Bar(label, style, (float(peak or 0),), bytes_text(peak)))
-        rows.append([name(label), *map(seconds_text, (method["seconds"], joined, read)), bytes_text(peak)])
+        weighed = validated_s(method["rounds"])
+        rows.append(
+            [
+                name(label),
+                seconds_text(method["seconds"]),
+                NOT_MEASURED if weighed is None else seconds_text(weighed),
+                *map(seconds_text, (joined, read)),
+                bytes_text(peak),
+            ]
+        )
     longest = max((sum(bar.parts) for bar in (*training, *reading)), default=0.0) or 1.0
     largest = max((sum(bar.parts) for bar in memory), default=0.0) or 1.0
     panels = [
@@ -280,10 +289,12 @@ def _time(results: Mapping[str, Any], styles: Mapping[str, int]) -> Markup:
         bar_panel("time-reading", "Evaluation", reading, high=longest),
         bar_panel("time-memory", "Peak memory in training", memory, high=largest),
     ]
-    columns = ["Method", "Training", "of it aggregation", "Evaluation", "Peak memory"]
+    columns = ["Method", "Training", "Validation", "Aggregation", "Evaluation", "Peak memory"]
     data = data_table("time-data", "Time and memory of each method.", columns, rows)
     caption = (
-        "Time of training and evaluation, on one scale, and the most memory that a site's training held."
+        "Time of training and evaluation, on one scale, and the most memory that a site's training held. Its "
+        "numbers tell, too, how long the coordinator measured the sites' adapters before it weighed them "
+        "(validation) and put them together (aggregation)."
     )
     return figure("figure-time", join((caption, made_by(results["command"]))), panels, (), data)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,15 @@ def score_rows(results: Mapping[str, Any]) -> tuple[Row, ...]:
             chosen = {e["cohort"]: e for e in method["evaluations"] if e["decoding"] == decoding}
             found.append(Row(method["label"] + suffix, method["name"], styles[method["name"]], chosen))
     return tuple(found)
+
+
+def validated_s(rounds: Iterable[Mapping[str, Any]]) -> float | None:
+    """Seconds that the coordinator measured the sites' adapters for, before it weighed them: 0 for a rule
+    that needs nothing of the kind; None where a round does not tell (results of an older version)."""
+    listed = list(rounds)
+    if any("validate_seconds" not in one for one in listed):
+        return None
+    return float(sum(one["validate_seconds"] or 0.0 for one in listed))
 
 
 def has_answers(results: Mapping[str, Any]) -> bool:

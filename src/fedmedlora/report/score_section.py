@@ -7,6 +7,7 @@ from typing import Any
 
 from fedmedlora.report.blocks import data_table, figure, fold, made_by, name, paragraph, section
 from fedmedlora.report.figures import IntervalRow, Point, interval_panel
+from fedmedlora.report.interval_note import interval_note
 from fedmedlora.report.markup import Child, Markup, join, tag
 from fedmedlora.report.numbers import NOT_MEASURED, count_text, interval_text, share_text
 from fedmedlora.report.rows import CRITERIA, SCORE_TITLES, Row, best, score_rows
@@ -24,6 +25,16 @@ def scores_section(results: Mapping[str, Any]) -> Markup:
     rows = score_rows(results)
     cohorts = [cohort["name"] for cohort in results["cohorts"]]
     made = made_by(results["command"])
+    note = interval_note(
+        results,
+        (
+            row.score(at, kind, by)
+            for row in rows
+            for at in cohorts
+            for kind in SCORE_TITLES
+            for by in CRITERIA
+        ),
+    )
     plots = [_plot(kind, join((words, made)), rows, cohorts) for kind, words in _PLOTTED.items()]
     tables = [_table(kind, rows, cohorts) for kind in SCORE_TITLES]
     return section(
@@ -32,7 +43,7 @@ def scores_section(results: Mapping[str, Any]) -> Markup:
         paragraph(
             "Strict: the same boundaries and the same type. Lenient: the same type and at least one shared "
             "character. All F1 are micro-averaged; lines and small numbers are 95% intervals by bootstrap "
-            "over notes; one note has none, and of a handful they are rough. "
+            "over notes, which are rough where there is a handful. "
             f"“{NOT_MEASURED}” is not zero; “n/a” means that there was nothing to find and "
             "nothing was found."
         ),
@@ -40,6 +51,7 @@ def scores_section(results: Mapping[str, Any]) -> Markup:
         tag("h3", {}, "Tables"),
         paragraph("Bold, with a dot: the best of its column."),
         *tables,
+        paragraph(note) if note else "",
         tag("h3", {"class": "screen"}, "Details"),
         *(_per_type(kind, rows, cohorts) for kind in _DETAILED),
         _counts(rows, cohorts),

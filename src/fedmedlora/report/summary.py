@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmedlora.report.blocks import data_table, fold, items, name, paragraph, section
+from fedmedlora.report.interval_note import interval_note
 from fedmedlora.report.markup import Child, Markup, join, tag
 from fedmedlora.report.numbers import (
     NOT_MEASURED,
@@ -37,6 +38,13 @@ def summary_section(results: Mapping[str, Any]) -> Markup:
     """What was run and what came out of it."""
     rows = score_rows(results)
     cards = [_card(cohort, rows, headlines(results)) for cohort in results["cohorts"]]
+    shown = [
+        won.score(cohort["name"], kind, criterion)
+        for cohort in results["cohorts"]
+        for kind, criterion, _, _ in headlines(results)
+        for won in best(rows, cohort["name"], kind, criterion)
+    ]
+    note = interval_note(results, shown, "records" if has_answers(results) else "notes")
     return section(
         "summary",
         "Summary",
@@ -45,13 +53,14 @@ def summary_section(results: Mapping[str, Any]) -> Markup:
         items(_findings(results, rows), "findings"),
         tag("h3", {}, "Best method on each cohort"),
         paragraph(
-            "The share of answers that are right, or their mean F1, by the metric of each cohort. In "
-            "brackets: 95% interval."
+            "The share of answers that are right, or their mean F1, by the metric of each cohort."
             if has_answers(results)
             else "Entities by strict F1 (same boundaries and type); modifiers by lenient F1 (same type, at "
-            "least one shared character), asked for with the gold entities. In brackets: 95% interval."
+            "least one shared character), asked for with the gold entities.",
+            " In brackets: 95% interval." if any(one and one["interval"] for one in shown) else "",
         ),
         tag("div", {"class": "cards"}, *cards),
+        paragraph(note) if note else "",
     )
 
 
@@ -162,12 +171,20 @@ def _wins(rows: Sequence[Row], cohorts: Sequence[str], kind: str, criterion: str
     for place, (label, times) in enumerate(counted.most_common()):
         of = "" if place else f" of {plural(measured, 'cohort')}"
         said += [", " if place else "", name(label), f" on {times}{of}"]
-    said.append(". ")
+    ties = sum(1 for won in winners.values() if len(won) > 1)
+    of_them = f"{'all' if ties == measured else ties} of them"
+    said.append(f" (methods that tie all count, which they do on {of_them}). " if ties else ". ")
     close = sum(1 for cohort in cohorts if _is_close(rows, cohort, kind, criterion))
     if close:
         said.append(
             f"On {'all' if close == measured else close} of them the 95% interval of another method overlaps "
             "the best one's, so the order there may be chance. "
+        )
+    bare = sum(1 for cohort in cohorts if _is_bare(rows, cohort, kind, criterion))
+    if bare:
+        said.append(
+            f"On {'all' if bare == measured else bare} of them the best one has no interval to tell its lead "
+            "from chance. "
         )
     gains = [gain for cohort in cohorts if (gain := _gain(rows, cohort, kind, criterion)) is not None]
     if gains:
@@ -181,13 +198,18 @@ def _is_close(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> bo
     won = best(rows, cohort, kind, criterion)
     if not won:
         return False
-    if len(won) > 1:
-        return True
     top = won[0].score(cohort, kind, criterion)
     others = [row.score(cohort, kind, criterion) for row in rows if row is not won[0]]
     return bool(top and top["interval"]) and any(
         other and other["interval"] and top and other["interval"][1] >= top["interval"][0] for other in others
     )
+
+
+def _is_bare(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> bool:
+    """Whether one method alone is best, and its score has no interval."""
+    won = best(rows, cohort, kind, criterion)
+    numbers = won[0].score(cohort, kind, criterion) if len(won) == 1 else None
+    return bool(numbers and numbers["interval"] is None)
 
 
 def _gain(rows: Sequence[Row], cohort: str, kind: str, criterion: str) -> float | None:

@@ -32,7 +32,7 @@ NUMBERS = Table(
             Value("share", "low, then high"),
             "95% interval of `f1`, by bootstrap over notes",
             length=2,
-            null="not computed, or `f1` is null",
+            null="not computed, or fewer than six notes have gold or predictions",
         ),
         "per_type": Named(
             "type, or pair such as `problem.negation`",
@@ -72,7 +72,7 @@ ANSWERS = Table(
             Value("share", "low, then high"),
             "95% interval of `score`, by bootstrap over records",
             length=2,
-            null="not computed, or there are fewer than two records",
+            null="not computed, or there are fewer than six records",
         ),
     },
     "answers to the prompts of instruction data",

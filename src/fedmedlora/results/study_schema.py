@@ -39,7 +39,7 @@ def _interval(of: str, drawn: str, kind: str = "share") -> Many:
         Value("share" if kind == "share" else "number", "low, then high"),
         f"95% interval of `{of}`, by bootstrap over {drawn}",
         length=2,
-        null=f"not computed, `{of}` is null, or a cohort has fewer than two notes",
+        null=f"not computed, `{of}` is null, or in a cohort fewer than six notes have anything to count",
     )
 
 

@@ -4,12 +4,12 @@ import pytest
 
 from fedmedlora.report.study.arms import arm_parts
 from fedmedlora.report.study.calibration import calibration_part
-from fedmedlora.report.study.cost import cost_of
+from fedmedlora.report.study.cost import cost_of, cost_part
 from fedmedlora.report.study.differences import difference_text, p_text
 from fedmedlora.report.study.external import external_part
 from fedmedlora.report.study.new_site import new_site_part
 from fedmedlora.report.study.per_type import types_part
-from fedmedlora.report.study.pieces import StudyFigure
+from fedmedlora.report.study.pieces import StudyFigure, StudyTable
 from fedmedlora.report.study.reading import reading_part, usage_part
 from fedmedlora.report.study.view import view_of
 from fedmedlora.report.study.weights import weights_part
@@ -34,6 +34,23 @@ def test_a_cost_is_the_mean_over_the_seeds():
     assert (cost.up_bytes, cost.down_bytes) == (25, 50)  # (20 + 30) / 2, (40 + 60) / 2
     assert (cost.training_s, cost.aggregation_s, cost.reading_s) == (4, 0.75, 4)
     assert (cost.peak_bytes, cost.trained_parameters) == (7, 5)
+    assert cost.validation_s is None  # an older version did not record it
+    for number, one in enumerate([one for of_seed in records for one in of_seed["rounds"]]):
+        one["validate_seconds"] = (3.0, 5.0, None)[number]  # the last: nothing was asked for
+    assert cost_of(records).validation_s == 4  # (3 + 5) / 2
+    for one in (one for of_seed in records for one in of_seed["rounds"]):
+        one["validate_seconds"] = None
+    assert cost_of(records).validation_s == 0
+
+
+def test_the_table_of_costs_tells_the_coordinators_time(study):
+    (table, *_) = [piece for piece in cost_part(view_of(study)).pieces if isinstance(piece, StudyTable)]
+    titles = [column.title for column in table.columns]
+    place = titles.index("Validation")
+    assert titles[place - 1 : place + 2] == ["Training", "Validation", "Aggregation"]
+    cells = {row[0].text: row[place] for row in table.rows}
+    assert (cells["Fed-MedLoRA+"].value, cells["Fed-MedLoRA+"].text) == (14.0, "14 s")  # 4 rounds of 3.5 s
+    assert cells["Zero-shot"].text == "0.0 s"
 
 
 def test_weights_are_means_over_the_runs_that_gave_one(study):
@@ -54,7 +71,7 @@ def test_arms_other_than_the_main_one_are_folded(made_study):
     assert "Single site: lakeside" not in {panel.title for panel in figures[0].panels}
 
 
-def test_an_arm_of_some_seeds_stands_beside_the_study_under_the_same(study):
+def test_an_arm_of_some_seeds_stands_beside_the_study_under_the_same(study, made_study):
     """The rest of a study's seeds would make a difference that is none of the arm."""
     study["runs"] = [r for r in study["runs"] if r["arm"] == "main" or r["seed"] == study["seeds"][1]]
     for one in (*study["scores"], *study["means"]):
@@ -78,6 +95,9 @@ def test_an_arm_of_some_seeds_stands_beside_the_study_under_the_same(study):
     assert cell.value == mean["f1_by_seed"][1] != mean["f1"]
     assert cell.also == (None, None)  # one seed's interval is not in the results
     assert figure.legend[-1][1] == ("hollow, at the left: the study as it stands, under seed 1 alone",)
+    assert "that line has no intervals, which are made over all the seeds of an arm" in part.pieces[0].source
+    for part in arm_parts(view_of(made_study)):  # the same seeds everywhere: there is no such line
+        assert "that line has no intervals" not in part.pieces[0].source
 
 
 def test_beside_methods_that_the_study_does_not_have_stand_its_own_federated_ones(study):

@@ -56,12 +56,12 @@ def test_marks_beside_the_axis_alone_are_something_to_draw():
 
 
 def test_a_long_last_tick_stays_in_the_picture():
-    axis = axis_of("bytes", (1, 2), {1: "1 MiB", 2: "1,024 kibibytes"}.__getitem__)
+    axis = axis_of("bytes", (1, 2), {1: "1 MB", 2: "1,000 kilobytes"}.__getitem__)
     ticks = {
         t.text: float(t.attrib["x"]) for t in parse(curve_panel("p", "F1", [], axis, MARKS)).iter("text")
     }
-    assert ticks["1 MiB"] == 58  # 44 + 14, where it belongs
-    assert ticks["1,024 kibibytes"] == 340 - 2 - 6.2 * 15 / 2  # 15 characters about the middle; else at 320
+    assert ticks["1 MB"] == 58  # 44 + 14, where it belongs
+    assert ticks["1,000 kilobytes"] == 340 - 2 - 6.2 * 15 / 2  # 15 characters about the middle; else at 320
 
 
 def test_differences_lie_around_zero():

@@ -32,6 +32,10 @@ from fedmedlora.results.study_schema import MAIN
 # What a group is judged by: kind of score and criterion, as in the summary.
 JUDGED = (("entities", "strict"), ("modifiers_gold", "lenient"))
 _MAIN_WORDS = "the study as it stands"
+_FEWER = (
+    " It is shown a second time under the seeds of these arms alone, which is what they compare with; that "
+    "line has no intervals, which are made over all the seeds of an arm at once."
+)
 
 
 def arm_parts(view: StudyView) -> list[Part]:
@@ -48,7 +52,8 @@ def arm_parts(view: StudyView) -> list[Part]:
         if pieces:
             told = paragraph(
                 "Mean F1 over cohorts and seeds; everything that an arm does not name is as in the study "
-                f"as it stands, which figures call “{MAIN}”."
+                f"as it stands, which figures call “{MAIN}”.",
+                _FEWER if _seeds_beside(view, arms) != view.seeds_of(MAIN) else "",
             )
             parts.append(Part(f"group-{idents[group]}", Name(group), Name(group), (told, *pieces)))
     return parts

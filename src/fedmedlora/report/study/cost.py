@@ -8,6 +8,7 @@ from statistics import fmean
 
 from fedmedlora.report.blocks import paragraph
 from fedmedlora.report.numbers import NOT_MEASURED, bytes_text, count_text, plural, seconds_text
+from fedmedlora.report.rows import validated_s
 from fedmedlora.report.study.axis import common_scale, power_axis
 from fedmedlora.report.study.pieces import (
     Cell,
@@ -27,16 +28,20 @@ from fedmedlora.report.svg import Panel
 from fedmedlora.results.study_schema import MAIN
 
 _KIND, _CRITERION = "entities", "strict"
-_STEP = 4  # ticks of the axis of bytes: 16 MiB, 64 MiB, 256 MiB, 1 GiB
+_STEP = 10  # ticks of the axis of bytes: 10 MB, 100 MB, 1 GB
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Means over the seeds; ``peak_bytes``: the most of any. ``up_bytes`` and ``down_bytes``: all sites."""
+    """Means over the seeds; ``peak_bytes``: the most of any. ``up_bytes`` and ``down_bytes``: all sites.
+
+    ``validation_s``: of the coordinator, before it weighs; None where that was not recorded.
+    """
 
     up_bytes: float
     down_bytes: float
     training_s: float
+    validation_s: float | None
     aggregation_s: float
     reading_s: float
     peak_bytes: int | None
@@ -51,7 +56,9 @@ def cost_part(view: StudyView) -> Part | None:
         return None
     told = paragraph(
         "Of the study as it stands: means over the seeds, of all rounds and sites of a run together; peak "
-        "memory is the most of any. Where one site trains alone, its bytes are those that it would send."
+        "memory is the most of any. Where one site trains alone, its bytes are those that it would send. "
+        "Training is the sites' time, added up; validation and aggregation are the coordinator's: it "
+        "measures what the sites sent before it weighs it, where a rule asks for that, and puts it together."
     )
     pieces: list[Piece] = [_table("cost", costs)] if costs else []
     if figure := _figure(view, costs):
@@ -72,10 +79,12 @@ def cost_of(records: Sequence[Entry]) -> Cost:
     sites = [site for one in rounds for site in one["sites"]]
     peaks = [s["peak_memory_bytes"] for s in sites if s["peak_memory_bytes"] is not None]
     trained = [count for r in records if (count := r.get("trained_parameters")) is not None]
+    validated = validated_s(rounds)
     return Cost(
         sum(site["upload_bytes"] for site in sites) / len(records),
         sum(site["download_bytes"] for site in sites) / len(records),
         fmean(record["seconds"] for record in records),
+        None if validated is None else validated / len(records),
         sum(one["aggregate_seconds"] for one in rounds) / len(records),
         fmean(sum(e["seconds"] for e in record["evaluations"]) for record in records),
         max(peaks, default=None),
@@ -89,7 +98,8 @@ def _table(ident: str, costs: dict[Row, Cost], fold: Words = ()) -> StudyTable:
         Column("Up", unit="bytes"),
         Column("Down", unit="bytes"),
         Column("Training", unit="s"),
-        Column("of it aggregation", unit="s"),
+        Column("Validation", unit="s"),
+        Column("Aggregation", unit="s"),
         Column("Evaluation", unit="s"),
         Column("Peak memory", unit="bytes"),
         Column("Trained parameters"),
@@ -101,7 +111,10 @@ def _table(ident: str, costs: dict[Row, Cost], fold: Words = ()) -> StudyTable:
             (
                 named(row.label, None if fold else row.sign()),
                 *(Cell(v, bytes_text(v)) for v in (cost.up_bytes, cost.down_bytes)),
-                *(Cell(v, seconds_text(v)) for v in (cost.training_s, cost.aggregation_s, cost.reading_s)),
+                *(
+                    Cell(v, NOT_MEASURED if v is None else seconds_text(v))
+                    for v in (cost.training_s, cost.validation_s, cost.aggregation_s, cost.reading_s)
+                ),
                 Cell(cost.peak_bytes, bytes_text(cost.peak_bytes)),
                 Cell(trained, NOT_MEASURED if trained is None else count_text(trained)),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedmedlora.report.blocks import paragraph
+from fedmedlora.report.interval_note import interval_note
 from fedmedlora.report.numbers import NOT_MEASURED, share_text
 from fedmedlora.report.rows import CRITERIA, SCORE_TITLES
 from fedmedlora.report.study.pieces import (
@@ -32,7 +33,11 @@ def scores_part(view: StudyView) -> Part | None:
         f"dot: the best of its column. “{NOT_MEASURED}” is not zero; “n/a” means that there was nothing "
         "to find and nothing was found."
     )
-    return Part("scores", "Scores", "Scores", (told, *tables))
+    note = interval_note(
+        view.results,
+        [one for one in (*view.results["means"], *view.results["scores"]) if one["arm"] == MAIN],
+    )
+    return Part("scores", "Scores", "Scores", (told, *tables, *([paragraph(note)] if note else [])))
 
 
 def score_table(view: StudyView, kind: str) -> StudyTable | None:
