@@ -33,9 +33,10 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 
+# The files of this folder that are not rules.
 NOT_RULES = frozenset(
-    {"rule", "check", "mean", "exact_sum", "needs", "mixing", "searching"}
-)  # the files of this folder that are not rules
+    "at_once check exact_sum expansion mean mixing needs one_by_one rule searching threads".split()
+)
 
 
 class Fold(Protocol):

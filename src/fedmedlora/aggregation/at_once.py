@@ -1,0 +1,112 @@
+"""The weighted mean of arrays that are all there: a plain sum, made exact where that could show.
+
+The mean of one number is ``float32(float64(S) / float64(W))`` with ``S = sum of w_k * x_k``, each term rounded
+to float64 by itself and their sum correctly rounded, and ``W = sum of w_k``. Here it is found in plain
+float64 arithmetic, ``sum of (w_k / W) * x_k``. K terms added up in any order are wrong by (K - 1) 2^-53 of the
+sum of their sizes at most, to first order (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
+section 4.2); the rounding of w_k / W and of the product, and on the other side of each term, of S and of the
+division, by 2^-53 each. Where the float32 that is next differs within (twice) that bound, which is one number
+in ten thousand, S is found exactly (``expansion.py``).
+
+Cost: a float32 value is read once from memory and converted to float64, which numpy does with the narrowest
+vector instructions; the weights are one matrix product over what is in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fedmedlora.aggregation.expansion import Expansion
+from fedmedlora.aggregation.threads import in_parts
+
+Array32, Array64 = npt.NDArray[np.float32], npt.NDArray[np.float64]
+_BLOCK = 1 << 13  # numbers worked on at once, of
+_TOGETHER = 16  # sites at once: in float64 they fit a core's own cache
+# The squares of smaller values may vanish in float32: at most _BLOCK of them, each below 2^-126.
+_VANISHING = 2.0**-56
+_LEAST_WRONG = 2.0**-200  # products that float64 itself cannot hold are wrong by less
+_FEW = 256  # numbers whose exact sums are found one by one
+
+
+def means_of(adapters: Sequence[Mapping[str, Array32]], weights: Sequence[float]) -> dict[str, Array32]:
+    """Name -> weighted mean of the arrays of that name, equal in shape. ``weights`` are above 0; for all
+    numbers to be finite, so are the values, and the weights add up to between 2^-500 and 2^500."""
+    total = total_of(weights)
+    assert min(weights) > 0 and 2.0**-500 < total < 2.0**500
+    shapes = {name: array.shape for name, array in adapters[0].items()}
+    found = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
+    by = np.array(weights, np.float64)
+    flat = {name: [one[name].reshape(-1) for one in adapters] for name in shapes}
+    out = {name: array.reshape(-1) for name, array in found.items()}
+
+    def work(name: str, start: int, stop: int) -> None:
+        _part([site[start:stop] for site in flat[name]], by, total, out[name][start:stop])
+
+    in_parts(shapes, work, per_number=len(adapters))
+    return found
+
+
+def mean_of(arrays: Sequence[Array32], weights: Sequence[float]) -> Array32:
+    """``means_of`` of a single name."""
+    return means_of([{"": array} for array in arrays], weights)[""]
+
+
+def total_of(weights: Sequence[float]) -> float:
+    """Their sum, correctly rounded, whatever their order."""
+    return float(sum(weights)) if all(isinstance(w, int) for w in weights) else math.fsum(weights)
+
+
+def _part(sites: Sequence[Array32], weights: Array64, total: float, out: Array32) -> None:
+    shares = weights / total
+    size = min(len(out), _BLOCK)
+    room, sums = np.empty((min(len(sites), _TOGETHER), size)), np.empty(size)
+    other = np.empty(size, np.float32)
+    doubtful = []
+    # Beside the largest float32 the other side may be infinite; so may squares.
+    with np.errstate(over="ignore"):
+        for start in range(0, len(out), _BLOCK):
+            block = out[start : start + _BLOCK]
+            plain, above = sums[: len(block)], other[: len(block)]
+            bound = _plain_sum([site[start : start + _BLOCK] for site in sites], shares, room, plain)
+            wrong = 2.0 * (len(sites) + 6) * 2.0**-53 * (bound + _VANISHING) + _LEAST_WRONG
+            np.subtract(plain, wrong, out=block, casting="same_kind")
+            np.add(plain, wrong, out=above, casting="same_kind")
+            # As bits: -0.0 is not 0.0, and a plain sum does not know which it is.
+            doubtful.append(start + np.flatnonzero(block.view(np.int32) != above.view(np.int32)))
+    places = np.concatenate(doubtful)
+    if len(places):
+        terms = np.stack([site[places] for site in sites]).astype(np.float64) * weights[:, None]
+        out[places] = (_exact_sums(terms) / total).astype(np.float32)
+
+
+def _plain_sum(blocks: Sequence[Array32], shares: Array64, room: Array64, out: Array64) -> float:
+    """The weighted sum into ``out``; a bound of ``sum of share * |value|`` of any number of the block."""
+    bound = 0.0
+    for start in range(0, len(blocks), _TOGETHER):
+        group, by = blocks[start : start + _TOGETHER], shares[start : start + _TOGETHER]
+        rows = room[: len(group), : len(out)]
+        for row, block, share in zip(rows, group, by.tolist(), strict=True):
+            np.copyto(row, block)
+            bound += share * math.sqrt(np.dot(block, block))  # no value is larger than the root of all squares
+        if start:
+            np.add(out, np.matmul(by, rows), out=out)
+        else:
+            np.matmul(by, rows, out=out)
+    return bound
+
+
+def _exact_sums(terms: Array64) -> Array64:
+    """The sums over sites of ``terms``, of shape (sites, numbers), correctly rounded."""
+    num_numbers = terms.shape[1]
+    if num_numbers > _FEW:
+        exact = Expansion(num_numbers)
+        for term in terms:
+            exact.add(term)
+        return exact.total()
+    found = np.array([math.fsum(column) for column in terms.T.tolist()])
+    found[(found == 0.0) & np.signbit(terms).all(axis=0)] = -0.0
+    return found
