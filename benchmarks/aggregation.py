@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from fedmedlora.aggregation.mean import MeanSoFar, mean_of
+from fedmedlora.aggregation.at_once import mean_of, means_of
+from fedmedlora.aggregation.one_by_one import MeanSoFar
 from fedmedlora.exchange.adapter import Adapter
 
 LAYERS, RANK = 32, 16

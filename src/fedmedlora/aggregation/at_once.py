@@ -43,10 +43,10 @@ def means_of(adapters: Sequence[Mapping[str, Array32]], weights: Sequence[float]
     flat = {name: [one[name].reshape(-1) for one in adapters] for name in shapes}
     out = {name: array.reshape(-1) for name, array in found.items()}
 
-    def work(name: str, start: int, stop: int) -> None:
-        _part([site[start:stop] for site in flat[name]], by, total, out[name][start:stop])
+    def work(room: _Room, name: str, start: int, stop: int) -> None:
+        _part(room, [site[start:stop] for site in flat[name]], by, total, out[name][start:stop])
 
-    in_parts(shapes, work, per_number=len(adapters))
+    in_parts(shapes, _Room, work, per_number=len(adapters))
     return found
 
 
@@ -60,18 +60,24 @@ def total_of(weights: Sequence[float]) -> float:
     return float(sum(weights)) if all(isinstance(w, int) for w in weights) else math.fsum(weights)
 
 
-def _part(sites: Sequence[Array32], weights: Array64, total: float, out: Array32) -> None:
+class _Room:
+    """What one thread works in."""
+
+    def __init__(self) -> None:
+        # Longer rows than needed: those a power of two apart would share a few lines of the cache.
+        self.rows, self.sums = np.empty((_TOGETHER, _BLOCK + 64)), np.empty(_BLOCK)
+        self.above = np.empty(_BLOCK, np.float32)
+
+
+def _part(room: _Room, sites: Sequence[Array32], weights: Array64, total: float, out: Array32) -> None:
     shares = weights / total
-    size = min(len(out), _BLOCK)
-    room, sums = np.empty((min(len(sites), _TOGETHER), size)), np.empty(size)
-    other = np.empty(size, np.float32)
     doubtful = []
     # Beside the largest float32 the other side may be infinite; so may squares.
     with np.errstate(over="ignore"):
         for start in range(0, len(out), _BLOCK):
             block = out[start : start + _BLOCK]
-            plain, above = sums[: len(block)], other[: len(block)]
-            bound = _plain_sum([site[start : start + _BLOCK] for site in sites], shares, room, plain)
+            plain, above = room.sums[: len(block)], room.above[: len(block)]
+            bound = _plain_sum([site[start : start + _BLOCK] for site in sites], shares, room.rows, plain)
             wrong = 2.0 * (len(sites) + 6) * 2.0**-53 * (bound + _VANISHING) + _LEAST_WRONG
             np.subtract(plain, wrong, out=block, casting="same_kind")
             np.add(plain, wrong, out=above, casting="same_kind")
@@ -83,19 +89,20 @@ def _part(sites: Sequence[Array32], weights: Array64, total: float, out: Array32
         out[places] = (_exact_sums(terms) / total).astype(np.float32)
 
 
-def _plain_sum(blocks: Sequence[Array32], shares: Array64, room: Array64, out: Array64) -> float:
+def _plain_sum(blocks: Sequence[Array32], shares: Array64, rows: Array64, out: Array64) -> float:
     """The weighted sum into ``out``; a bound of ``sum of share * |value|`` of any number of the block."""
     bound = 0.0
     for start in range(0, len(blocks), _TOGETHER):
         group, by = blocks[start : start + _TOGETHER], shares[start : start + _TOGETHER]
-        rows = room[: len(group), : len(out)]
-        for row, block, share in zip(rows, group, by.tolist(), strict=True):
+        some = rows[: len(group), : len(out)]
+        for row, block, share in zip(some, group, by.tolist(), strict=True):
+            # No value is larger than the root of all squares. First, for it reads memory faster than copying.
+            bound += share * math.sqrt(np.dot(block, block))
             np.copyto(row, block)
-            bound += share * math.sqrt(np.dot(block, block))  # no value is larger than the root of all squares
         if start:
-            np.add(out, np.matmul(by, rows), out=out)
+            np.add(out, np.matmul(by, some), out=out)
         else:
-            np.matmul(by, rows, out=out)
+            np.matmul(by, some, out=out)
     return bound
 
 

@@ -29,12 +29,12 @@ class MeanSoFar:
         """Fold ``adapter`` in, whose values are finite; ``weight`` is above 0."""
         assert weight > 0
 
-        def work(name: str, start: int, stop: int) -> None:
-            flat, scratch = adapter.arrays[name].reshape(-1), Scratch()
+        def work(scratch: Scratch, name: str, start: int, stop: int) -> None:
+            flat = adapter.arrays[name].reshape(-1)
             for first in range(start, stop, BLOCK):
                 self._blocks[name][first // BLOCK].add(flat[first : first + BLOCK], weight, scratch)
 
-        in_parts(self._shapes, work)
+        in_parts(self._shapes, Scratch, work)
         self._weights.append(weight)
 
     def mean(self) -> Adapter:
@@ -42,11 +42,11 @@ class MeanSoFar:
         total = total_of(self._weights)
         found = {name: np.empty(shape, np.float32) for name, shape in self._shapes.items()}
 
-        def work(name: str, start: int, stop: int) -> None:
+        def work(room: None, name: str, start: int, stop: int) -> None:
             flat = found[name].reshape(-1)
             for first in range(start, stop, BLOCK):
                 sums = self._blocks[name][first // BLOCK].total()
                 np.divide(sums, total, out=flat[first : first + BLOCK], casting="same_kind")
 
-        in_parts(self._shapes, work)
+        in_parts(self._shapes, lambda: None, work)
         return Adapter(found)
