@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from fedmedlora.aggregation.at_once import means_of
 from fedmedlora.aggregation.check import check_fit, check_one, check_sizes, check_updates
@@ -37,11 +38,13 @@ def weighted_mean(current: Adapter, updates: Sequence[SiteUpdate], weights: Mapp
     Raises ValueError for what ``check_updates`` and ``check_fit`` refuse.
     """
     ordered = check_updates(updates)
-    check_fit(current, ordered)
     by = {update.site: weights[update.site] for update in ordered}
     assert all(math.isfinite(weight) and weight >= 0 for weight in by.values()), "weights are shares"
+    assert any(by.values()), "among the weights there is a positive one"
+    if any(update.adapter.is_stored for update in ordered):
+        return _read_one_by_one(current, ordered, by)
+    check_fit(current, ordered)
     counted = [update for update in ordered if by[update.site] > 0]
-    assert counted, "among the weights there is a positive one"
     return Adapter(means_of([u.adapter.arrays for u in counted], [by[u.site] for u in counted]))
 
 
@@ -67,6 +70,21 @@ class FoldBySize:
         ordered = sorted(self._found)
         check_sizes(ordered)
         return _shares({site: num_tokens for site, _, num_tokens in ordered}), self._mean.mean()
+
+
+def _read_one_by_one(
+    current: Adapter, ordered: Sequence[SiteUpdate], by: Mapping[str, float]
+) -> Adapter:
+    """The mean of adapters that memory may not hold together (``exchange/spill.py``): the same bits."""
+    refuse_non_finite(current, "current adapter")
+    expected, shapes = current.hash(), current.shapes()
+    mean = MeanSoFar(shapes)
+    for update in ordered:
+        one = replace(update, adapter=update.adapter.loaded())
+        check_one(expected, shapes, one)
+        if by[one.site] > 0:
+            mean.add(one.adapter, by[one.site])
+    return mean.mean()
 
 
 def _shares(sizes: Mapping[str, int]) -> dict[str, float]:
