@@ -2,15 +2,16 @@
 
 Adapters have the shapes of LLaMA-3-8B's with rank 16 on all seven projections (41.9 M parameters, 168 MB), or
 a part of them. In one process, in turn: ``numpy.add`` of the sites' arrays in float32, array by array and
-adapter by adapter (the limits that memory sets for adapters that are all there, and for those that come one by
-one), ``means_of`` adapters that are all there, ``MeanSoFar`` of adapters that come one by one, and ``flwr``'s own
-weighted mean. Shown in wall time and in processor time, which other programs on the machine disturb less; the
-floor is what has to pass between memory and processor for one float32 of one site, were nothing else to do.
+adapter by adapter (the limits that memory sets for adapters that are all there, and for those that come one
+by one), ``means_of`` adapters that are all there, ``MeanSoFar`` of adapters that come one by one, and
+``flwr``'s own weighted mean. Shown in wall time and in processor time, which other programs on the machine
+disturb less; the floor is what has to pass between memory and processor for one float32 of one site, were
+there nothing else to do.
 
-``--fold-only``: any number of sites, each made from its own seed when its turn comes and freed after the fold,
-through the rule Fed-MedLoRA as a run does it. Prints the time of a fold and the process's peak memory.
-``--together``: the same for Fed-MedLoRA+, which needs all updates: those that memory should not hold are on the
-disk, in the folder that ``TMPDIR`` names.
+``--fold-only``: any number of sites, each made from its own seed when its turn comes and freed after the
+fold, through the rule Fed-MedLoRA as a run does it. Prints the time of a fold and the process's peak memory.
+``--together``: the same for Fed-MedLoRA+, which needs all updates: those that memory should not hold are on
+the disk, in the folder that ``TMPDIR`` names.
 """
 
 from __future__ import annotations
@@ -162,7 +163,9 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
 
 def updates(current: Adapter, num_sites: int) -> Iterator[SiteUpdate]:
     """One at a time, a site's own values from its seed: cheap ones, a stretch of the same noise, scaled."""
-    noise = 0.02 * np.random.default_rng(0).standard_normal(current.num_parameters + (1 << 20), dtype=np.float32)
+    noise = 0.02 * np.random.default_rng(0).standard_normal(
+        current.num_parameters + (1 << 20), dtype=np.float32
+    )
     started_from, sizes = current.hash(), current.shapes()
     for site in range(num_sites):
         rng = np.random.default_rng(site)
@@ -180,21 +183,26 @@ def updates(current: Adapter, num_sites: int) -> Iterator[SiteUpdate]:
 
 def many(args: argparse.Namespace) -> dict[str, Any]:
     current = adapter(args.layers, 0)
-    seconds = []
+    seconds, worked = [], []
     rule = load_rule("fed_medlora_plus" if args.together else "fed_medlora")
     fold = rule.fold(current)
     with spilling(None) as keep:
         kept = []
         for number, update in enumerate(updates(current, args.sites)):
-            began = time.perf_counter()
+            began, before = time.perf_counter(), time.process_time()
             if fold is None:
                 kept.append(keep(replace(update, validation_loss=0.5)))
             else:
                 fold.add(update)
             seconds.append(time.perf_counter() - began)
+            worked.append(time.process_time() - before)
             del update
             if number % 100 == 99:
-                print(f"{number + 1} sites, peak memory {peak_bytes() / 1e9:.2f} GB", file=sys.stderr, flush=True)
+                print(
+                    f"{number + 1} sites, peak memory {peak_bytes() / 1e9:.2f} GB",
+                    file=sys.stderr,
+                    flush=True,
+                )
         began = time.perf_counter()
         if fold is None:
             rule.aggregate(current, kept)
@@ -202,9 +210,9 @@ def many(args: argparse.Namespace) -> dict[str, Any]:
             fold.finish()
         finish_seconds = time.perf_counter() - began
     print(
-        f"{args.sites} sites of {current.num_bytes / 1e6:.0f} MB: {statistics.median(seconds):.3f} s an update "
-        f"({min(seconds):.3f} to {max(seconds):.3f}), {finish_seconds:.2f} s at the end, "
-        f"peak memory {peak_bytes() / 1e9:.2f} GB"
+        f"{args.sites} sites of {current.num_bytes / 1e6:.0f} MB: {statistics.median(seconds):.3f} s each "
+        f"({min(seconds):.3f} to {max(seconds):.3f}), {statistics.median(worked):.3f} s of processor time; "
+        f"{finish_seconds:.2f} s at the end; peak memory {peak_bytes() / 1e9:.2f} GB"
     )
     return {"seconds": seconds, "finish_seconds": finish_seconds, "peak_bytes": peak_bytes()}
 
@@ -219,7 +227,9 @@ def main() -> None:
     parser.add_argument("--sites", type=int, default=10)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--fold-only", action="store_true", help="made one by one, folded in and freed")
-    parser.add_argument("--together", action="store_true", help="made one by one, needed all: kept on the disk")
+    parser.add_argument(
+        "--together", action="store_true", help="made one by one, needed all: kept on the disk"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     result: dict[str, Any] = {"sites": args.sites, "layers": args.layers}

@@ -81,7 +81,9 @@ def test_zeros_keep_their_sign_where_all_have_it(way):
         found = way([(row, 1) for row in rows])
         assert np.signbit(found[:2]).all()
         assert not found[:2].any()
-    assert way([([-0.0, 2.0**100], 1), ([0.0, 2.0**-100], 1)]).tobytes() == np.array([0.0, 2.0**100]).tobytes()
+    assert (
+        way([([-0.0, 2.0**100], 1), ([0.0, 2.0**-100], 1)]).tobytes() == np.array([0.0, 2.0**100]).tobytes()
+    )
 
 
 def test_nothing_added_up_is_minus_zero():

@@ -113,7 +113,9 @@ def test_minus_zero_stays_and_a_sum_of_both_zeros_is_zero():
     assert bits(mean_of([minus, plus], [1, 2])) == bits(plus) == bits(mean_of([plus, minus], [1, 2]))
 
 
-@pytest.mark.parametrize("size", [0, 1, exact_sum.BLOCK - 1, exact_sum.BLOCK, threads.PART + exact_sum.BLOCK + 7])
+@pytest.mark.parametrize(
+    "size", [0, 1, exact_sum.BLOCK - 1, exact_sum.BLOCK, threads.PART + exact_sum.BLOCK + 7]
+)
 def test_blocks_and_parts_meet_without_a_gap(size):
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal((size,)).astype(np.float32) for _ in range(3)]

@@ -1,12 +1,12 @@
 """The weighted mean of arrays that are all there: a plain sum, made exact where that could show.
 
-The mean of one number is ``float32(float64(S) / float64(W))`` with ``S = sum of w_k * x_k``, each term rounded
-to float64 by itself and their sum correctly rounded, and ``W = sum of w_k``. Here it is found in plain
-float64 arithmetic, ``sum of (w_k / W) * x_k``. K terms added up in any order are wrong by (K - 1) 2^-53 of the
-sum of their sizes at most, to first order (Higham, Accuracy and Stability of Numerical Algorithms, 2002,
-section 4.2); the rounding of w_k / W and of the product, and on the other side of each term, of S and of the
-division, by 2^-53 each. Where the float32 that is next differs within (twice) that bound, which is one number
-in ten thousand, S is found exactly (``expansion.py``).
+The mean of one number is ``float32(float64(S) / float64(W))`` with ``S = sum of w_k * x_k``, each term
+rounded to float64 by itself and their sum correctly rounded, and ``W = sum of w_k``. Here it is found in
+plain float64 arithmetic, ``sum of (w_k / W) * x_k``. K terms added up in any order are wrong by (K - 1) 2^-53
+of the sum of their sizes at most, to first order (Higham, Accuracy and Stability of Numerical Algorithms,
+2002, section 4.2); the rounding of w_k / W and of the product, and on the other side of each term, of S and
+of the division, by 2^-53 each. Where the nearest float32 is not the same throughout (twice) that bound, which
+it is but for one number in some thousands, S is found exactly.
 
 Cost: a float32 value is read once from memory and converted to float64, which numpy does with the narrowest
 vector instructions; the weights are one matrix product over what is in the cache.
@@ -23,7 +23,8 @@ import numpy.typing as npt
 from fedmedlora.aggregation.expansion import Expansion
 from fedmedlora.aggregation.threads import in_parts
 
-Array32, Array64 = npt.NDArray[np.float32], npt.NDArray[np.float64]
+Array32 = npt.NDArray[np.float32]
+Array64 = npt.NDArray[np.float64]
 _BLOCK = 1 << 13  # numbers worked on at once, of
 _TOGETHER = 16  # sites at once: in float64 they fit a core's own cache
 # The squares of smaller values may vanish in float32: at most _BLOCK of them, each below 2^-126.
@@ -36,7 +37,8 @@ def means_of(adapters: Sequence[Mapping[str, Array32]], weights: Sequence[float]
     """Name -> weighted mean of the arrays of that name, equal in shape. ``weights`` are above 0; for all
     numbers to be finite, so are the values, and the weights add up to between 2^-500 and 2^500."""
     total = total_of(weights)
-    assert min(weights) > 0 and 2.0**-500 < total < 2.0**500
+    assert min(weights) > 0
+    assert 2.0**-500 < total < 2.0**500
     shapes = {name: array.shape for name, array in adapters[0].items()}
     found = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
     by = np.array(weights, np.float64)

@@ -6,7 +6,8 @@ spacings is added to ``high``, what is left, at most half a spacing, to ``low``:
 
     r = RN(RN(t + a) - a)  with the anchor a = 1.5 * 2^(g+52),   high = high + r,   low = low + (t - r)
 
-The last bit of ``a`` is the spacing, so that adding it rounds ``t`` to the grid; ``r`` and ``t - r`` are exact.
+The last bit of ``a`` is the spacing, so that adding it rounds ``t`` to the grid; ``r`` and ``t - r`` are
+exact.
 This is the extraction of Demmel and Nguyen, "Parallel Reproducible Summation", IEEE Transactions on
 Computers 64, 2015, https://doi.org/10.1109/TC.2014.2345391, section 3, with two bins. Departs in the grid,
 which is a block's own and grows with the sum, and in that nothing at all is lost:
@@ -16,9 +17,9 @@ which is a block's own and grows with the sum, and in that nothing at all is los
 * ``low`` is exact while its n parts of half a spacing fit into 53 bits above the last bit of any term. Where
   they might not, the block goes on in the plain way (``expansion.py``).
 
-So ``total`` is the true sum correctly rounded to float64, whatever the order. Trained numbers hardly ever need
-the plain way: with a thousand sites of equal size it takes a value, not 0, that is a million million times
-smaller than the largest one in its block.
+So ``total`` is the true sum correctly rounded to float64, whatever the order. Trained numbers hardly ever
+need the plain way: with a thousand sites of a million tokens each it takes a value, not 0, that is 10^11
+times smaller than the largest one in its block.
 
 Cost: ten passes over a term's block, which stays in the processor's cache; 16 bytes a number, or 8 where
 no term ever falls below the spacing, as with values of few bits (bfloat16).
@@ -33,7 +34,8 @@ import numpy.typing as npt
 
 from fedmedlora.aggregation.expansion import Expansion
 
-Array32, Array64 = npt.NDArray[np.float32], npt.NDArray[np.float64]
+Array32 = npt.NDArray[np.float32]
+Array64 = npt.NDArray[np.float64]
 BLOCK = 1 << 14  # numbers that share a grid: their float64 arrays fit a core's own cache
 _ROOM_BITS = 6  # by which the sum may grow before the grid does; the more, the more goes to ``low``
 _FURTHEST = 900  # a grid beyond 2^-900 or 2^900 comes too near the ends of float64
@@ -41,14 +43,15 @@ _EXACT_BELOW = 2.0**29  # a whole weight below it times the 24 bits of a float32
 
 
 class Scratch:
-    """Room that one thread needs for adding to blocks, used again and again."""
+    """Room that one thread needs for adding to blocks."""
 
     def __init__(self) -> None:
+        """Used again and again: memory that is new to the process is slow."""
         self.sizes, self.term, self.part = np.empty(BLOCK, np.float32), np.empty(BLOCK), np.empty(BLOCK)
 
 
 class ExactBlock:
-    """``sum of weight * values`` over ``BLOCK`` numbers at most. A sum of nothing, and of -0.0 alone, is -0.0."""
+    """``sum of weight * values``, ``BLOCK`` numbers at most. Of nothing, and of -0.0 alone, it is -0.0."""
 
     __slots__ = ("_grid", "_high", "_last_bit", "_low", "_num_parts", "_plain", "_size", "_sizes")
 
@@ -144,7 +147,7 @@ def _extent(values: Array32, weight: float, room: Array32) -> tuple[float, float
     """(the largest size of a term, a power of two of which every term is a multiple)."""
     np.abs(values, out=room)
     largest, least = float(room.max()), float(room.min())
-    assert math.isfinite(largest) and math.isfinite(weight), "only finite terms are added"
+    assert math.isfinite(weight * largest), "only finite terms are added"
     if least == 0.0:
         least = float(np.min(room, where=room > 0.0, initial=np.inf))
     if least == math.inf:

@@ -72,9 +72,7 @@ class FoldBySize:
         return _shares({site: num_tokens for site, _, num_tokens in ordered}), self._mean.mean()
 
 
-def _read_one_by_one(
-    current: Adapter, ordered: Sequence[SiteUpdate], by: Mapping[str, float]
-) -> Adapter:
+def _read_one_by_one(current: Adapter, ordered: Sequence[SiteUpdate], by: Mapping[str, float]) -> Adapter:
     """The mean of adapters that memory may not hold together (``exchange/spill.py``): the same bits."""
     refuse_non_finite(current, "current adapter")
     expected, shapes = current.hash(), current.shapes()

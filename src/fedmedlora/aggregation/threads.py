@@ -33,7 +33,9 @@ def in_parts(
     """
     sizes = {name: prod(shape) for name, shape in shapes.items()}
     parts = [
-        (name, start, min(start + PART, size)) for name, size in sizes.items() for start in range(0, size, PART)
+        (name, start, min(start + PART, size))
+        for name, size in sizes.items()
+        for start in range(0, size, PART)
     ]
     waiting = iter(parts)  # a list's iterator gives each part to one thread
 
@@ -52,7 +54,7 @@ def in_parts(
 
 
 def num_cores() -> int:
-    """Cores that this process may use, or fewer where ``OMP_NUM_THREADS`` says so, as for other arithmetic."""
+    """Cores that this process may use, or fewer where ``OMP_NUM_THREADS`` says so, as in other arithmetic."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     told = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(told)) if told.isdecimal() and int(told) else cores

@@ -1,4 +1,4 @@
-"""Arrays that stay in a safetensors file: each is read when it is asked for, and kept by nobody but the asker.
+"""Arrays that stay in a safetensors file: each is read when it is asked for, and kept by who asked alone.
 
 Not what travels (``wire.py``): a process writes such a file for itself, to hold more than its memory does.
 """
@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 
 class StoredArrays(Mapping[str, np.ndarray]):
-    """Name -> float32 array, read-only, names in code-point order. Names and shapes are known without reading.
+    """Name -> float32 array, read-only, in code-point order of names. Shapes are known without reading.
 
     The file must stay as it was written while this is used. Raises ``OSError`` where it does not.
     """

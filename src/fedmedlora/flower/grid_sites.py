@@ -24,6 +24,8 @@ from fedmedlora.terms import Terms
 POLL_S = 0.5
 DESCRIBE_S = 3600.0  # a site may have to wait for its turn
 WORK_S = 7 * 24 * 3600.0
+PULLED_AT_ONCE = 4  # answers that are in memory together, each with an adapter
+LETTER_BYTES = 1 << 30  # adapters that are sent to be scored in one letter
 
 
 @dataclass(frozen=True)
@@ -62,20 +64,23 @@ class GridSites:
     ) -> dict[str, dict[str, float]]:
         """See ``sites.Sites``."""
         whose = errand_fields(errand)
-        parts = {label: adapter.to_bytes() for label, adapter in adapters.items()}
-        letters = {
-            self.nodes[name]: self._letter(whose, {label: p for label, p in parts.items() if label != name})
-            for name in names
-        }
         by_node = {self.nodes[name]: name for name in names}
         costs = {info.name: info.loss_cost for info in self.infos}
-        found = {}
-        cost = sum(costs[name] * len(set(parts) - {name}) for name in names)
+        found: dict[str, dict[str, float]] = {name: {} for name in names}
+        cost = sum(costs[name] * len(adapters.keys() - {name}) for name in names)
+        groups, num_answers = _in_groups(adapters), 0
         with self.progress.stage("the sites score adapters on notes they hold out", cost) as advance:
-            for node, answer in ask(self.grid, LOSSES, letters):
-                name = by_node[node]
-                found[name] = losses(name, answer, set(parts) - {name})
-                advance(len(found), len(names))
+            for group in groups:
+                parts = {label: adapters[label].to_bytes() for label in group}
+                letters = {
+                    node: self._letter(whose, {label: p for label, p in parts.items() if label != name})
+                    for node, name in by_node.items()
+                }
+                for node, answer in ask(self.grid, LOSSES, letters):
+                    name = by_node[node]
+                    found[name] |= losses(name, answer, set(parts) - {name})
+                    num_answers += 1
+                    advance(num_answers, len(names) * len(groups))
         return found
 
     def read(
@@ -139,6 +144,19 @@ def join(grid: Grid, names: Sequence[str], terms: Terms, progress: Progress, *, 
     return GridSites(grid, terms, progress, nodes, tuple(infos[name] for name in names))
 
 
+def _in_groups(adapters: Mapping[str, Adapter]) -> list[list[str]]:
+    """Their labels, as many together as a letter holds: one group, but for many sites or large adapters."""
+    groups: list[list[str]] = []
+    room = 0
+    for label, adapter in adapters.items():
+        if not groups or adapter.num_bytes > room:
+            groups.append([])
+            room = LETTER_BYTES
+        groups[-1].append(label)
+        room -= adapter.num_bytes
+    return groups
+
+
 def ask(
     grid: Grid, kind: str, letters: Mapping[int, Letter], round_num: int = 0
 ) -> Iterator[tuple[int, Letter]]:
@@ -159,12 +177,15 @@ def ask(
     sent = dict(zip(grid.push_messages(messages), letters, strict=True))
     deadline = time.monotonic() + limit
     while sent:
-        arrived = list(grid.pull_messages(list(sent)))
-        for message in arrived:
-            # To which question it is the answer, is for Flower to say: not for the site.
-            node = sent.pop(message.metadata.reply_to_message_id, None)
-            if node is not None:
-                yield node, _answer(message)
+        arrived = 0
+        waiting = list(sent)
+        for start in range(0, len(waiting), PULLED_AT_ONCE):
+            for message in list(grid.pull_messages(waiting[start : start + PULLED_AT_ONCE])):
+                arrived += 1
+                # To which question it is the answer, is for Flower to say: not for the site.
+                node = sent.pop(message.metadata.reply_to_message_id, None)
+                if node is not None:
+                    yield node, _answer(message)
         if sent and time.monotonic() > deadline:
             raise ValueError(f"{len(sent)} sites did not answer in {limit:.0f} s; go on with --resume")
         if sent and not arrived:
