@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmedlora.aggregation.exact_sum import ExactBlock, Scratch
+from fedmedlora.aggregation.exact_sum import ExactBlock, Scratch, _extent
 from fedmedlora.aggregation.expansion import Expansion
 
 MAX = float(np.finfo(np.float32).max)
@@ -102,6 +102,16 @@ def test_ten_thousand_sites():
         total = [so_far + Fraction(float(x)) * weight for so_far, x in zip(total, row, strict=True)]
     assert block.total().tolist() == [float(one) for one in total]
     assert block._plain is None  # and needs the plain way nowhere
+
+
+@settings(max_examples=200, deadline=None)
+@given(row=st.lists(numbers, min_size=1, max_size=5), weight=weights)
+def test_every_term_is_a_multiple_of_its_last_bit(row, weight):
+    values = as_float32(row)
+    largest, last_bit = _extent(values, weight, np.empty(len(row), np.float32))
+    for term in (values.astype(np.float64) * weight).tolist():
+        assert abs(term) <= largest
+        assert term == 0 or (Fraction(term) / Fraction(last_bit)).denominator == 1
 
 
 def test_values_of_few_bits_need_one_level():

@@ -39,7 +39,6 @@ Array64 = npt.NDArray[np.float64]
 BLOCK = 1 << 14  # numbers that share a grid: their float64 arrays fit a core's own cache
 _ROOM_BITS = 6  # by which the sum may grow before the grid does; the more, the more goes to ``low``
 _FURTHEST = 900  # a grid beyond 2^-900 or 2^900 comes too near the ends of float64
-_EXACT_BELOW = 2.0**29  # a whole weight below it times the 24 bits of a float32 is exact in float64
 
 
 class Scratch:
@@ -152,8 +151,9 @@ def _extent(values: Array32, weight: float, room: Array32) -> tuple[float, float
         least = float(np.min(room, where=room > 0.0, initial=np.inf))
     if least == math.inf:
         return 0.0, math.inf
-    if weight < _EXACT_BELOW and float(weight).is_integer():
-        # A float32 is a multiple of 2^-23 of its own power of two, and of 2^-149.
+    if float(weight).is_integer():
+        # A float32 is a multiple of 2^-23 of its own power of two, and of 2^-149. So are whole multiples of it,
+        # also rounded.
         return weight * largest, max(math.ldexp(1.0, math.frexp(least)[1] - 24), 2.0**-149)
     return weight * largest, math.ulp(weight * least)
 
