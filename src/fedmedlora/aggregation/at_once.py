@@ -85,8 +85,9 @@ def _part(room: _Room, sites: Sequence[Array32], weights: Array64, total: float,
             np.add(plain, wrong, out=above, casting="same_kind")
             # As bits: -0.0 is not 0.0, and a plain sum does not know which it is.
             doubtful.append(start + np.flatnonzero(block.view(np.int32) != above.view(np.int32)))
-    places = np.concatenate(doubtful)
-    if len(places):
+    everywhere = np.concatenate(doubtful)
+    for start in range(0, len(everywhere), _BLOCK):
+        places = everywhere[start : start + _BLOCK]
         terms = np.stack([site[places] for site in sites]).astype(np.float64) * weights[:, None]
         out[places] = (_exact_sums(terms) / total).astype(np.float32)
 

@@ -152,8 +152,8 @@ def _extent(values: Array32, weight: float, room: Array32) -> tuple[float, float
     if least == math.inf:
         return 0.0, math.inf
     if float(weight).is_integer():
-        # A float32 is a multiple of 2^-23 of its own power of two, and of 2^-149. So are whole multiples of it,
-        # also rounded.
+        # A float32 is a multiple of 2^-23 of its own power of two, and of 2^-149; so are whole multiples
+        # of it, also rounded.
         return weight * largest, max(math.ldexp(1.0, math.frexp(least)[1] - 24), 2.0**-149)
     return weight * largest, math.ulp(weight * least)
 
