@@ -53,6 +53,11 @@ def test_names_and_shapes_are_known_without_the_file(stored, tmp_path):
         stored.arrays["c"]
 
 
+def test_what_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(OSError, match=r"nowhere.*8 bytes.*make room.*--resume"):
+        StoredArrays(tmp_path / "nowhere" / "x", {"b": np.ones(2, np.float32)})
+
+
 def test_a_damaged_file_is_noticed(stored, tmp_path):
     (tmp_path / "x").write_bytes(b"\xff" * 20)
     with pytest.raises(OSError, match="gone or damaged"):

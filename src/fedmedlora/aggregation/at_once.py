@@ -34,8 +34,10 @@ _FEW = 256  # numbers whose exact sums are found one by one
 
 
 def means_of(adapters: Sequence[Mapping[str, Array32]], weights: Sequence[float]) -> dict[str, Array32]:
-    """Name -> weighted mean of the arrays of that name, equal in shape. ``weights`` are above 0; for all
-    numbers to be finite, so are the values, and the weights add up to between 2^-500 and 2^500."""
+    """Name -> the weighted mean of the arrays of that name, equal in shape and finite.
+
+    ``weights`` are above 0 and add up to something between 2^-500 and 2^500.
+    """
     total = total_of(weights)
     assert min(weights) > 0
     assert 2.0**-500 < total < 2.0**500

@@ -21,8 +21,18 @@ class StoredArrays(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write ``arrays`` to ``path``, bit for bit. Not flushed to the disk: it outlives no process."""
-        save_file(dict(arrays), path)
+        """Write ``arrays`` to ``path``, bit for bit. Not flushed to the disk: it outlives no process.
+
+        Raises ``OSError`` where that is not possible.
+        """
+        try:
+            save_file(dict(arrays), path)
+        except (OSError, SafetensorError) as error:
+            num_bytes = sum(array.nbytes for array in arrays.values())
+            raise OSError(
+                f"{path}: {num_bytes:,} bytes of an adapter, more than memory should hold, cannot be written "
+                f"there ({error}); make room on that disk and go on with --resume"
+            ) from error
         self._path = path
         self.shapes = MappingProxyType({name: arrays[name].shape for name in sorted(arrays)})
 

@@ -68,19 +68,21 @@ class GridSites:
         costs = {info.name: info.loss_cost for info in self.infos}
         found: dict[str, dict[str, float]] = {name: {} for name in names}
         cost = sum(costs[name] * len(adapters.keys() - {name}) for name in names)
-        groups, num_answers = _in_groups(adapters), 0
+        num_scored, num_scores = 0, sum(len(adapters.keys() - {name}) for name in names)
         with self.progress.stage("the sites score adapters on notes they hold out", cost) as advance:
-            for group in groups:
+            for group in _in_groups(adapters):
                 parts = {label: adapters[label].to_bytes() for label in group}
                 letters = {
                     node: self._letter(whose, {label: p for label, p in parts.items() if label != name})
                     for node, name in by_node.items()
+                    if set(parts) - {name}
                 }
                 for node, answer in ask(self.grid, LOSSES, letters):
                     name = by_node[node]
-                    found[name] |= losses(name, answer, set(parts) - {name})
-                    num_answers += 1
-                    advance(num_answers, len(names) * len(groups))
+                    scored = losses(name, answer, set(parts) - {name})
+                    found[name] |= scored
+                    num_scored += len(scored)
+                    advance(num_scored, num_scores)
         return found
 
     def read(
