@@ -20,6 +20,7 @@ from fedmedlora.progress import Progress
 from fedmedlora.rounds import SiteReport
 from fedmedlora.sites import Errand, SiteInfo, Sites
 from fedmedlora.terms import Terms
+from fedmedlora.training import validation
 
 POLL_S = 0.5
 DESCRIBE_S = 3600.0  # a site may have to wait for its turn
@@ -66,20 +67,23 @@ class GridSites:
         whose = errand_fields(errand)
         by_node = {self.nodes[name]: name for name in names}
         costs = {info.name: info.loss_cost for info in self.infos}
+        others = {name: [label for label in adapters if label != name] for name in names}
         found: dict[str, dict[str, float]] = {name: {} for name in names}
-        cost = sum(costs[name] * len(adapters.keys() - {name}) for name in names)
-        num_scored, num_scores = 0, sum(len(adapters.keys() - {name}) for name in names)
+        num_scored, num_scores = 0, sum(len(labels) for labels in others.values())
+        cost = sum(costs[name] * len(labels) for name, labels in others.items())
+        num_in_letter = _num_in_letter(adapters)
         with self.progress.stage("the sites score adapters on notes they hold out", cost) as advance:
-            for group in _in_groups(adapters):
-                parts = {label: adapters[label].to_bytes() for label in group}
+            for start in range(0, len(adapters), num_in_letter):
+                asked = {name: labels[start : start + num_in_letter] for name, labels in others.items()}
+                parts = {label: adapters[label].to_bytes() for label in sorted(set().union(*asked.values()))}
                 letters = {
-                    node: self._letter(whose, {label: p for label, p in parts.items() if label != name})
-                    for node, name in by_node.items()
-                    if set(parts) - {name}
+                    self.nodes[name]: self._letter(whose, {label: parts[label] for label in labels})
+                    for name, labels in asked.items()
+                    if labels
                 }
                 for node, answer in ask(self.grid, LOSSES, letters):
                     name = by_node[node]
-                    scored = losses(name, answer, set(parts) - {name})
+                    scored = losses(name, answer, set(asked[name]))
                     found[name] |= scored
                     num_scored += len(scored)
                     advance(num_scored, num_scores)
@@ -146,17 +150,10 @@ def join(grid: Grid, names: Sequence[str], terms: Terms, progress: Progress, *, 
     return GridSites(grid, terms, progress, nodes, tuple(infos[name] for name in names))
 
 
-def _in_groups(adapters: Mapping[str, Adapter]) -> list[list[str]]:
-    """Their labels, as many together as a letter holds: one group, but for many sites or large adapters."""
-    groups: list[list[str]] = []
-    room = 0
-    for label, adapter in adapters.items():
-        if not groups or adapter.num_bytes > room:
-            groups.append([])
-            room = LETTER_BYTES
-        groups[-1].append(label)
-        room -= adapter.num_bytes
-    return groups
+def _num_in_letter(adapters: Mapping[str, Adapter]) -> int:
+    """How many of ``adapters`` are sent together: whole passes of a site, so that its sums are the same."""
+    largest = max((adapter.num_bytes for adapter in adapters.values()), default=1)
+    return max(1, LETTER_BYTES // largest // validation.AT_ONCE) * validation.AT_ONCE
 
 
 def ask(
