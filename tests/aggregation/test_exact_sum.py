@@ -115,11 +115,11 @@ def test_every_term_is_a_multiple_of_its_last_bit(row, weight):
 
 
 def test_values_of_few_bits_need_one_level():
-    """bfloat16: 8 bits. Two of them on one grid: no second array is made."""
+    """bfloat16: 8 bits. All lie on the grid: no second array is made."""
     rng = np.random.default_rng(0)
     rows = (0.02 * rng.standard_normal((10, 64))).astype(np.float32)
     rows = (rows.view(np.uint32) & 0xFFFF0000).view(np.float32)
-    rows[np.abs(rows) < 1e-4] = 1e-4 * 0
+    rows[np.abs(rows) < 1e-4] = 0.0
     block = ExactBlock(64)
     found = fast([(row, 1000 + 37 * number) for number, row in enumerate(rows)], block)
     assert block._low is None

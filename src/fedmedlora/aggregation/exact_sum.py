@@ -7,8 +7,7 @@ spacings is added to ``high``, what is left, at most half a spacing, to ``low``:
     r = RN(RN(t + a) - a)  with the anchor a = 1.5 * 2^(g+52),   high = high + r,   low = low + (t - r)
 
 The last bit of ``a`` is the spacing, so that adding it rounds ``t`` to the grid; ``r`` and ``t - r`` are
-exact.
-This is the extraction of Demmel and Nguyen, "Parallel Reproducible Summation", IEEE Transactions on
+exact. This is the extraction of Demmel and Nguyen, "Parallel Reproducible Summation", IEEE Transactions on
 Computers 64, 2015, https://doi.org/10.1109/TC.2014.2345391, section 3, with two bins. Departs in the grid,
 which is a block's own and grows with the sum, and in that nothing at all is lost:
 
