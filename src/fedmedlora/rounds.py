@@ -15,12 +15,14 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from fedmedlora.aggregation.mixing import Probe, learn_weights
 from fedmedlora.aggregation.rule import Fold, Rule
 from fedmedlora.aggregation.searching import search_weights
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.spill import spilling
 from fedmedlora.exchange.update import SiteUpdate
 
 
@@ -81,12 +83,14 @@ def run_rounds(
     store: RoundStore,
     validator: Validator | None = None,
     watch: Callable[[int, Adapter], dict[str, Any] | None] = lambda round_num, adapter: None,
+    spill_to: Path | None = None,
 ) -> tuple[Adapter, list[dict[str, Any]]]:
     """The adapter after ``num_rounds`` rounds from ``start``, and one record per round.
 
     Adapters hold what travels under the rule. ``validator``: asked when the rule needs it. ``watch``:
     called with every new adapter; what it returns is kept in the round's record. Rounds that ``store``
-    already holds are not run again, and the result is the same, bit for bit.
+    already holds are not run again, and the result is the same, bit for bit. ``spill_to``: the folder for
+    updates that memory should not hold together; see ``exchange/spill.py``.
     """
     validator = validator or Validator()
     if (rule.needs.losses and validator.losses is None) or (rule.needs.mixing and validator.probe is None):
@@ -95,7 +99,7 @@ def run_rounds(
     for round_num in range(1, num_rounds + 1):
         finished = store.load(round_num)
         if finished is None:
-            finished = _one_round(round_num, current, rule, carrier, validator, watch)
+            finished = _one_round(round_num, current, rule, carrier, validator, watch, spill_to)
             store.save(round_num, *finished)
         current, record = finished
         records.append(record)
@@ -109,6 +113,7 @@ def _one_round(
     carrier: Carrier,
     validator: Validator,
     watch: Callable[[int, Adapter], dict[str, Any] | None],
+    spill_to: Path | None,
 ) -> tuple[Adapter, dict[str, Any]]:
     fold = rule.fold(current)
     arrived = carrier.train(round_num, current)
@@ -117,17 +122,19 @@ def _one_round(
         began = time.perf_counter()
         weights, following = fold.finish()
         validate_seconds = None
+        seconds += time.perf_counter() - began
     else:
-        reports = list(arrived)
-        validated = validator.clock()
-        reports = _weighable(round_num, current, reports, rule, validator)
-        validate_seconds = validator.clock() - validated if rule.needs.validation else None
-        sites, seconds = [_site_record(report) for report in reports], 0.0
-        updates = [report.update for report in reports]
-        began = time.perf_counter()
-        weights = rule.weights(updates)
-        following = rule.aggregate(current, updates)
-    seconds += time.perf_counter() - began
+        with spilling(spill_to) as keep:
+            reports = [replace(report, update=keep(report.update)) for report in arrived]
+            validated = validator.clock()
+            reports = _weighable(round_num, current, reports, rule, validator)
+            validate_seconds = validator.clock() - validated if rule.needs.validation else None
+            sites = [_site_record(report) for report in reports]
+            updates = [report.update for report in reports]
+            began = time.perf_counter()
+            weights = rule.weights(updates)
+            following = rule.aggregate(current, updates)
+            seconds = time.perf_counter() - began
     return following, {
         "round_num": round_num,
         "weights": weights,

@@ -61,6 +61,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         store=run.store(method),
         validator=_validator(run, method, start),
         watch=lambda round_num, adapter: _watch(run, method, start, round_num, adapter),
+        spill_to=run.folder / "site-updates" / "spilled",
     )
     return final, whole(method, start, final), records
 

@@ -1,4 +1,4 @@
-"""The exact sum against rational arithmetic, and the two ways to a mean against each other."""
+"""Both exact sums, the fast one and the plain one, against rational arithmetic."""
 
 from __future__ import annotations
 
@@ -10,99 +10,134 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmedlora.aggregation import exact_sum
-from fedmedlora.aggregation.exact_sum import ExactSum
-from fedmedlora.aggregation.mean import MeanSoFar, mean_of
-from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.aggregation.exact_sum import ExactBlock, Scratch, _extent
+from fedmedlora.aggregation.expansion import Expansion
 
 MAX = float(np.finfo(np.float32).max)
 AWKWARD = [0.0, -0.0, 1e-45, -1e-45, 1.1754942e-38, MAX, -MAX, 1.0, 1.0000001, -1.0, 0.1]
 numbers = st.one_of(st.sampled_from(AWKWARD), st.floats(width=32, allow_nan=False, allow_infinity=False))
-weights = st.one_of(st.integers(1, 2**53), st.integers(1, 5), st.floats(2.0**-60, 1.0))
-terms = st.lists(st.tuples(st.lists(numbers, min_size=3, max_size=3), weights), min_size=1, max_size=8)
+usual = st.floats(-1.0, 1.0, width=32).filter(lambda x: x == 0 or abs(x) > 1e-9)
+weights = st.one_of(st.integers(1, 2**53), st.integers(1, 2**20), st.floats(2.0**-60, 1.0))
+SCRATCH = Scratch()
 
 
-def bits(array):
-    return array.tobytes()
+def terms(values):
+    row = st.lists(values, min_size=3, max_size=3)
+    return st.lists(st.tuples(row, weights), min_size=1, max_size=8)
 
 
 def as_float32(row):
     return np.array(row, np.float32)
 
 
-def summed(rows):
-    found = ExactSum((3,))
+def fast(rows, block=None):
+    found = block or ExactBlock(len(rows[0][0]))
     for row, weight in rows:
-        found.add(as_float32(row), weight)
+        found.add(as_float32(row), weight, SCRATCH)
     return found.total()
 
 
+def plain(rows):
+    found = Expansion(len(rows[0][0]))
+    for row, weight in rows:
+        found.add(as_float32(row).astype(np.float64) * weight)
+    return found.total()
+
+
+def true(rows):
+    return [
+        float(sum(Fraction(float(np.float32(row[place])) * float(weight)) for row, weight in rows))
+        for place in range(len(rows[0][0]))
+    ]  # Fraction to float rounds correctly
+
+
+@pytest.mark.parametrize("values", [numbers, usual], ids=["awkward", "usual"])
+@pytest.mark.parametrize("way", [fast, plain])
 @settings(max_examples=300, deadline=None)
-@given(rows=terms, data=st.data())
-def test_the_sum_is_the_true_one_rounded_once_in_any_order(rows, data):
-    found = summed(rows)
-    for place in range(3):
-        exact = sum(Fraction(float(np.float32(row[place])) * float(weight)) for row, weight in rows)
-        assert found[place] == float(exact)  # Fraction to float rounds correctly
-    assert bits(summed(data.draw(st.permutations(rows)))) == bits(found)
+@given(data=st.data())
+def test_the_sum_is_the_true_one_rounded_once_in_any_order(way, values, data):
+    rows = data.draw(terms(values))
+    found = way(rows)
+    assert found.tolist() == true(rows)
+    assert way(data.draw(st.permutations(rows))).tobytes() == found.tobytes()
+    assert found.tobytes() == plain(rows).tobytes()
 
 
-@settings(max_examples=300, deadline=None)
-@given(rows=terms, data=st.data())
-def test_all_at_once_or_one_by_one_the_mean_has_the_same_bits(rows, data):
-    at_once = mean_of([as_float32(row) for row, _ in rows], [weight for _, weight in rows])
-    one_by_one = MeanSoFar({"w": (3,)})
-    for row, weight in data.draw(st.permutations(rows)):
-        one_by_one.add(Adapter({"w": as_float32(row)}), weight)
-    assert bits(one_by_one.mean().arrays["w"]) == bits(at_once)
-    total = sum(Fraction(weight) for _, weight in rows)
-    for place in range(3):
-        exact = (
-            sum(Fraction(float(np.float32(row[place]))) * Fraction(weight) for row, weight in rows) / total
-        )
-        with np.errstate(over="ignore"):
-            low, high = (float(np.nextafter(at_once[place], np.float32(end))) for end in (-np.inf, np.inf))
-        assert low < exact < high
+def test_what_float64_loses_is_kept():
+    """2^100 + 2^-40 - 2^100: in float64, from the left, the small one is within the last bit of the large."""
+    rows = [([value], 1) for value in (2.0**100, 2.0**-40, -(2.0**100))]
+    assert fast(rows) == plain(rows) == [2.0**-40]
+    assert sum(row[0] for row, _ in rows) == 0.0  # what a plain sum says
 
 
-def test_what_a_plain_sum_loses_is_kept():
-    """2^40 + 2^-20 - 2^40: in float64, from the left, the small one is within the last bit of the large."""
-    values = [2.0**100, 2.0**-40, -(2.0**100)]
-    found = ExactSum((1,))
-    for value in values:
-        found.add(np.array([value], np.float32), 1)
-    assert found.total() == [2.0**-40]
-    assert sum(values) == 0.0  # what a plain sum says
-    assert mean_of([np.array([v], np.float32) for v in values], [1, 1, 1]) == [np.float32(2.0**-40 / 3)]
+@pytest.mark.parametrize("way", [fast, plain])
+def test_zeros_keep_their_sign_where_all_have_it(way):
+    minus, both, gone = [-0.0, -0.0, 1.0], [-0.0, 0.0, -1.0], [-0.0, -0.0, 2.0**-70]
+    assert way([(minus, 3), (minus, 5)]).tobytes() == np.array([-0.0, -0.0, 8.0]).tobytes()
+    assert way([(minus, 3), (both, 3)]).tobytes() == np.array([-0.0, 0.0, 0.0]).tobytes()
+    # However far apart the others are: on the grid, below it, and past what two levels hold.
+    large = [-0.0, -0.0, 2.0**100]
+    for rows in ([minus, large], [large, minus], [gone, large], [large, gone], [gone, minus, large, minus]):
+        found = way([(row, 1) for row in rows])
+        assert np.signbit(found[:2]).all()
+        assert not found[:2].any()
+    assert (
+        way([([-0.0, 2.0**100], 1), ([0.0, 2.0**-100], 1)]).tobytes() == np.array([0.0, 2.0**100]).tobytes()
+    )
 
 
-def test_a_tie_between_two_float32_goes_to_the_even_one_in_any_order():
-    """(1 + 2^-23 + 1) / 2 lies halfway between 1 and 1 + 2^-23; a third site that adds a trifle decides."""
-    one, following = np.float32(1), np.nextafter(np.float32(1), np.float32(2))
-    trifle = np.float32(1e-40)
-    pair = [np.array([one]), np.array([following])]
-    assert mean_of(pair, [3, 3]) == mean_of(pair[::-1], [3, 3]) == one
-    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
-        rows = [*pair, np.array([trifle])]
-        assert mean_of([rows[i] for i in order], [[2**30, 2**30, 1][i] for i in order]) == one
+def test_nothing_added_up_is_minus_zero():
+    assert np.signbit(ExactBlock(2).total()).all()
+    assert np.signbit(Expansion(2).total()).all()
+    assert fast([([0.0, -0.0], 1)]).tobytes() == np.array([0.0, -0.0]).tobytes()
 
 
-def test_minus_zero_stays_and_a_sum_of_both_zeros_is_zero():
-    minus, plus = np.array([-0.0], np.float32), np.array([0.0], np.float32)
-    assert bits(mean_of([minus, minus], [1, 2])) == bits(minus)
-    assert bits(mean_of([minus, plus], [1, 2])) == bits(plus) == bits(mean_of([plus, minus], [1, 2]))
-
-
-@pytest.mark.parametrize("size", [1, exact_sum.BLOCK - 1, exact_sum.BLOCK, 2 * exact_sum.BLOCK + 7])
-def test_blocks_meet_without_a_gap(size):
+def test_ten_thousand_sites():
+    """The grid grows with the sum, and stays exact: sizes up to 2^20, values of trained adapters' spread."""
     rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal((size,)).astype(np.float32) for _ in range(3)]
-    by = [5, 7, 11]
-    found = mean_of(arrays, by)
-    so_far = MeanSoFar({"w": (size,)})
-    for array, weight in zip(arrays, by, strict=True):
-        so_far.add(Adapter({"w": array}), weight)
-    assert bits(so_far.mean().arrays["w"]) == bits(found)
-    for place in (0, size // 2, size - 1):
-        exact = math.fsum(float(a[place]) * w for a, w in zip(arrays, by, strict=True)) / 23
-        assert found[place] == np.float32(exact)
+    block, total = ExactBlock(5), [Fraction(0)] * 5
+    for weight in rng.integers(1, 2**20, 10_000).tolist():
+        row = (0.02 * rng.standard_normal(5)).astype(np.float32)
+        block.add(row, weight, SCRATCH)
+        total = [so_far + Fraction(float(x)) * weight for so_far, x in zip(total, row, strict=True)]
+    assert block.total().tolist() == [float(one) for one in total]
+    assert block._plain is None  # and needs the plain way nowhere
+
+
+@settings(max_examples=200, deadline=None)
+@given(row=st.lists(numbers, min_size=1, max_size=5), weight=weights)
+def test_every_term_is_a_multiple_of_its_last_bit(row, weight):
+    values = as_float32(row)
+    largest, last_bit = _extent(values, weight, np.empty(len(row), np.float32))
+    for term in (values.astype(np.float64) * weight).tolist():
+        assert abs(term) <= largest
+        assert term == 0 or (Fraction(term) / Fraction(last_bit)).denominator == 1
+
+
+def test_values_of_few_bits_need_one_level():
+    """bfloat16: 8 bits. All lie on the grid: no second array is made."""
+    rng = np.random.default_rng(0)
+    rows = (0.02 * rng.standard_normal((10, 64))).astype(np.float32)
+    rows = (rows.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    rows[np.abs(rows) < 1e-4] = 0.0
+    block = ExactBlock(64)
+    found = fast([(row, 1000 + 37 * number) for number, row in enumerate(rows)], block)
+    assert block._low is None
+    assert found.tolist() == true([(row, 1000 + 37 * number) for number, row in enumerate(rows)])
+
+
+def test_a_thousand_terms_at_the_ends_of_float32():
+    """Sums of the largest values with the largest weights, and of the smallest: no overflow, nothing lost."""
+    large = [([MAX, -MAX, 1e-45], 2**53)] * 1000
+    assert fast(large).tolist() == plain(large).tolist() == true(large)
+    assert math.isfinite(fast(large)[0])
+    small = [([1e-45, -1e-45, 1e-45], 2.0**-60)] * 1000
+    assert fast(small).tolist() == true(small) == [math.ldexp(sign * 1000, -209) for sign in (1, -1, 1)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_refused_and_not_passed_on_for_ever(value):
+    with pytest.raises(AssertionError, match="finite"):
+        fast([([1.0, value], 1)])
+    with pytest.raises(AssertionError, match="finite"), np.errstate(invalid="ignore"):
+        plain([([1.0, value], 1)])

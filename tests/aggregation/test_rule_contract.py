@@ -1,6 +1,7 @@
 """Every rule against the laws in ``aggregation/rule.py``. A new rule file is picked up by itself."""
 
 import pathlib
+import tempfile
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from fedmedlora.aggregation.needs import Needs
 from fedmedlora.aggregation.rule import NOT_RULES, known_rules, load_rule
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
+from fedmedlora.exchange.stored import StoredArrays
 from fedmedlora.exchange.update import SiteUpdate
 
 RULES = known_rules()
@@ -108,6 +110,22 @@ def test_folding_one_by_one_gives_the_same_in_any_order(name, round_, data):
     for one in data.draw(st.permutations(updates)):
         fold.add(one)
     assert fold.finish() == (rule.weights(updates), rule.aggregate(current, updates))
+
+
+@settings(max_examples=20, deadline=None)
+@given(round_=rounds())
+def test_updates_on_the_disk_give_the_same(name, round_):
+    current, updates = round_
+    rule = load_rule(name)
+    with tempfile.TemporaryDirectory() as folder:
+        stored = [
+            replace(
+                one, adapter=Adapter.stored(StoredArrays(pathlib.Path(folder) / one.site, one.adapter.arrays))
+            )
+            for one in updates[1:]
+        ]
+        assert rule.weights([updates[0], *stored]) == rule.weights(updates)
+        assert rule.aggregate(current, [updates[0], *stored]) == rule.aggregate(current, updates)
 
 
 @LAW

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from fedmedlora.corpora.jsonl import read_notes, write_notes
+from fedmedlora.exchange import spill
 from fedmedlora.experiment import run_study
 from fedmedlora.flower import grid_sites
 from fedmedlora.flower.grid_sites import join
+from fedmedlora.flower.messages import LOSSES, Letter
 from fedmedlora.model.saved import read_saved_adapter
 from fedmedlora.progress import Silent
 from fedmedlora.study import load_study
+from fedmedlora.training import validation
 
 SITES = ("lakeside", "northgate", "stonebridge")
 
@@ -66,6 +69,28 @@ def is_train(replies) -> bool:
 def test_the_same_adapter(local_grid, study_file, expected, tmp_path):
     run_over(local_grid, study_file, tmp_path / "out")
     assert_equal(tmp_path / "out", expected)
+
+
+def test_updates_on_the_disk_and_adapters_in_several_letters_change_nothing(
+    local_grid, three_sites, tmp_path, monkeypatch
+):
+    """Fed-MedLoRA+, validated by the sites: as with many sites or large adapters, at both carriers."""
+    study = three_sites / "study.toml"
+    monkeypatch.setattr(validation, "AT_ONCE", 1)  # as if there were many more sites than a pass takes
+    run_study(load_study(study), tmp_path / "here")
+    monkeypatch.setattr(spill, "HELD_BYTES", 0)
+    monkeypatch.setattr(grid_sites, "LETTER_BYTES", 1)
+    monkeypatch.setattr(grid_sites, "PULLED_AT_ONCE", 1)
+    run_study(load_study(study), tmp_path / "disk")
+    found = run_over(local_grid, study, tmp_path / "out")
+    assert len(found["methods"][0]["rounds"][0]["weights"]) == len(SITES)
+    expected = read_saved_adapter(tmp_path / "here" / "adapters" / "fed_medlora_plus")
+    for out in ("disk", "out"):
+        assert read_saved_adapter(tmp_path / out / "adapters" / "fed_medlora_plus") == expected
+        assert not list((tmp_path / out).rglob("spilled"))
+    asked = [message for message in local_grid.sent if message.metadata.message_type == LOSSES]
+    assert len(asked) >= 6  # each site scores two others, in a letter each
+    assert {len(Letter.from_records(message.content).parts) for message in asked} == {1}
 
 
 def test_the_order_of_arrival_changes_nothing(local_grid, study_file, expected, tmp_path):

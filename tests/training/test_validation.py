@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.stored import StoredArrays
 from fedmedlora.model.lora import attach_lora, read_adapter
 from fedmedlora.model.several import several_adapters
 from fedmedlora.model.weights import read_weights, write_weights
@@ -47,6 +48,17 @@ def test_losses_are_those_of_each_alone(load, step_examples, kind):
     assert validation_losses(base, model, [start], step_examples, SETTINGS) == pytest.approx(alone[:1])
     again = validation_loss(base, model, adapters[1], step_examples, SETTINGS)
     assert again == pytest.approx(alone[1], rel=1e-6)
+
+
+def test_adapters_on_the_disk_have_the_same_losses(load, step_examples, tmp_path):
+    base, model, start = made(load, "llama")
+    adapters = [start, drawn(start, 1), drawn(start, 2)]
+    stored = [
+        Adapter.stored(StoredArrays(tmp_path / str(number), one.arrays))
+        for number, one in enumerate(adapters)
+    ]
+    found = validation_losses(base, model, stored, step_examples, SETTINGS)
+    assert found == validation_losses(base, model, adapters, step_examples, SETTINGS)
 
 
 def test_more_adapters_than_fit_and_none(load, step_examples, monkeypatch):

@@ -15,7 +15,10 @@ Laws, for every rule:
 6. The same input gives the same result, bit for bit: no clock, no global random state.
 7. Weights are finite, not negative, sum to 1, and name exactly the sites that sent an update.
 8. Where a rule folds, what comes of it is what ``weights`` and ``aggregate`` say, bit for bit, in any order.
-9. What ``check.check_updates`` and ``check.check_fit`` refuse is refused.
+9. A rule that needs all updates together says so: ``fold`` returns None. They may then lie on the disk
+   (``exchange/spill.py``), where every look at an array reads it. So a rule looks at one update after the
+   other, or at one array of all of them, and keeps none. What comes of it is the same, bit for bit.
+10. What ``check.check_updates`` and ``check.check_fit`` refuse is refused.
 """
 
 from __future__ import annotations
@@ -33,9 +36,13 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 
+# The files of this folder that are not rules.
 NOT_RULES = frozenset(
-    {"rule", "check", "mean", "exact_sum", "needs", "mixing", "searching"}
-)  # the files of this folder that are not rules
+    {
+        "rule", "needs", "check", "mean", "at_once", "one_by_one", "exact_sum", "expansion", "threads",
+        "mixing", "searching",
+    }
+)  # fmt: skip
 
 
 class Fold(Protocol):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from types import MappingProxyType
 
 import numpy as np
 
+from fedmedlora.exchange.stored import StoredArrays
 from fedmedlora.exchange.wire import pack, packed_bytes, unpack
 
 FORMAT = "fedmedlora-adapter"
@@ -61,7 +63,7 @@ class Adapter:
     @property
     def num_parameters(self) -> int:
         """Numbers in all arrays together."""
-        return sum(array.size for array in self.arrays.values())
+        return sum(prod(shape) for shape in self.shapes().values())
 
     @property
     def num_bytes(self) -> int:
@@ -70,7 +72,25 @@ class Adapter:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """name -> shape, in name order."""
+        if isinstance(self.arrays, StoredArrays):
+            return dict(self.arrays.shapes)
         return {name: array.shape for name, array in self.arrays.items()}
+
+    @staticmethod
+    def stored(arrays: StoredArrays) -> Adapter:
+        """An adapter whose arrays stay on the disk. Where one is used twice, read it once: ``loaded``."""
+        adapter = object.__new__(Adapter)
+        object.__setattr__(adapter, "arrays", arrays)
+        return adapter
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the arrays are on the disk, and every look at one reads it."""
+        return isinstance(self.arrays, StoredArrays)
+
+    def loaded(self) -> Adapter:
+        """The same adapter with its arrays in memory."""
+        return Adapter(self.arrays) if self.is_stored else self
 
     def non_finite(self) -> str | None:
         """Name of the first array that holds NaN or infinity, or None."""

@@ -20,10 +20,13 @@ from fedmedlora.progress import Progress
 from fedmedlora.rounds import SiteReport
 from fedmedlora.sites import Errand, SiteInfo, Sites
 from fedmedlora.terms import Terms
+from fedmedlora.training import validation
 
 POLL_S = 0.5
 DESCRIBE_S = 3600.0  # a site may have to wait for its turn
 WORK_S = 7 * 24 * 3600.0
+PULLED_AT_ONCE = 4  # answers that are in memory together, each with an adapter
+LETTER_BYTES = 1 << 30  # adapters that are sent to be scored in one letter
 
 
 @dataclass(frozen=True)
@@ -62,20 +65,28 @@ class GridSites:
     ) -> dict[str, dict[str, float]]:
         """See ``sites.Sites``."""
         whose = errand_fields(errand)
-        parts = {label: adapter.to_bytes() for label, adapter in adapters.items()}
-        letters = {
-            self.nodes[name]: self._letter(whose, {label: p for label, p in parts.items() if label != name})
-            for name in names
-        }
         by_node = {self.nodes[name]: name for name in names}
         costs = {info.name: info.loss_cost for info in self.infos}
-        found = {}
-        cost = sum(costs[name] * len(set(parts) - {name}) for name in names)
+        others = {name: [label for label in adapters if label != name] for name in names}
+        found: dict[str, dict[str, float]] = {name: {} for name in names}
+        num_scored, num_scores = 0, sum(len(labels) for labels in others.values())
+        cost = sum(costs[name] * len(labels) for name, labels in others.items())
+        num_in_letter = _num_in_letter(adapters)
         with self.progress.stage("the sites score adapters on notes they hold out", cost) as advance:
-            for node, answer in ask(self.grid, LOSSES, letters):
-                name = by_node[node]
-                found[name] = losses(name, answer, set(parts) - {name})
-                advance(len(found), len(names))
+            for start in range(0, len(adapters), num_in_letter):
+                asked = {name: labels[start : start + num_in_letter] for name, labels in others.items()}
+                parts = {label: adapters[label].to_bytes() for label in sorted(set().union(*asked.values()))}
+                letters = {
+                    self.nodes[name]: self._letter(whose, {label: parts[label] for label in labels})
+                    for name, labels in asked.items()
+                    if labels
+                }
+                for node, answer in ask(self.grid, LOSSES, letters):
+                    name = by_node[node]
+                    scored = losses(name, answer, set(asked[name]))
+                    found[name] |= scored
+                    num_scored += len(scored)
+                    advance(num_scored, num_scores)
         return found
 
     def read(
@@ -139,6 +150,12 @@ def join(grid: Grid, names: Sequence[str], terms: Terms, progress: Progress, *, 
     return GridSites(grid, terms, progress, nodes, tuple(infos[name] for name in names))
 
 
+def _num_in_letter(adapters: Mapping[str, Adapter]) -> int:
+    """How many of ``adapters`` are sent together: whole passes of a site, so that its sums are the same."""
+    largest = max((adapter.num_bytes for adapter in adapters.values()), default=1)
+    return max(1, LETTER_BYTES // largest // validation.AT_ONCE) * validation.AT_ONCE
+
+
 def ask(
     grid: Grid, kind: str, letters: Mapping[int, Letter], round_num: int = 0
 ) -> Iterator[tuple[int, Letter]]:
@@ -159,12 +176,15 @@ def ask(
     sent = dict(zip(grid.push_messages(messages), letters, strict=True))
     deadline = time.monotonic() + limit
     while sent:
-        arrived = list(grid.pull_messages(list(sent)))
-        for message in arrived:
-            # To which question it is the answer, is for Flower to say: not for the site.
-            node = sent.pop(message.metadata.reply_to_message_id, None)
-            if node is not None:
-                yield node, _answer(message)
+        arrived = 0
+        waiting = list(sent)
+        for start in range(0, len(waiting), PULLED_AT_ONCE):
+            for message in list(grid.pull_messages(waiting[start : start + PULLED_AT_ONCE])):
+                arrived += 1
+                # To which question it is the answer, is for Flower to say: not for the site.
+                node = sent.pop(message.metadata.reply_to_message_id, None)
+                if node is not None:
+                    yield node, _answer(message)
         if sent and time.monotonic() > deadline:
             raise ValueError(f"{len(sent)} sites did not answer in {limit:.0f} s; go on with --resume")
         if sent and not arrived:

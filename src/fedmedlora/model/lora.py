@@ -90,10 +90,11 @@ def refuse_unfit(model: Any, adapter: Adapter) -> None:
             f"{sorted(missing)[:1]}), {len(extra)} are unknown (such as {sorted(extra)[:1]}); "
             "it was made for other targets or another base model"
         )
+    shapes = adapter.shapes()
     for name, tensor in tensors.items():
-        if tuple(tensor.shape) != adapter.arrays[name].shape:
+        if tuple(tensor.shape) != shapes[name]:
             raise ValueError(
-                f"the adapter does not fit the model: {name} has shape {adapter.arrays[name].shape}, the "
+                f"the adapter does not fit the model: {name} has shape {shapes[name]}, the "
                 f"model expects {tuple(tensor.shape)} (another rank or another base model)"
             )
 
