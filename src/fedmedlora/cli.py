@@ -70,7 +70,13 @@ def parser() -> argparse.ArgumentParser:
     extract.add_argument("--model", help="the base model, if not the one that the adapter names")
     extract.add_argument("--format", choices=("jsonl", "brat", "html"), default="jsonl")
     extract.add_argument("--out", type=Path, help="file (jsonl, html) or folder (brat); default stdout")
-    extract.add_argument("--batch-size", type=int, default=16)
+    extract.add_argument("--batch-size", type=int, help="sentences read at once (16; vllm: as it sees fit)")
+    extract.add_argument(
+        "--engine",
+        choices=("local", "vllm"),
+        default="local",
+        help="who runs the model: this process, or vLLM (docs/engine.md)",
+    )
     extract.add_argument(
         "--decoding",
         choices=("constrained", "free"),
@@ -125,7 +131,9 @@ def _extract(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.out}: is a folder; --format {args.format} writes one file")
     if args.out is not None:
         refuse_overwriting(args.out, args.inputs)
-    if args.batch_size < 1:
+    if args.engine == "vllm" and args.out is None:
+        raise ValueError("--engine vllm: what runs under vLLM writes to stdout; name a file with --out")
+    if args.batch_size is not None and args.batch_size < 1:
         raise ValueError(f"--batch-size {args.batch_size}: sentences read at once; at least 1")
     for path in args.inputs:
         refuse_absent(path)  # before an adapter is asked what it needs
@@ -148,8 +156,9 @@ def _extract(args: argparse.Namespace) -> None:
             args.adapter,
             notes,
             model_name=args.model,
-            batch_size=args.batch_size,
+            batch_size=args.batch_size or 0,
             decoding=args.decoding,
+            engine=args.engine,
             progress=progress,
         )
     _write_extracted(found, args.format, args.out, schema.name)
