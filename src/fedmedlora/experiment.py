@@ -75,12 +75,12 @@ def run_study(
         quantization=study.model.quantization,
         revision=study.model.revision,
     )
+    refuse_optimizer(study.model.optimizer, base.device)
     if study.reads_under_grammar():
         refuse_unreadable(base.encoder)
     terms = terms_of(study, base)
     prepared = prepare(study, terms, base.encoder)
     model = with_lora(base, terms)
-    refuse_optimizer(study.model.optimizer, base.device)
     _check_positions(base, study)
     if any(study.rule(name).local.trains == "model" for name in study.rule_names()):
         refuse_rounded(base)
