@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import queue
 import signal
 from dataclasses import replace
 
@@ -13,7 +15,7 @@ import torch
 from fedmedlora.exchange.local import Local
 from fedmedlora.model.load import load_base_model
 from fedmedlora.model.lora import attach_lora, read_adapter
-from fedmedlora.training import data_parallel
+from fedmedlora.training import data_parallel, worker
 from fedmedlora.training.data_parallel import LoraShape, Workers, environment, num_devices
 from fedmedlora.training.site import LocalTraining, train_round
 
@@ -76,27 +78,43 @@ def test_two_processes_train_as_one_does(base, model, workers, step_examples, ch
     assert again.peak_memory_bytes > 0
 
 
-def test_what_is_wrong_in_a_process_is_told_in_its_words(base, model, step_examples):
-    with (
-        Workers(replace(base, hash="another"), SHAPE, 2) as others,
-        pytest.raises(ValueError, match="changed"),
-    ):
-        others.train_round(read_adapter(model), step_examples, SETTINGS, site="a", round_num=1, seed=0)
+def test_a_process_that_dies_is_an_error_and_not_a_wait(model, workers, step_examples):
+    """The last of those that ask for ``workers``, which are gone then."""
+
+    def kill(step: int, num_steps: int, loss: float) -> None:
+        if step == 1:
+            os.kill(workers._going[1].pid, signal.SIGKILL)
+
+    many = replace(SETTINGS, steps=10_000)
+    with pytest.raises(ChildProcessError, match=r"training process [12] of 2 .*go on with --resume"):
+        workers.train_round(
+            read_adapter(model), step_examples, many, site="a", round_num=1, seed=0, on_step=kill
+        )
+    assert workers._going == [], "the other one is ended too"
 
 
-def test_a_process_that_dies_is_an_error_and_not_a_wait(base, model, step_examples):
-    with Workers(base, SHAPE, 2) as mortal:
+def test_what_is_wrong_in_a_process_is_told_in_its_words(base):
+    others = Workers(base, SHAPE, 2)
+    others._heard.put((1, ({"error": "the training loss is nan: lower it"}, b"")))
+    with pytest.raises(ValueError, match="training loss is nan"):
+        others._answers("done", None)
 
-        def kill(step: int, num_steps: int, loss: float) -> None:
-            if step == 1:
-                os.kill(mortal._going[1].pid, signal.SIGKILL)
 
-        many = replace(SETTINGS, steps=10_000)
-        with pytest.raises(ChildProcessError, match=r"training process [12] of 2 .*go on with --resume"):
-            mortal.train_round(
-                read_adapter(model), step_examples, many, site="a", round_num=1, seed=0, on_step=kill
-            )
-        assert mortal._going == [], "the other one is ended too"
+def test_a_process_refuses_another_model(base, monkeypatch):
+    monkeypatch.setattr(worker, "_join", lambda share, store, on_cpu: None)
+    asked: queue.Queue = queue.Queue()
+    told = {
+        "rank": 0,
+        "num": 2,
+        "store": "",
+        "on_cpu": True,
+        "hash": "another",
+        "lora": {"rank": 2, "alpha": 4.0},
+    }
+    model = {"name": base.name, "precision": "float32", "quantization": "none", "revision": ""}
+    asked.put((told | {"model": model}, b""))
+    with pytest.raises(ValueError, match="files changed while the program ran"):
+        worker._serve(asked, io.BytesIO())
 
 
 def test_how_many():
