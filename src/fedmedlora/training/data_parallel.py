@@ -31,7 +31,7 @@ from fedmedlora.model.tokens import TokenExample
 from fedmedlora.training.frames import Frame, read_frame, work_of, write_frame
 from fedmedlora.training.site import LocalResult, LocalTraining
 
-_GRACE_S = 5.0
+_GRACE_S = 30.0
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -119,7 +119,7 @@ class Workers:
         for process in self._going:
             process.kill()
         for process in self._going:
-            process.wait(_GRACE_S)
+            process.wait()
             assert process.stdin is not None
             with suppress(OSError):
                 process.stdin.close()
@@ -163,9 +163,10 @@ class Workers:
         while len(found) < self.num:
             rank, frame = self._heard.get()
             if frame is None:
-                code = self._going[rank].wait(_GRACE_S)
+                self._raise_what_another_said()
+                end = _end_in_words(self._going[rank])
                 raise ChildProcessError(
-                    f"training process {rank + 1} of {self.num} {_end_in_words(code)}; go on with --resume"
+                    f"training process {rank + 1} of {self.num} {end}; go on with --resume"
                 )
             header, _ = frame
             if "error" in header:
@@ -175,6 +176,14 @@ class Workers:
             elif on_step is not None and "step" in header:
                 on_step(header["step"], header["num_steps"], header["loss"])
         return found
+
+    def _raise_what_another_said(self) -> None:
+        """One that refuses takes the others down with it, and its words may come after their end."""
+        with suppress(queue.Empty):
+            while True:
+                _, frame = self._heard.get(timeout=1.0)
+                if frame is not None and "error" in frame[0]:
+                    raise ValueError(frame[0]["error"])
 
 
 def environment(around: Mapping[str, str], rank: int, num: int, *, on_cpu: bool) -> dict[str, str]:
@@ -207,7 +216,11 @@ def _write(process: subprocess.Popen[bytes], header: dict[str, Any], data: bytes
         write_frame(process.stdin, header, data)
 
 
-def _end_in_words(code: int) -> str:
+def _end_in_words(process: subprocess.Popen[bytes]) -> str:
+    try:
+        code = process.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        return "closed its pipe and did not end"
     if code >= 0:
         return f"ended with exit code {code}; what it said stands above"
     killed = " (SIGKILL: where memory ran out, by the system)"
