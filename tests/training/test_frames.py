@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
 from fedmedlora.exchange.local import Local
+from fedmedlora.training import frames
 from fedmedlora.training.frames import examples_of, read_frame, work_of, write_frame
 from fedmedlora.training.site import LocalTraining
 
@@ -37,6 +39,8 @@ def test_examples_train_alike_and_tell_nothing_else(step_examples):
     header = work_of(step_examples, how, site="a", round_num=2, seed=5, local=Local(proximal=0.1))
     line = json.dumps(header)
     found = json.loads(line)
+    without_text = [replace(e, example=frames._NOTHING) for e in step_examples]
+    assert examples_of(found) == without_text
     assert [e.seen() for e in examples_of(found)] == [e.seen() for e in step_examples]
     assert LocalTraining(**found["settings"]) == how
     assert LocalTraining(**found["settings"]).pass_tokens == 7

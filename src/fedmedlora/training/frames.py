@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import IO, Any
 
 from fedmedlora.exchange.local import Local
@@ -17,6 +17,8 @@ from fedmedlora.training.site import LocalTraining
 
 Frame = tuple[dict[str, Any], bytes]
 
+# All but the text.
+_TRAINED_ON = tuple(f.name for f in fields(TokenExample) if f.name != "example")
 _NOTHING = Example("", "", "", "", (), (), (), (), form=PLAIN)
 
 
@@ -54,7 +56,10 @@ def work_of(
         "settings": asdict(settings),
         "local": None if local is None else asdict(local),
         "prefixes": list(prefixes),
-        "examples": [(prefixes[e.prefix], e.prompt, e.target, e.choices) for e in examples],
+        "examples": [
+            {name: getattr(e, name) for name in _TRAINED_ON} | {"prefix": prefixes[e.prefix]}
+            for e in examples
+        ],
         "site": site,
         "round_num": round_num,
         "seed": seed,
@@ -63,8 +68,14 @@ def work_of(
 
 def examples_of(header: dict[str, Any]) -> list[TokenExample]:
     """The examples of ``work_of``, in their order; which notes they are of is not told."""
-    prefixes = [tuple(prefix) for prefix in header["prefixes"]]
-    return [
-        TokenExample(_NOTHING, prefixes[number], tuple(prompt), tuple(target), tuple(map(tuple, choices)))
-        for number, prompt, target, choices in header["examples"]
-    ]
+    prefixes = [_tuples(prefix) for prefix in header["prefixes"]]
+    found = []
+    for record in header["examples"]:
+        own = {name: _tuples(value) for name, value in record.items() if name != "prefix"}
+        found.append(TokenExample(example=_NOTHING, prefix=prefixes[record["prefix"]], **own))
+    return found
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
