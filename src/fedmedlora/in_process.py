@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,9 @@ from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import SiteReport
 from fedmedlora.run_folder import OwnParts
 from fedmedlora.sites import Errand, SiteInfo
+from fedmedlora.study_tables import Model
 from fedmedlora.terms import Terms
+from fedmedlora.training.data_parallel import Workers
 from fedmedlora.training.site import LocalTraining, train_round
 from fedmedlora.training.validation import validation_losses
 from fedmedlora.work_plan import reading_cost, training_cost, validation_cost
@@ -35,7 +37,8 @@ class InProcess:
     """``sites.Sites`` over ``model``, PEFT's model over ``base``. Several sites never train at once.
 
     ``start``: the untrained adapter. ``own``: where sites keep what they do not send. ``data_hashes``:
-    sha256 over each site's files. ``num_parts``: see ``local_site.local_training``.
+    sha256 over each site's files. ``num_parts`` and ``here``: see ``local_site.local_training``.
+    ``workers``: train instead of this process.
     """
 
     base: BaseModel
@@ -48,6 +51,8 @@ class InProcess:
     data_hashes: Mapping[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Silent)
     num_parts: int = 1
+    here: Model = field(default_factory=Model)
+    workers: Workers | None = None
 
     @cached_property
     def infos(self) -> tuple[SiteInfo, ...]:
@@ -138,11 +143,14 @@ class InProcess:
             self.own,
             progress=self.progress,
             num_parts=len(self.local),
+            here=self.here,
+            workers=self.workers,
         )
 
     @cached_property
     def _settings(self) -> LocalTraining:
-        return local_training(self.terms, num_parts=self.num_parts)
+        found = local_training(self.terms, num_parts=self.num_parts, here=self.here)
+        return found if self.workers is None else replace(found, num_devices=self.workers.num)
 
     def _site(self, name: str) -> LocalSite:
         return next(site for site in self.local if site.name == name)
@@ -183,9 +191,12 @@ class InProcess:
     def _train(self, site: LocalSite, round_num: int, current: Adapter, errand: Errand) -> SiteReport:
         label = f"round {round_num}/{self._settings.num_rounds}: {site.name} trains"
         with self.progress.stage(label, training_cost(site.examples, self._settings)) as advance:
-            result = train_round(
-                self.base,
-                self.model,
+            train = (
+                partial(train_round, self.base, self.model)
+                if self.workers is None
+                else self.workers.train_round
+            )
+            result = train(
                 self._whole(site, round_num, current, errand),
                 site.examples,
                 self._settings,

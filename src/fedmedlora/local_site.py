@@ -17,9 +17,13 @@ from fedmedlora.corpora.split import blocks_of
 from fedmedlora.model.load import BaseModel
 from fedmedlora.model.lora import attach_lora
 from fedmedlora.model.tokens import Encoder, TokenExample
+from fedmedlora.study_tables import Model
 from fedmedlora.tasks.training_set import sample_examples, sample_notes, sample_sentences
 from fedmedlora.terms import Terms
+from fedmedlora.training.data_parallel import LoraShape, Workers, num_devices
 from fedmedlora.training.site import LocalTraining
+
+_PLAIN = Model()
 
 
 @dataclass(frozen=True)
@@ -47,21 +51,34 @@ class LocalSite:
 
 def with_lora(base: BaseModel, terms: Terms) -> Any:
     """``base`` with the untrained adapter that ``terms`` ask for, the same wherever it is made."""
+    shape = lora_shape(terms)
     return attach_lora(
         base.model,
-        rank=terms.adapter.rank,
-        alpha=terms.adapter.alpha,
-        dropout=terms.adapter.dropout,
-        targets=terms.adapter.targets,
-        seed=terms.seed,
+        rank=shape.rank,
+        alpha=shape.alpha,
+        dropout=shape.dropout,
+        targets=shape.targets,
+        seed=shape.seed,
     )
 
 
-def local_training(terms: Terms, *, num_parts: int = 1) -> LocalTraining:
+def lora_shape(terms: Terms) -> LoraShape:
+    """The adapter that ``terms`` ask for."""
+    a = terms.adapter
+    return LoraShape(a.rank, a.alpha, a.dropout, a.targets, terms.seed)
+
+
+def workers_of(base: BaseModel, terms: Terms, here: Model) -> Workers | None:
+    """The processes that train on this machine; None: this one alone. Raises ``ValueError``."""
+    num = num_devices(here.devices, base.device.type)
+    return Workers(base, lora_shape(terms), num) if num > 1 else None
+
+
+def local_training(terms: Terms, *, num_parts: int = 1, here: Model = _PLAIN) -> LocalTraining:
     """The [training] of ``terms`` as one site's settings.
 
     ``num_parts``: sites whose notes are in one place, for everybody's work together: else a method that
-    sees as many notes would be compared after a fraction of the steps.
+    sees as many notes would be compared after a fraction of the steps. ``here``: this machine's part.
     """
     t = terms.training
     return LocalTraining(
@@ -79,6 +96,7 @@ def local_training(terms: Terms, *, num_parts: int = 1) -> LocalTraining:
         decision_weight=t.decision_weight,
         batching=t.batching,
         gradient_checkpointing=t.gradient_checkpointing,
+        optimizer=here.optimizer,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fedmedlora import __version__
 from fedmedlora.corpora.jsonl import annotates_json
@@ -13,9 +13,18 @@ from fedmedlora.corpora.schema import Schema
 from fedmedlora.corpora.schema_record import schema_record
 from fedmedlora.corpora.sentences import SEGMENTATION_VERSION
 from fedmedlora.model.load import BaseModel
+from fedmedlora.model.tokens import Encoder
 from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.prompts import instruction
 from fedmedlora.tasks.task import load_task
+
+
+class Encodes(Protocol):
+    """A base model as far as its tokenizer goes."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """The tokenizer."""
 
 
 def plain_name(base: BaseModel) -> str:
@@ -56,7 +65,7 @@ def manifest(
 
 
 def meaning(
-    base: BaseModel,
+    base: Encodes,
     schema: Schema,
     combinations: Iterable[Annotates],
     tasks: dict[str, Any],

@@ -211,6 +211,11 @@ def predict(
     if other is not None:
         form = replace(form, output_form=other.output_form)
     reader: Reads = Reader(base, model, form, report) if other is None else other.make(report)
+    return predict_with(reader, notes, form)
+
+
+def predict_with(reader: Reads, notes: Sequence[Note], form: Form) -> Predictions:
+    """What ``reader`` finds in ``notes``: ``predict`` for whoever reads, of anything but instruction data."""
     find, ask = finders(form.tasks), askers(form.tasks)
     sure: dict[str, dict[Mention, float]] = {}
     end_to_end = given_gold = None

@@ -73,6 +73,8 @@ def _site(run: Run, name: str, train: NoteSet, num_notes: int) -> InProcess:
         run.start,
         OwnParts(run.folder / "own"),
         progress=run.progress,
+        here=run.study.model,
+        workers=run.sites.workers if isinstance(run.sites, InProcess) else None,
     )
 
 

@@ -35,11 +35,14 @@ def without_effect(
     unvalidated = "no validation notes are named" if not has_validation else "nothing is trained"
     what_copies_not = "task instruction" if is_instruction else f"form {study['tasks']['form']}"
     extracts_not = "task instruction asks what its files say, and answers are generated"
+    untrained = "methods hold zero_shot alone: nothing is trained"
+    joins_here = any(cohort["train"] for cohort in study["cohorts"])  # trained by the coordinator
+    elsewhere = "sites at other machines say it in their site.toml"
     by_sites = needs_validation and study["validation"]["by"] == "sites"
     checks = [
         # (place, keys, whether they have no effect, why)
-        ("training", None, not is_trained, "methods hold zero_shot alone: nothing is trained"),
-        ("adapter", None, not is_trained, "methods hold zero_shot alone: nothing is trained"),
+        ("training", None, not is_trained, untrained),
+        ("adapter", None, not is_trained, untrained),
         ("training", ["passes_per_round"], training["steps_per_round"] > 0, "steps_per_round is given"),
         (
             "training",
@@ -69,6 +72,14 @@ def without_effect(
             "only answers to instruction data are limited by it",
         ),
         ("tasks", ["modifier_scope"], not asks_about_entities, "no task asks about entities"),
+        (
+            "model",
+            ["optimizer", "devices"],
+            not is_trained,
+            untrained,
+        ),
+        ("model", ["devices"], not sites_are_here, elsewhere),
+        ("model", ["optimizer"], not (sites_are_here or joins_here), elsewhere),
         ("model", ["revision"], study["model"]["name"] == "smollm2-135m", "the demo model has one revision"),
         (
             "validation",

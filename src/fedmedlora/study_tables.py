@@ -19,7 +19,7 @@ _POSITIVE = Range(low=1)
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """``[model]``: the frozen base model."""
+    """``[model]``: the frozen base model, and how this machine trains over it."""
 
     name: str = setting(
         'folder or hub name of a causal language model that transformers loads, or "smollm2-135m"', DEMO_MODEL
@@ -31,6 +31,17 @@ class Model:
     )
     quantization: Literal["none", "nf4"] = setting("nf4: 4-bit base weights (needs CUDA)", "none")
     revision: str = setting("hub revision (branch, tag or commit); empty: the default branch", "")
+    optimizer: Literal["adamw", "paged_adamw", "paged_adamw_8bit"] = setting(
+        "where AdamW's state lies: with the weights, or in pages that a GPU's driver moves out when it needs "
+        "the room (needs CUDA), of 32 or 8 bits",
+        "adamw",
+    )
+    devices: Literal["auto"] | int = setting(
+        "processes that take each optimizer step together, one to a GPU, each with a model of its own; auto: "
+        "one for every GPU (docs/gpus.md)",
+        1,
+        within=_POSITIVE,
+    )
 
 
 @dataclass(frozen=True, slots=True)

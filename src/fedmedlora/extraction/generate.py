@@ -64,7 +64,7 @@ def generate_texts(
                 ids = [prompts[n] for n in batch]
                 answers = _generate(model, encoder, prefix_ids, prefix, ids, largest, rows)
                 for n, answer in zip(batch, answers, strict=True):
-                    texts[n] = encoder.decode(_answer(answer, encoder.end_id, limits[n]))
+                    texts[n] = encoder.decode(answer_ids(answer, encoder.end_id, limits[n]))
             num_done += len(batch)
             if progress:
                 progress(num_done, len(examples))
@@ -151,7 +151,7 @@ def _repeated(prefix: Prefix, num_rows: int) -> DynamicCache:
     return cache
 
 
-def _answer(ids: Sequence[int], end_id: int, limit: int) -> list[int]:
+def answer_ids(ids: Sequence[int], end_id: int, limit: int) -> list[int]:
     """Token ids before the end token, ``limit`` at most."""
     answer = list(ids[:limit])
     return answer[: answer.index(end_id)] if end_id in answer else answer

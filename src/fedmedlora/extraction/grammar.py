@@ -24,7 +24,7 @@ from fedmedlora.tasks.form import load_form
 Processor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # Compact: what a target looks like. Free white space would be free tokens to get lost in.
-_COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 
 
 def refuse_without_library() -> None:
@@ -97,7 +97,7 @@ def _compiled(form: str, labels: tuple[str, ...]) -> str:
     schema = load_form(form).grammar(labels)
     if schema is None:
         raise ValueError(f"form {form!r} has no grammar to generate under")
-    compiled: str = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_COMPACT)
+    compiled: str = LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=COMPACT)
     return compiled
 
 

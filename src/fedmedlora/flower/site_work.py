@@ -16,7 +16,7 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.flower.messages import Letter
 from fedmedlora.flower.site_file import NO_TURNS, Refused, SiteFile
 from fedmedlora.in_process import InProcess
-from fedmedlora.local_site import prepare_site, with_lora
+from fedmedlora.local_site import prepare_site, with_lora, workers_of
 from fedmedlora.model.demo import cache_folder
 from fedmedlora.model.load import BaseModel, load_base_model
 from fedmedlora.model.lora import read_adapter
@@ -25,6 +25,7 @@ from fedmedlora.prepare import hash_notes, read_notes, refuse_overlap
 from fedmedlora.run_folder import OwnParts, UpdateCache
 from fedmedlora.sites import Errand, Participants
 from fedmedlora.terms import Terms
+from fedmedlora.training.optimizer import refuse_optimizer
 from fedmedlora.training.schedule import steps_per_round
 
 UPDATE = "update"
@@ -113,6 +114,7 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
         revision=file.model.revision,
     )
     _refuse_other_model(base, terms)
+    refuse_optimizer(file.model.optimizer, base.device)
     schema = terms.schema()
     train = read_notes(file.path(file.train), schema, terms.tasks.names)
     test = (
@@ -148,6 +150,8 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
             read_adapter(model),
             OwnParts(file.path(file.state) / "own" / _study_key(terms, data_hash)),
             data_hashes={file.name: data_hash},
+            here=file.model,
+            workers=workers_of(base, terms, file.model),
         ),
     )
 

@@ -64,7 +64,7 @@ def load_base_model(
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: allowed are auto, {', '.join(PRECISIONS)}")
     extra = _quantization(quantization, device, PRECISIONS[precision])
-    source = _source(name)
+    source = model_source(name)
     try:
         wanted = revision or "main"
         tokenizer = AutoTokenizer.from_pretrained(source, revision=wanted)
@@ -73,7 +73,7 @@ def load_base_model(
         )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise ValueError(
-            f"base model {name!r} cannot be loaded: {_first_line(error)} "
+            f"base model {name!r} cannot be loaded: {first_line(error)} "
             f"(a folder saved by transformers, a hub name, or {DEMO_MODEL!r})"
         ) from error
     if quantization == "none":
@@ -101,15 +101,15 @@ def load_encoder(name: str, *, local: bool = False) -> Encoder:
     """
     from transformers import AutoTokenizer
 
-    source = _source(name)
+    source = model_source(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"tokenizer of {name!r} cannot be loaded: {_first_line(error)}") from error
+        raise ValueError(f"tokenizer of {name!r} cannot be loaded: {first_line(error)}") from error
     return Encoder(tokenizer)
 
 
-def _source(name: str) -> str:
+def model_source(name: str) -> str:
     """A folder or a hub name. Raises ``ValueError`` for the demo model's name misspelt, before the hub is
     asked for it, again and again where there is no way to it."""
     if name == DEMO_MODEL:
@@ -124,7 +124,8 @@ def _source(name: str) -> str:
     return name
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library says first; its type where it says nothing."""
     return next(iter(str(error).splitlines()), type(error).__name__).strip()
 
 
@@ -133,14 +134,22 @@ def weights_hash(model: Any, revision: str = "main") -> str:
     folder = Path(str(model.config._name_or_path))
     if not folder.is_dir():
         folder = _hub_folder(str(model.config._name_or_path), revision)
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    if files:
-        return _hash_files(tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
+    found = files_hash(folder)
+    if found:
+        return found
     digest = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(f"{key}{tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def files_hash(folder: Path) -> str:
+    """sha256 over names and contents of the weight files in ``folder``; "" where there is none."""
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return (
+        _hash_files(tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files)) if files else ""
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -185,12 +194,17 @@ def _quantization(quantization: str, device: torch.device, compute: torch.dtype)
             "quantization 'nf4' needs an NVIDIA GPU (bitsandbytes' 4-bit kernels run on CUDA), and none is "
             "visible here; set quantization = 'none'"
         )
+    return {"quantization_config": nf4(compute), "device_map": {"": device.index or 0}}
+
+
+def nf4(compute: torch.dtype) -> Any:
+    """transformers' settings for QLoRA (Dettmers et al., arXiv:2305.14314, section 3): NF4, and the constants
+    of its blocks quantized again. ``compute``: what a layer's weights are unpacked to, to be multiplied."""
     from transformers import BitsAndBytesConfig
 
-    config = BitsAndBytesConfig(
+    return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
     )
-    return {"quantization_config": config, "device_map": {"": device.index or 0}}

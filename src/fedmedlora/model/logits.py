@@ -109,16 +109,13 @@ def tagged_mask(
     """
     if not batch[0].is_tagged:
         return None
-    num_before = len(batch[0].prefix)
-    lengths = torch.tensor([len(e.prompt) + len(e.target) - 1 for e in batch], device=device)
-    width = max(1, int(lengths.max()))
-    places = torch.arange(num_before + width, device=device)
-    # (rows, 1, 1, prefix_tokens + tokens): what a token of the sentence sees
-    seen = (places < num_before + lengths[:, None])[:, None, None, :]
-    if with_prefix:
-        asks = places[:, None]
-        seen = torch.where(asks < num_before, places[None, :] <= asks, seen)
-    else:
-        seen = seen.expand(-1, -1, width, -1)
+    begins = [len(e.prefix) for e in batch]
+    ends = [begin + len(e.prompt) + len(e.target) - 1 for begin, e in zip(begins, batch, strict=True)]
+    first = 0 if with_prefix else begins[0]  # of the tokens; then all rows have one prefix
+    sees = torch.arange(max(first + 1, *ends), device=device)
+    asks = sees[first:, None]
+    before, behind = (torch.tensor(of, device=device)[:, None, None] for of in (begins, ends))
+    # (rows, 1, tokens, prefix_tokens + tokens)
+    seen = torch.where(asks < before, sees <= asks, sees < behind)[:, None]
     mask = torch.zeros(seen.shape, dtype=dtype, device=device)
     return mask.masked_fill_(~seen, torch.finfo(dtype).min)

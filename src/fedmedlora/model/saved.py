@@ -9,15 +9,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors.numpy import save as safetensors_bytes
 
 from fedmedlora.exchange.adapter import Adapter, refuse_non_finite
-from fedmedlora.model.load import BaseModel
 
 FORMAT, VERSION = "fedmedlora-adapter-manifest", 1
 MANIFEST = "fedmedlora.json"
+# Settings of PEFT's that would make something else of the same arrays.
+_CHANGES_LORA = (
+    "use_rslora",
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+    "layer_replication",
+    "lora_bias",
+)
 # Key -> its type, or the keys it has to have. A manifest may come from anywhere, so all of it is checked.
 _SHAPE: dict[str, Any] = {
     "base_model": {
@@ -41,6 +50,18 @@ _SHAPE: dict[str, Any] = {
     "frame": {"before": str, "after": str},
     "tokenizer_hash": str,
 }
+
+
+class Named(Protocol):
+    """A base model as far as an adapter has to know it: loaded, or files that another program loads."""
+
+    @property
+    def name(self) -> str:
+        """A folder, a hub name or the demo model's."""
+
+    @property
+    def hash(self) -> str:
+        """See ``load.BaseModel``."""
 
 
 def adapter_files(model: Any, adapter: Adapter, manifest: dict[str, Any]) -> dict[str, bytes]:
@@ -120,7 +141,7 @@ def read_saved_adapter(folder: Path) -> Adapter:
     return adapter
 
 
-def refuse_mismatch(manifest: dict[str, Any], base: BaseModel, **expected: Any) -> None:
+def refuse_mismatch(manifest: dict[str, Any], base: Named, **expected: Any) -> None:
     """Raise ``ValueError`` where the adapter was made for something else than what is here.
 
     ``expected``: values of manifest keys as this installation would have them.
@@ -139,6 +160,24 @@ def refuse_mismatch(manifest: dict[str, Any], base: BaseModel, **expected: Any) 
                 "fedmedlora has; use the version it was trained with "
                 f"({manifest.get('fedmedlora', 'unknown')}), or train again"
             )
+
+
+def refuse_other_config(manifest: dict[str, Any], folder: Path) -> None:
+    """Raise ``ValueError`` where PEFT's own file would make another adapter of it for other programs."""
+    path = folder / "adapter_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name}: cannot be read ({type(error).__name__})") from error
+    shape = manifest["adapter"]
+    if not isinstance(config, dict) or (config.get("r"), config.get("lora_alpha")) != (
+        shape["rank"],
+        shape["alpha"],
+    ):
+        raise ValueError(f"{path.name}: another rank (r) or lora_alpha than {MANIFEST} has")
+    more = [key for key in _CHANGES_LORA if config.get(key)]
+    if more:
+        raise ValueError(f"{path.name}: {more[0]}: an adapter that `run` wrote is plain LoRA, without it")
 
 
 def _json_bytes(record: Any) -> bytes:

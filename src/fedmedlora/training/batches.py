@@ -17,7 +17,7 @@ from fedmedlora.model.cache import Prefix, prefix_cache, record_prefix
 from fedmedlora.model.logits import precision_of, tagged_mask, target_rows
 from fedmedlora.model.slices import micro_batches, pass_tokens_of
 from fedmedlora.model.tokens import TokenExample
-from fedmedlora.training.loss import loss_share, loss_totals, pass_loss
+from fedmedlora.training.loss import LossTotals, loss_share, loss_totals, pass_loss
 
 BATCHINGS = ("shared-prefix", "padded")
 
@@ -45,15 +45,16 @@ def padded_step(
     backward: bool = True,
     pass_tokens: int = 0,
     needed_logits_only: bool = False,
+    totals: LossTotals | None = None,
 ) -> float:
     """Loss of one optimizer step over padded rows, each with its whole prompt.
 
     With ``backward`` the gradients are added to the parameters' ``.grad``. ``pass_tokens``: see
     ``micro_batches``; 0: what the device costs. ``needed_logits_only``: skip
     the output head at the prompt's positions, as ``shared_prefix_step`` does; without it this is the plain
-    forward pass that any trainer makes.
+    forward pass that any trainer makes. ``totals``: of the whole step, where ``examples`` are a part of it.
     """
-    totals = loss_totals(examples)
+    totals = totals or loss_totals(examples)
     total = 0.0
 
     def length(example: TokenExample) -> int:
@@ -90,9 +91,10 @@ def shared_prefix_step(
     decision_weight: float,
     backward: bool = True,
     pass_tokens: int = 0,
+    totals: LossTotals | None = None,
 ) -> float:
     """The same loss and gradients as ``padded_step``, each distinct prefix run once."""
-    totals = loss_totals(examples)
+    totals = totals or loss_totals(examples)
     total = 0.0
     for prefix_ids, group in by_prefix(examples).items():
         with torch.set_grad_enabled(backward):

@@ -16,21 +16,26 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
 from fedmedlora.model.load import BaseModel
 from fedmedlora.model.memory import peak_memory_bytes, return_freed_memory
+from fedmedlora.model.slices import pass_tokens_of
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.model.weights import read_weights, trained, write_weights
 from fedmedlora.training.batches import padded_step, shared_prefix_step
+from fedmedlora.training.loss import loss_totals
+from fedmedlora.training.optimizer import make_optimizer
 from fedmedlora.training.schedule import learning_rate, round_of_examples, steps_per_round
+from fedmedlora.training.share import ALONE, Share
 
 _STEPS = {"shared-prefix": shared_prefix_step, "padded": padded_step}
 
 
 @dataclass(frozen=True, slots=True)
 class LocalTraining:
-    """How a site trains in a round. AdamW (Loshchilov and Hutter, arXiv:1711.05101), fresh each round.
+    """How a site trains in a round. AdamW, fresh each round (``optimizer.py`` has the ways to keep it).
 
     ``examples_per_step``: examples per optimizer step. ``micro_batch``: examples per forward pass.
     ``steps``: optimizer steps per round; 0 means ``passes`` over the site's examples.
     ``learning_rate``: its peak; warm-up and schedule run over all ``num_rounds`` rounds.
+    ``num_devices``: processes that take each step together (``data_parallel.py``).
     ``pass_tokens``: see ``model/slices.py``; 0: what the device costs.
     """
 
@@ -48,6 +53,8 @@ class LocalTraining:
     decision_weight: float = 1.0
     batching: str = "shared-prefix"
     gradient_checkpointing: bool = False
+    optimizer: str = "adamw"
+    num_devices: int = 1
     # No part of what is trained, so no part of what a piece of work is known by.
     pass_tokens: int = field(default=0, repr=False, compare=False)
 
@@ -76,10 +83,12 @@ def train_round(
     seed: int,
     local: Local | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
+    share: Share = ALONE,
 ) -> LocalResult:
     """Train ``model`` (PEFT's, over ``base``) from ``current`` for one round on ``examples``.
 
     ``local``: what the rule asks for beyond plain training. The result holds all of what ``current`` holds.
+    ``share``: this process's part, where several train together (``data_parallel.py``).
 
     Same arguments, same result on the same machine. ``on_step(step, num_steps, loss)`` is called after
     each optimizer step. Raises ``ValueError`` without examples, and when the loss is no longer finite.
@@ -100,11 +109,15 @@ def train_round(
     losses: list[float] = []
     try:
         with torch.random.fork_rng(devices=[]), trained(model, local.trains) as parameters:
-            optimizer = torch.optim.AdamW(
-                parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=False
+            optimizer = make_optimizer(
+                settings.optimizer,
+                model,
+                parameters,
+                learning_rate=settings.learning_rate,
+                weight_decay=settings.weight_decay,
             )
             anchors = [p.detach().clone() for p in parameters] if local.proximal else []
-            torch.manual_seed(_step_seed(seed, site, round_num))  # for dropout, where it is set
+            torch.manual_seed(_step_seed(seed, site, round_num) + share.rank)  # for dropout, where it is set
             for step, batch in enumerate(batches):
                 rate = learning_rate(
                     (round_num - 1) * per_round + step,
@@ -116,7 +129,7 @@ def train_round(
                 for group in optimizer.param_groups:
                     group["lr"] = rate * local.learning_rate_factor
                 losses.append(
-                    optimizer_step(base, model, batch, settings, optimizer, local.proximal, anchors)
+                    optimizer_step(base, model, batch, settings, optimizer, local.proximal, anchors, share)
                 )
                 if on_step:
                     on_step(step + 1, per_round, losses[-1])
@@ -213,10 +226,12 @@ def optimizer_step(
     optimizer: torch.optim.Optimizer,
     proximal: float,
     anchors: Sequence[torch.Tensor],
+    share: Share = ALONE,
 ) -> float:
     """Loss of one step of ``optimizer`` over ``examples``; ``anchors``: where ``proximal`` pulls to."""
     optimizer.zero_grad(set_to_none=True)
-    loss = step_loss(base, model, examples, settings, backward=True)
+    loss = step_loss(base, model, examples, settings, backward=True, share=share)
+    loss = share.add_up([p for group in optimizer.param_groups for p in group["params"]], loss)
     if not torch.isfinite(torch.tensor(loss)):
         raise ValueError(f"the training loss is {loss}: lower training.learning_rate")
     for parameter, anchor in zip(optimizer.param_groups[0]["params"], anchors, strict=bool(anchors)):
@@ -231,19 +246,27 @@ def optimizer_step(
 
 
 def step_loss(
-    base: BaseModel, model: Any, examples: Sequence[TokenExample], settings: LocalTraining, *, backward: bool
+    base: BaseModel,
+    model: Any,
+    examples: Sequence[TokenExample],
+    settings: LocalTraining,
+    *,
+    backward: bool,
+    share: Share = ALONE,
 ) -> float:
-    """Loss over ``examples`` as one optimizer step, by the batching that ``settings`` name."""
+    """What ``share`` adds to the loss over ``examples`` as one step, batched as ``settings`` say."""
+    passes = settings.pass_tokens or pass_tokens_of(base.device)
     return _STEPS[settings.batching](
         model,
-        examples,
+        share.own(examples, micro_batch=settings.micro_batch, pass_tokens=passes),
         pad_id=base.encoder.pad_id,
         device=base.device,
         micro_batch=settings.micro_batch,
         loss=settings.loss,
         decision_weight=settings.decision_weight,
         backward=backward,
-        pass_tokens=settings.pass_tokens,
+        pass_tokens=passes,
+        totals=loss_totals(examples),
     )
 
 

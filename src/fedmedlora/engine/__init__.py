@@ -1,0 +1,1 @@
+"""Reading notes with an inference engine in place of the model in this process."""
