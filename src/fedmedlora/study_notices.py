@@ -32,7 +32,11 @@ def without_effect(
     # Validation notes are read by such a rule, and by the curve over rounds of whatever is trained.
     reads_validation = needs_validation or (is_trained and evaluation["every_round"])
     has_validation = bool(study["validation"]["notes"])
-    unvalidated = "no validation notes are named" if not has_validation else "nothing is trained"
+    unvalidated = "nothing is trained"
+    if not has_validation:
+        unvalidated = "no validation notes are named"
+    elif is_trained:
+        unvalidated = "no method weighs sites by them, and every_round is false"
     what_copies_not = "task instruction" if is_instruction else f"form {study['tasks']['form']}"
     extracts_not = "task instruction asks what its files say, and answers are generated"
     untrained = "methods hold zero_shot alone: nothing is trained"
@@ -94,7 +98,9 @@ def without_effect(
         (
             "evaluation",
             ["zero_shot_free"],
-            not {"zero_shot", "few_shot"} & set(methods) and not is_instruction,
+            not {"zero_shot", "few_shot"} & set(methods)
+            and not is_instruction
+            and answers_read_by != "tagging",
             "neither zero_shot nor few_shot is in methods",
         ),
         ("evaluation", ["decoding"], not is_trained, "methods hold zero_shot alone; see zero_shot_free"),
