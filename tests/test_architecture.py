@@ -69,7 +69,7 @@ MEETING = set(MAP) - {"report"}
 # fmt: off
 JOINERS = [
     "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site", "participation",
-    "sites", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run", "signals",
+    "sites", "as_sent", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run", "signals",
     "train_method", "evaluate_method", "new_site", "planned_cost", "experiment", "study_results", "one_run",
     "side_by_side", "many_runs", "extract", "init", "demo", "report_examples",
 ]

@@ -18,6 +18,7 @@ from typing import Any, cast
 from fedmedlora.aggregation.rule import Rule, known_rules, load_rule
 from fedmedlora.corpora.schema import Schema, find_schema, schema_names
 from fedmedlora.endpoint.settings import Endpoint
+from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.settings import SEEDS, Range, nearest, read_table, setting
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_tables import (
@@ -88,6 +89,7 @@ class Study:
     adapter: Lora = field(default_factory=Lora)
     tasks: Tasks = field(default_factory=Tasks)
     training: Training = field(default_factory=Training)
+    exchange: Exchange = field(default_factory=Exchange)
     rules: dict[str, dict[str, Any]] = field(default_factory=dict)  # rule name -> its settings
     validation: Validation = field(default_factory=Validation)
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -167,6 +169,10 @@ class Study:
         """The methods that are aggregation rules, in order."""
         return tuple(method for method in self.methods if method not in OTHER_METHODS)
 
+    def is_federated(self) -> bool:
+        """Whether some method's adapters travel between sites and coordinator."""
+        return bool(self.rule_names()) or "encoder_fedavg" in self.methods
+
     def rule(self, name: str) -> Rule:
         """The rule ``name`` with this study's settings."""
         return load_rule(name, self.rules.get(name))
@@ -242,8 +248,7 @@ class Study:
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def _check_sites(self) -> None:
-        is_federated = bool(self.rule_names()) or "encoder_fedavg" in self.methods
-        if is_federated and 0 in (there := self._num_there()):
+        if self.is_federated() and 0 in (there := self._num_there()):
             empty = there.index(0) + 1
             raise ValueError(f"[[sites]] absent_rounds: every site is away in round {empty}; let one stay")
         if self.sites_are_here:
@@ -395,6 +400,7 @@ def parse_study(
         asks_about_entities=bool(askers(study.tasks.names)),
         sites_are_here=sites_are_here,
         has_decisions=study.tasks.has_decisions(),
+        exchanges=study.is_federated(),
         is_instruction=is_instruction(study.tasks.names),
     )
     return study, notices

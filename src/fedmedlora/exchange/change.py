@@ -6,16 +6,18 @@ Sender and receiver hold the same adapter, ``base``. The sender wants the receiv
     received = base + decode(encode(change))      what both hold afterwards, bit for bit
     residual = wanted - received                  what the sender keeps, and adds to what it wants next time
 
-Seide et al., "1-Bit Stochastic Gradient Descent and its Application to Data-Parallel Distributed Training of Speech
-DNNs", Interspeech 2014, section 2.2 (error feedback); Karimireddy et al., "Error Feedback Fixes SignSGD and other
-Gradient Compression Schemes", https://arxiv.org/abs/1901.09847, algorithm 2; Stich et al.,
-https://arxiv.org/abs/1809.07599, algorithm 1 (their memory is the residual). In both directions, as Tang et al.,
-"DoubleSqueeze", https://arxiv.org/abs/1905.05957, algorithm 1. Departs in what is sent, a round's change of an
-adapter and not a step's gradient, and in the residual, which also holds what the addition to ``base`` rounds away.
+Seide et al., "1-Bit Stochastic Gradient Descent and its Application to Data-Parallel Distributed Training
+of Speech DNNs", Interspeech 2014 (error feedback); Karimireddy et al., "Error Feedback Fixes SignSGD and
+other Gradient Compression Schemes", https://arxiv.org/abs/1901.09847, algorithm 2; Stich et al., "Sparsified
+SGD with Memory", https://arxiv.org/abs/1809.07599, algorithm 1 (their memory is the residual). In both
+directions: Tang et al., "DoubleSqueeze", https://arxiv.org/abs/1905.05957, algorithm 1. Departs in what is
+sent, a round's change of an adapter and not a step's gradient, and in the residual, which also holds what
+the addition to ``base`` rounds away.
 
-All arithmetic is float32, one operation at a time, so both sides compute the same; a message says the hash of what
-its receiver must end up with, and a receiver that does not refuses it. Clipping and noise, where a study has any,
-act on what a site wants to send before it comes here: what follows sees nothing else, so it reveals nothing more.
+All arithmetic is float32, one operation at a time, so both sides compute the same. A message says the hash
+of what its receiver must end up with, and a receiver that does not refuses it. Clipping and noise, where a
+study has any, act on what a site wants to send before it comes here: what follows sees nothing else, so it
+reveals nothing more.
 """
 
 from __future__ import annotations
@@ -69,8 +71,8 @@ def send(
     for name, array in changes.items():
         if not (np.abs(array) <= LARGEST).all():
             raise ValueError(
-                f"{kind}: array {name!r} changed by NaN, infinity or a number beyond any training; it diverged, "
-                "try a lower learning_rate or max_grad_norm"
+                f"{kind}: array {name!r} changed by NaN, infinity or a number beyond any training; "
+                "it diverged, try a lower learning_rate or max_grad_norm"
             )
     written = write(codec, changes)
     received = _moved(base, written.received, kind)
@@ -80,11 +82,13 @@ def send(
     return Change(message, begins, received, residual)
 
 
-def receive(data: bytes, codec: Codec, base: Adapter, *, kind: str = FORMAT) -> tuple[Adapter, dict[str, Any]]:
+def receive(
+    data: bytes, codec: Codec, base: Adapter, *, kind: str = FORMAT
+) -> tuple[Adapter, dict[str, Any]]:
     """(the adapter that its sender says is held now, the record beyond what every change says).
 
-    Raises ``ValueError`` for anything that ``send`` with this ``codec`` and ``base`` did not write, and for
-    a single bit that has changed on the way.
+    Raises ``ValueError`` for anything that ``send`` with this ``codec`` and ``base`` did not write, and where
+    a bit that has changed on the way leads to another adapter.
     """
     record = read_record(read_header(data, kind), kind, VERSION)
     begins = base.hash()

@@ -14,9 +14,9 @@ Laws, for every codec (``tests/exchange/test_codec_contract.py``):
 3. The same array gives the same bytes: rounding is not random, and ties have a rule.
 4. ``specs`` says of a shape alone what ``encode`` writes for it, part by part, so sizes are known before.
 5. ``encode`` is given finite values of at most ``LARGEST``; who calls it sees to that.
-6. ``decode`` is given parts of the kinds and shapes in ``specs``, with any content; it raises ``ValueError`` for
-   content that ``encode`` does not write, and what it returns may be infinite or NaN only if such a number
-   was sent. Who calls it refuses those.
+6. ``decode`` is given parts of the kinds and shapes in ``specs``, with any content; it raises ``ValueError``
+   for content that ``encode`` does not write, or gives back values of which some may be infinite or NaN. Who
+   calls it refuses those.
 7. Inputs are not changed.
 """
 

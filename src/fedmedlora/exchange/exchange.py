@@ -13,13 +13,15 @@ class Exchange:
     """``[exchange]``: how adapters are written for the way between sites and coordinator."""
 
     upload: str = setting(
-        "codec from site to coordinator: float32 (whole adapters, nothing lost), bfloat16, int8, int4 or top_k "
-        "(changes; what is lost is sent in later rounds)",
+        "codec from site to coordinator: float32 (whole adapters, nothing lost), bfloat16, int8, int4 or "
+        "top_k (changes; what is lost is sent in later rounds)",
         EXACT,
     )
     download: str = setting("codec from coordinator to site: the same choice", EXACT)
     top_k_share: float = setting(
-        "share of the values of each array that top_k sends in a round", 0.05, within=Range(0, 1, open_low=True)
+        "share of the values of each array that top_k sends in a round",
+        0.05,
+        within=Range(0, 1, open_low=True),
     )
 
     def __post_init__(self) -> None:
@@ -27,7 +29,8 @@ class Exchange:
         for key, name in (("upload", self.upload), ("download", self.download)):
             if name not in known:
                 raise ValueError(
-                    f'{key}: unknown codec "{name[:80]}"{nearest(name, known)}; known codecs: {", ".join(known)}'
+                    f'{key}: unknown codec "{name[:80]}"{nearest(name, known)}; '
+                    f"known codecs: {', '.join(known)}"
                 )
 
     def up(self) -> Codec:

@@ -1,8 +1,8 @@
 """A ``SiteUpdate`` on its way from a site to the coordinator, by the codec of the upload.
 
-By an exact codec it is ``SiteUpdate.to_bytes``, the whole adapter. By any other it is the change since the adapter that
-the round began with (``change.py``), and the coordinator sees what it received of it: to every rule that is the
-site's adapter.
+By an exact codec it is ``SiteUpdate.to_bytes``, the whole adapter. By any other it is the change since the
+adapter that the round began with (``change.py``), and the coordinator sees what it received of it: to every
+rule that is the site's adapter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORMAT = "fedmedlora-update-change"
 
 @dataclass(frozen=True, slots=True)
 class SentUpdate:
-    """``message``: what travels. ``update``: what the coordinator makes of it. ``residual``: what the site keeps."""
+    """``message``: what travels. ``update``: what the coordinator makes of it. ``residual``: what is left."""
 
     message: bytes
     update: SiteUpdate

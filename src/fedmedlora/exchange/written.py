@@ -61,8 +61,8 @@ def written_bytes(codec: Codec, shapes: Shapes, record: Record) -> int:
 def read(data: bytes, codec: Codec, shapes: Shapes, record: Record, *, kind: str) -> dict[str, np.ndarray]:
     """The arrays of ``shapes`` in ``data``, which ``Written.to_bytes`` wrote with ``record``. All are finite.
 
-    Raises ``ValueError``, which ``kind`` begins, for anything else: another kind or shape of array, one too many
-    or too few, bytes too many or too few, and content that the codec does not write.
+    Raises ``ValueError``, which ``kind`` begins, for anything else: another kind or shape of array, one too
+    many or too few, bytes too many or too few, and content that the codec does not write.
     """
     specs = _specs(codec, shapes)
     head = _head(specs, record)
@@ -95,7 +95,7 @@ def _part_name(name: str, part: str) -> str:
 
 
 def _specs(codec: Codec, shapes: Shapes) -> dict[str, Spec]:
-    """Every part, in the order of the bytes: long items first, so that each begins at a multiple of its own."""
+    """Every part, in the order of the bytes: long items first, so that all are aligned."""
     found = {
         _part_name(name, part): spec
         for name, shape in shapes.items()
@@ -105,7 +105,7 @@ def _specs(codec: Codec, shapes: Shapes) -> dict[str, Spec]:
 
 
 def _head(specs: Mapping[str, Spec], record: Record) -> bytes:
-    """The header and its length, as the library writes it: without spaces, filled up to a multiple of 8 bytes."""
+    """The header and its length, as the library does it: no spaces, filled up to a multiple of 8 bytes."""
     header: dict[str, Any] = {"__metadata__": metadata_of(record)}
     end = 0
     for name, spec in specs.items():
@@ -126,7 +126,9 @@ def _difference(header: Mapping[str, Any], specs: Mapping[str, Spec]) -> str:
     for name, spec in specs.items():
         entry = header[name] if isinstance(header[name], dict) else {}
         if entry.get("dtype") != spec.dtype:
-            return f"array {name[:80]!r} has dtype {str(entry.get('dtype'))[:20]!r}; here {spec.dtype} travels"
+            return (
+                f"array {name[:80]!r} has dtype {str(entry.get('dtype'))[:20]!r}; here {spec.dtype} travels"
+            )
         if entry.get("shape") != list(spec.shape):
             return f"array {name[:80]!r} has another shape than {list(spec.shape)}"
     return "its header is written in another way, or its record is another"

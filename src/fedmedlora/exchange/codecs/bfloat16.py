@@ -1,7 +1,7 @@
-"""Every value rounded to bfloat16: float32's sign, its 8 bits of exponent and 7 of 23 bits of fraction. 2 bytes.
+"""Every value rounded to bfloat16, 2 bytes: the sign, the exponent and 7 of the 23 bits of fraction of float32.
 
-Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", https://arxiv.org/abs/1905.12322, section 3.
-To the nearest, and to the even one of two: a value of normal size comes back within 2**-8 of itself.
+Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", https://arxiv.org/abs/1905.12322. To the
+nearest, and to the even one of two: a value of normal size comes back within 2**-8 of itself.
 """
 
 from __future__ import annotations

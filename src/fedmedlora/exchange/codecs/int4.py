@@ -1,7 +1,7 @@
-"""Every value as a whole number from -7 to 7, two in a byte, times a float32 scale per 64 values: 0.563 bytes.
+"""Every value as a whole number from -7 to 7 times a float32 scale per 64 values: 0.563 bytes a value.
 
-See ``exchange/blocks.py`` for the papers. A value comes back within 1/14 of its block's largest. The blocks are
-as short as those of NF4 (Dettmers et al., https://arxiv.org/abs/2305.14314, section 3): with so few levels an
+See ``exchange/blocks.py`` for the papers. A value comes back within 1/14 of its block's largest. The blocks
+are as short as those of NF4 (Dettmers et al., https://arxiv.org/abs/2305.14314): with so few levels an
 outlier costs its neighbours more.
 """
 

@@ -1,13 +1,12 @@
 """Of each array the values that are largest in absolute value, as they are, and zero for all others.
 
 Aji and Heafield, "Sparse Communication for Distributed Gradient Descent", https://arxiv.org/abs/1704.05021,
-section 3 (local thresholds: array by array); Stich et al., "Sparsified SGD with Memory",
-https://arxiv.org/abs/1809.07599, definition 2.1 and algorithm 1. Of equal values those that come first. Exactly
-``ceil(share * size)`` are sent, even if some are zero, so that the size is known before. Departs from both in what is
-made sparse: a whole round's change, not one step's gradient.
+section 3 (with thresholds of each array's own); Stich et al., "Sparsified SGD with Memory",
+https://arxiv.org/abs/1809.07599, definition 2.1 and algorithm 1. Of equal values those that come first.
+Exactly ``ceil(share * size)`` are sent, even if some are zero, so that the size is known before. Departs from
+both in what is made sparse: a whole round's change, not one step's gradient.
 
-Positions are written as a bit per value or as a whole number of four bytes per sent value, whichever is shorter:
-numbers where fewer than one value in 32 is sent.
+Positions are written as a bit per value, or as four bytes per value that is sent, whichever is shorter.
 """
 
 from __future__ import annotations
