@@ -54,7 +54,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     ),
     "study_public": ({"study"}, set()),
     "study_runs": ({"settings", "study", "study_tables"}, set()),
-    "study_reference": ({"settings", "study", "study_tables", "aggregation", "endpoint"}, set()),
+    "study_reference": ({"settings", "study", "study_tables", "aggregation", "endpoint", "exchange"}, set()),
     "terms": ({"settings", "study_tables", "corpora", "tasks"}, set()),
     "progress": (set(), {"rich"}),
     "progress_jobs": ({"progress"}, {"rich"}),

@@ -210,7 +210,7 @@ def test_noise_is_refused(name, data):
 @settings(max_examples=100)
 @given(content=st.binary(min_size=1000, max_size=1000))
 def test_any_content_is_read_or_refused(name, content):
-    """Arrays of the right kinds and lengths with anything in them: finite values of the shape, or an error."""
+    """Parts of the right kinds and lengths with anything in them: finite values of the shape, or an error."""
     codec, shapes = SEVERAL[name], {"a": (7, 9), "b": (5,)}
     record = {"format": FORMAT}
     head = write(codec, {n: np.zeros(s, np.float32) for n, s in shapes.items()}).to_bytes(record)

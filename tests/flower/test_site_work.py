@@ -116,7 +116,7 @@ def test_an_adapter_of_the_wrong_parts_is_refused(both):
 
 
 def test_changes_and_residuals_are_the_same_at_a_site_and_in_the_process(both, tmp_path):
-    """Three rounds, both ways lossy: what the coordinator makes of a site's bytes is what the process made."""
+    """Three rounds, both ways lossy: the coordinator makes of a site's bytes what the process made."""
     work, here, start = both
     up, down = LOSSY.exchange.up(), LOSSY.exchange.down()
     participants = Participants(here, ("lakeside",), UpdateCache(tmp_path / "updates"), LOSSY)

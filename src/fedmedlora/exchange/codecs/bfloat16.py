@@ -1,4 +1,4 @@
-"""Every value rounded to bfloat16, 2 bytes: the sign, the exponent and 7 of the 23 bits of fraction of float32.
+"""Every value rounded to bfloat16, 2 bytes: float32 without the last 16 of its 23 bits of fraction.
 
 Kalamkar et al., "A Study of BFLOAT16 for Deep Learning Training", https://arxiv.org/abs/1905.12322. To the
 nearest, and to the even one of two: a value of normal size comes back within 2**-8 of itself.
