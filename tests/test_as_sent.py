@@ -113,7 +113,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(tmp_path, exchange):
                     raise KeyboardInterrupt
                 yield report
 
-    for stop_at in [(round_num, number) for round_num in (1, 2, 4) for number in (0, 1)]:
+    for stop_at in [(round_num, number) for round_num in (1, 3) for number in (0, 1)]:
         folder = tmp_path / str(stop_at)
         with pytest.raises(KeyboardInterrupt):
             run(folder, Killed(steps), exchange, 5)

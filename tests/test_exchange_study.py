@@ -35,13 +35,7 @@ def arrays(out, method):
 
 @pytest.mark.parametrize(
     ("upload", "download"),
-    [
-        ("bfloat16", "bfloat16"),
-        ("int8", "int4"),
-        ("top_k", "int8"),
-        ("int4", "float32"),
-        ("float32", "top_k"),
-    ],
+    [("bfloat16", "float32"), ("int8", "bfloat16"), ("top_k", "int4")],
 )
 def test_every_rule_and_every_byte(material, tmp_path, upload, download):
     """With a site away in round 2: what the plan says travels is what the run records, round by round."""
@@ -74,8 +68,9 @@ def test_resume_from_many_points_gives_the_same_bits(material, tmp_path):
     progress = Interrupting()
     results = run_study(study, tmp_path / "out", progress=progress)
     labels = progress.labels
-    assert sum("trains" in label for label in labels) >= 9
-    for at in [number for number, label in enumerate(labels) if "trains" in label][1:]:
+    trains = [number for number, label in enumerate(labels) if "trains" in label]
+    assert len(trains) == 10
+    for at in (trains[1], trains[4], trains[-1]):  # in the first round, after the absence, at the very end
         stopped = tmp_path / str(at)
         with pytest.raises(KeyboardInterrupt):
             run_study(study, stopped, progress=Interrupting(at, inside=True))
