@@ -126,7 +126,7 @@ def test_what_was_sent_is_what_both_hold(name):
     codec = SEVERAL[name]
     base, wanted = example()
     change = send(codec, base, wanted)
-    assert receive(change.message, codec, base) == (change.received, {})
+    assert receive(change.message, codec, base) == (change.received, {"base": base.hash()})
     assert send(codec, base, wanted).message == change.message
     assert len(change.message) == change_bytes(codec, base.shapes())
     assert change.base == base.hash() == base_of(change.message)

@@ -85,7 +85,7 @@ def send(
 def receive(
     data: bytes, codec: Codec, base: Adapter, *, kind: str = FORMAT
 ) -> tuple[Adapter, dict[str, Any]]:
-    """(the adapter that its sender says is held now, the record beyond what every change says).
+    """(the adapter that its sender says is held now, the message's record without ``codec`` and ``becomes``).
 
     Raises ``ValueError`` for anything that ``send`` with this ``codec`` and ``base`` did not write, and where
     a bit that has changed on the way leads to another adapter.
@@ -98,7 +98,7 @@ def receive(
     becomes = record.get("becomes")
     if not isinstance(becomes, str) or not all(type(value) in (str, int) for value in record.values()):
         raise ValueError(f"{kind}: a field of its record is missing or of the wrong kind")
-    rest = {key: value for key, value in record.items() if key not in ("codec", "base", "becomes")}
+    rest = {key: value for key, value in record.items() if key not in ("codec", "becomes")}
     told = _record(kind, codec, begins, becomes, rest)
     received = _moved(base, read(data, codec, base.shapes(), told, kind=kind), kind)
     if received.hash() != becomes:

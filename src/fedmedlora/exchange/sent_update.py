@@ -34,9 +34,9 @@ def send_update(update: SiteUpdate, base: Adapter, codec: Codec, residual: Adapt
     """
     if codec.is_exact:
         return SentUpdate(update.to_bytes(), update, None)
-    assert update.started_from == base.hash(), "a change is of the adapter that the round began with"
     record = _record(update.site, update.round_num, update.num_target_tokens)
     change = send(codec, base, plus(update.adapter, residual), kind=FORMAT, record=record)
+    assert update.started_from == change.base, "a change is of the adapter that the round began with"
     return SentUpdate(change.message, replace(update, adapter=change.received), change.residual)
 
 
@@ -48,13 +48,13 @@ def receive_update(data: bytes, base: Adapter, codec: Codec) -> SiteUpdate:
     if codec.is_exact:
         return SiteUpdate.from_bytes(data, check_finite=True)
     adapter, record = receive(data, codec, base, kind=FORMAT)
-    if set(record) != {"site", "round_num", "num_target_tokens"}:
+    if set(record) != {"base", "site", "round_num", "num_target_tokens"}:
         raise ValueError(f"{FORMAT}: its record holds {str(sorted(record))[:200]}")
     return SiteUpdate(
         site=record["site"],
         round_num=record["round_num"],
         adapter=adapter,
-        started_from=base.hash(),
+        started_from=record["base"],
         num_target_tokens=record["num_target_tokens"],
     )
 
