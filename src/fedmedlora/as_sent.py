@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.adapter import Adapter, adapter_bytes
 from fedmedlora.exchange.change import Change
 from fedmedlora.exchange.codec import Codec
 from fedmedlora.exchange.sent_update import SentUpdate, send_update
@@ -50,7 +50,7 @@ class AsSent:
         """See ``rounds.Carrier``."""
         errand = self.participants.errand
         codec = errand.exchange.up()
-        whole_bytes = len(current.to_bytes())
+        whole_bytes = adapter_bytes(current.shapes())
         changes = self.participants.changes(round_num, change)
         for report in self.participants.train(round_num, current, change):
             sent = send_with_residual(report.update, current, codec, self.residuals, errand.method)

@@ -93,6 +93,8 @@ def test_shape_and_bound_and_contraction(name, array):
     assert array.tobytes() == before.tobytes()
     error = np.abs(back.astype(np.float64) - array.astype(np.float64))
     assert (error <= np.abs(array)).all()
+    if np.abs(array).max(initial=0) >= 2.0**-99:
+        assert np.sum(error**2) < np.sum(np.square(array, dtype=np.float64))
     assert (error <= BOUNDS[codec_name(codec)](array, back)).all()
     if codec.is_exact:
         assert back.tobytes() == array.tobytes()

@@ -8,9 +8,9 @@ keeps what the receiver did not get and adds it the next time.
 Laws, for every codec (``tests/exchange/test_codec_contract.py``):
 
 1. ``decode(encode(array))`` has the array's shape and is float32; an exact codec gives it back bit for bit.
-2. No value comes back farther from itself than zero is, so a zero comes back as zero, and what the receiver
-   lacks never outgrows what was to be sent: the contraction that error feedback needs (Karimireddy et al.,
-   https://arxiv.org/abs/1901.09847, definition A).
+2. No value comes back farther from itself than zero is, so a zero comes back as zero; and where some value
+   is at least 2**-99, the error of all together (the root of the sum of squares) is less than they are. Error
+   feedback needs that: Karimireddy et al., https://arxiv.org/abs/1901.09847, assumption A.
 3. The same array gives the same bytes: rounding is not random, and ties have a rule.
 4. ``specs`` says of a shape alone what ``encode`` writes for it, part by part, so sizes are known before.
 5. ``encode`` is given finite values of at most ``LARGEST``; who calls it sees to that.

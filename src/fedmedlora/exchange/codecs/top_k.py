@@ -2,7 +2,7 @@
 
 Aji and Heafield, "Sparse Communication for Distributed Gradient Descent", https://arxiv.org/abs/1704.05021,
 section 3 (with thresholds of each array's own); Stich et al., "Sparsified SGD with Memory",
-https://arxiv.org/abs/1809.07599, definition 2.1 and algorithm 1. Of equal values those that come first.
+https://arxiv.org/abs/1809.07599, section 2 and algorithm 1. Of equal values those that come first.
 Exactly ``ceil(share * size)`` are sent, even if some are zero, so that the size is known before. Departs from
 both in what is made sparse: a whole round's change, not one step's gradient.
 
