@@ -155,6 +155,14 @@ def test_holders():
     assert holders(("a",), 1, there, begin_alike=False) == ()
 
 
+def test_a_training_that_diverged_is_not_sent_and_leaves_no_residual(tmp_path):
+    with pytest.raises(ValueError, match=r"update of 'b': .* array 'x' changed by NaN"):
+        run(tmp_path, Moving({"a": (2, 1), "b": (1, np.nan)}), UP, 1)
+    residuals = OwnParts(tmp_path / "residuals")
+    assert residuals.load("m", "a", before=9) is not None
+    assert residuals.load("m", "b", before=9) is None
+
+
 def test_an_update_with_another_record_is_refused():
     codec = UP.up()
     update = SiteUpdate("mercy", 3, START, START.hash(), 1200)

@@ -35,7 +35,10 @@ def send_update(update: SiteUpdate, base: Adapter, codec: Codec, residual: Adapt
     if codec.is_exact:
         return SentUpdate(update.to_bytes(), update, None)
     record = _record(update.site, update.round_num, update.num_target_tokens)
-    change = send(codec, base, plus(update.adapter, residual), kind=FORMAT, record=record)
+    try:
+        change = send(codec, base, plus(update.adapter, residual), kind=FORMAT, record=record)
+    except ValueError as error:
+        raise ValueError(f"update of {update.site!r}: {error}") from error
     assert update.started_from == change.base, "a change is of the adapter that the round began with"
     return SentUpdate(change.message, replace(update, adapter=change.received), change.residual)
 
