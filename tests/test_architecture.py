@@ -38,12 +38,14 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     # the study file, and what is shown
     "settings": (set(), set()),
     "study_notices": (set(), set()),
+    "study_names": (set(), set()),
     "study_tables": ({"settings", "exchange", "tasks"}, set()),
     "study": (
         {
             "settings",
             "study_tables",
             "study_notices",
+            "study_names",
             "aggregation",
             "exchange",
             "endpoint",
@@ -53,7 +55,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "study_public": ({"study"}, set()),
-    "study_runs": ({"settings", "study", "study_tables"}, set()),
+    "study_runs": ({"settings", "study", "study_names", "study_tables"}, set()),
     "study_reference": ({"settings", "study", "study_tables", "aggregation", "endpoint", "exchange"}, set()),
     "terms": ({"settings", "study_tables", "corpora", "tasks"}, set()),
     "progress": (set(), {"rich"}),

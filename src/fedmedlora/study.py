@@ -20,6 +20,7 @@ from fedmedlora.corpora.schema import Schema, find_schema, schema_names
 from fedmedlora.endpoint.settings import Endpoint
 from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.settings import SEEDS, Range, nearest, read_table, setting
+from fedmedlora.study_names import refuse_doubles
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_tables import (
     Adaptation,
@@ -50,9 +51,6 @@ OTHER_METHODS = (  # the rules are methods too, by file name
     "encoder_centralized",
     "encoder_fedavg",
 )
-
-
-MAIN = "main"  # the arm that is the study as it stands
 
 
 class StudyWarning(UserWarning):
@@ -110,7 +108,8 @@ class Study:
         self._check_methods()
         if not self.sites:
             raise ValueError("[[sites]]: none; a study needs at least one site with training notes")
-        self._check_names()
+        sources = [site.name for site in self.sites] + [cohort.name for cohort in self.cohorts]
+        refuse_doubles(self.seeds, [arm.name for arm in self.arms], sources)
         self._check_sites()
         self._check_comparisons()
         if self.training.loss == "decision" and not self.tasks.has_decisions():
@@ -327,23 +326,6 @@ class Study:
                 )
         if not self.methods or len(set(self.methods)) != len(self.methods):
             raise ValueError(f"methods: name at least one, each once; known methods: {', '.join(known)}")
-
-    def _check_names(self) -> None:
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds: name each once")
-        arms = [MAIN, *(arm.name.lower() for arm in self.arms)]
-        for name in arms:
-            if arms.count(name) > 1:
-                raise ValueError(f'[[arms]]: two are named {name!r} ("{MAIN}" is the study as it stands)')
-        # Names become files, and some file systems do not tell Mercy from mercy.
-        seen = set()
-        for name in [site.name for site in self.sites] + [cohort.name for cohort in self.cohorts]:
-            if name.lower() in seen:
-                raise ValueError(
-                    f"[[sites]], [[cohorts]]: two are named {name!r} (upper and lower case count as "
-                    "the same); give each a name of its own"
-                )
-            seen.add(name.lower())
 
 
 def load_study(path: str | Path, *, sites_are_here: bool = True) -> Study:
