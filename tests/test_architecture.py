@@ -39,6 +39,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     # the study file, and what is shown
     "settings": (set(), set()),
     "study_notices": (set(), set()),
+    "study_names": (set(), set()),
     "study_tables": ({"settings", "exchange", "tasks"}, set()),
     "study_forms": ({"study_tables", "tasks"}, set()),
     "study": (
@@ -47,6 +48,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
             "study_tables",
             "study_forms",
             "study_notices",
+            "study_names",
             "aggregation",
             "exchange",
             "endpoint",
@@ -56,8 +58,8 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
         set(),
     ),
     "study_public": ({"study"}, set()),
-    "study_runs": ({"settings", "study", "study_tables"}, set()),
-    "study_reference": ({"settings", "study", "study_tables", "aggregation", "endpoint"}, set()),
+    "study_runs": ({"settings", "study", "study_names", "study_tables"}, set()),
+    "study_reference": ({"settings", "study", "study_tables", "aggregation", "endpoint", "exchange"}, set()),
     "terms": ({"settings", "study_tables", "study_forms", "corpora", "tasks"}, set()),
     "progress": (set(), {"rich"}),
     "progress_jobs": ({"progress"}, {"rich"}),
@@ -72,7 +74,7 @@ MEETING = set(MAP) - {"report"}
 # fmt: off
 JOINERS = [
     "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site", "participation",
-    "sites", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run", "signals",
+    "sites", "as_sent", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run", "signals",
     "train_method", "evaluate_method", "new_site", "planned_cost", "experiment", "study_results", "rebuild",
     "one_run", "side_by_side", "many_runs", "extract", "init", "demo", "report_examples",
 ]

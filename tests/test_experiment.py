@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from interrupting import Interrupting
 from tiny_study import SITES, make_study, short_note, without_time, write
 
 from fedmedlora import experiment as experiment_module
@@ -29,33 +29,6 @@ from fedmedlora.tasks.training_set import sample_notes
 
 def adapters(out: Path) -> dict[str, str]:
     return {p.name: read_saved_adapter(p).hash() for p in sorted((out / "adapters").iterdir())}
-
-
-class Interrupting:
-    """Presses Ctrl-C when a stage begins (or has begun) for the ``at``-th time."""
-
-    def __init__(self, at: int = -1, *, inside: bool = False) -> None:
-        self.at, self.inside = at, inside
-        self.labels: list[str] = []
-        self.planned: list[float] = []
-        self.spent = 0.0
-
-    def plan(self, cost: float) -> None:
-        self.planned.append(cost)
-
-    @contextmanager
-    def stage(self, label: str, cost: float):
-        self.labels.append(label)
-        now = len(self.labels) - 1 == self.at
-        if now and not self.inside:
-            raise KeyboardInterrupt
-
-        def advance(done: int, total: int, note: str = "") -> None:
-            if now:
-                raise KeyboardInterrupt
-
-        yield advance
-        self.spent += cost
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ class Sites:
         self.steps, self.claims = steps, claims
         self.asked: list[tuple[int, str]] = []
 
-    def train(self, round_num, current):
+    def train(self, round_num, current, change=None):
         self.asked.append((round_num, current.hash()))
         return [self.report(site, round_num, current) for site in self.steps]
 
@@ -121,10 +121,10 @@ def test_a_round_is_kept_before_the_next_one_begins():
     store = Store()
 
     class Killed(Sites):
-        def train(self, round_num, current):
+        def train(self, round_num, current, change=None):
             if round_num == 2:
                 raise KeyboardInterrupt
-            return super().train(round_num, current)
+            return super().train(round_num, current, change)
 
     with pytest.raises(KeyboardInterrupt):
         run(3, Killed({"a": (1.0, 1)}), store=store)
@@ -255,7 +255,7 @@ class Many(Sites):
         super().__init__({f"s{number:02d}": (0.01 * (number + 1), 1 + number) for number in range(num_sites)})
         self.seen: list[weakref.ref] = []
 
-    def train(self, round_num, current):
+    def train(self, round_num, current, change=None):
         for site in self.steps:
             report = self.report(site, round_num, current)
             self.seen.append(weakref.ref(report.update.adapter.arrays["a"]))

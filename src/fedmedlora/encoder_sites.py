@@ -20,6 +20,7 @@ from fedmedlora.encoder.examples import TaggedExample, tagged_examples
 from fedmedlora.encoder.predict import find_entities, find_modifiers
 from fedmedlora.encoder.train import EncoderTraining, num_decisions, train_encoder_round
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.change import Change
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.in_process import EVERYBODY
 from fedmedlora.local_site import LocalSite
@@ -27,7 +28,7 @@ from fedmedlora.measure import Form, Predictions, Report
 from fedmedlora.prepare import Prepared
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import SiteReport
-from fedmedlora.sites import Errand, SiteInfo
+from fedmedlora.sites import NO_CHANGES, Errand, SiteInfo
 from fedmedlora.study import Study
 from fedmedlora.study_tables import Encoder
 from fedmedlora.tasks.markup import Mention
@@ -95,8 +96,18 @@ class EncoderSites:
         """See ``sites.Sites``."""
         return tuple(self._info(site) for site in self.local)
 
+    @property
+    def are_here(self) -> bool:
+        """See ``sites.Sites``."""
+        return True
+
     def train(
-        self, names: Sequence[str], round_num: int, current: Adapter, errand: Errand
+        self,
+        names: Sequence[str],
+        round_num: int,
+        current: Adapter,
+        errand: Errand,
+        changes: Mapping[str, Change] = NO_CHANGES,
     ) -> Iterator[SiteReport]:
         """See ``sites.Sites``."""
         for name in names:

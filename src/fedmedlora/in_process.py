@@ -13,6 +13,7 @@ import numpy as np
 from fedmedlora.cohort import Evaluation, evaluate_cohort, reading_form
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.change import Change
 from fedmedlora.exchange.local import put, rest, take
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.local_site import LocalSite, local_training
@@ -20,7 +21,7 @@ from fedmedlora.model.load import BaseModel
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import SiteReport
 from fedmedlora.run_folder import OwnParts
-from fedmedlora.sites import Errand, SiteInfo
+from fedmedlora.sites import NO_CHANGES, Errand, SiteInfo
 from fedmedlora.study_tables import Model
 from fedmedlora.terms import Terms
 from fedmedlora.training.data_parallel import Workers
@@ -59,8 +60,18 @@ class InProcess:
         """See ``sites.Sites``."""
         return tuple(self._info(site) for site in self.local)
 
+    @property
+    def are_here(self) -> bool:
+        """See ``sites.Sites``."""
+        return True
+
     def train(
-        self, names: Sequence[str], round_num: int, current: Adapter, errand: Errand
+        self,
+        names: Sequence[str],
+        round_num: int,
+        current: Adapter,
+        errand: Errand,
+        changes: Mapping[str, Change] = NO_CHANGES,
     ) -> Iterator[SiteReport]:
         """See ``sites.Sites``."""
         for name in names:

@@ -18,7 +18,8 @@ from fedmedlora.prepare import file_hashes
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.run_folder import differing_settings, is_fresh, read_json, write_json
 from fedmedlora.side_by_side import SideBySide, run_side_by_side
-from fedmedlora.study import MAIN, Study
+from fedmedlora.study import Study
+from fedmedlora.study_names import MAIN
 from fedmedlora.study_public import public_settings
 from fedmedlora.study_results import RUNS, study_results
 from fedmedlora.study_runs import runs_of

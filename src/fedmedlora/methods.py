@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedmedlora.aggregation.rule import Rule, load_rule
 from fedmedlora.encoder_sites import EncoderSites
 from fedmedlora.endpoint.reader import EndpointReader
 from fedmedlora.endpoint.request import FORM
 from fedmedlora.endpoint.settings import Endpoint
+from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.exchange.local import Local
 from fedmedlora.measure import OtherReader
 from fedmedlora.sites import Errand, SiteInfo, Sites
@@ -44,7 +45,8 @@ class Method:
     ``sites``: who trains; of centralized training, everybody as one. ``names``: which of them.
     ``is_federated``: whether sites may be away, and shares of them drawn; one site alone always trains.
     ``num_rounds``: 0: those of the study. ``shots``, ``other_reader``: see ``sites.Errand``. ``encoder``: who
-    reads, where the model is a token classifier.
+    reads, where the model is a token classifier. ``exchange``: how adapters travel; what is no federation is
+    trained as if nothing had to.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Method:
     shots: Shots | None = None
     other_reader: OtherReader | None = None
     encoder: EncoderSites | None = None
+    exchange: Exchange = field(default_factory=Exchange)
 
     @property
     def folder_name(self) -> str:
@@ -67,12 +70,13 @@ class Method:
     @property
     def shares_updates(self) -> bool:
         """Whether another method or run may use what its sites train: they keep nothing between rounds."""
-        return self.rule is None or not self.rule.local.keeps
+        keeps_residuals = not self.exchange.up().is_exact and not self.sites.are_here
+        return self.rule is None or not (self.rule.local.keeps or keeps_residuals)
 
     def errand(self) -> Errand:
         """On whose behalf its sites work."""
         local = Local() if self.rule is None else self.rule.local
-        return Errand(self.name, local, self.shots, self.other_reader)
+        return Errand(self.name, local, self.exchange, self.shots, self.other_reader)
 
     def infos(self) -> tuple[SiteInfo, ...]:
         """What is known of the sites that train."""
@@ -103,7 +107,7 @@ def methods_of(
             found.append(Method(name, label, None, sites, (), other_reader=other))
         elif name.startswith("encoder_"):
             assert encoder is not None, "the study has a token classifier"
-            found += _encoder_methods(name, encoder)
+            found += _encoder_methods(name, encoder, study.exchange)
         elif name == "single_site":
             found += [Method(f"{name}:{s}", f"{s} alone", alone, sites, (s,)) for s in names]
         elif name == "centralized":
@@ -111,7 +115,8 @@ def methods_of(
             found.append(Method(name, LABELS[name], alone, pooled, tuple(i.name for i in pooled.infos)))
         else:
             rule = study.rule(name)
-            found.append(Method(name, LABELS.get(name, name), rule, sites, names, is_federated=True))
+            label = LABELS.get(name, name)
+            found.append(Method(name, label, rule, sites, names, is_federated=True, exchange=study.exchange))
     return tuple(found)
 
 
@@ -123,7 +128,7 @@ def _asks(endpoint: Endpoint) -> OtherReader:
     return OtherReader(lambda report: EndpointReader(endpoint, report), FORM, repr(endpoint))
 
 
-def _encoder_methods(name: str, encoder: EncoderSites) -> list[Method]:
+def _encoder_methods(name: str, encoder: EncoderSites, exchange: Exchange) -> list[Method]:
     """The methods of the token classifier: the same three ways of training."""
     alone = load_rule("fed_medlora")  # the mean by data size; what travels is all there is
     names = tuple(info.name for info in encoder.infos)
@@ -136,6 +141,8 @@ def _encoder_methods(name: str, encoder: EncoderSites) -> list[Method]:
         pooled = encoder.pooled()
         own = tuple(info.name for info in pooled.infos)
         return [Method(name, "Token classifier, centralized", alone, pooled, own, encoder=encoder)]
-    return [
-        Method(name, "Token classifier, FedAvg", alone, encoder, names, is_federated=True, encoder=encoder)
-    ]
+    label = "Token classifier, FedAvg"
+    federated = Method(
+        name, label, alone, encoder, names, is_federated=True, encoder=encoder, exchange=exchange
+    )
+    return [federated]

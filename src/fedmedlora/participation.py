@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fedmedlora.corpora.draw import seeded
 
@@ -34,3 +34,21 @@ def participants(
 def sites_there(names: Sequence[str], round_num: int, away: Mapping[str, Collection[int]]) -> tuple[str, ...]:
     """Those of ``names`` that are not away in round ``round_num``; whoever is can be asked nothing."""
     return tuple(name for name in names if round_num not in away.get(name, ()))
+
+
+def holders(
+    names: Sequence[str],
+    round_num: int,
+    takes_part: Callable[[int], tuple[str, ...]],
+    *,
+    begin_alike: bool,
+) -> tuple[str, ...]:
+    """Those of ``names`` that hold the adapter which the round before ``round_num`` began with.
+
+    Whoever took part in it; before the first round everybody, if sites make the untrained adapter themselves
+    (``begin_alike``). Only they can be sent a change of it. All others are sent the whole adapter.
+    """
+    if round_num == 1:
+        return tuple(names) if begin_alike else ()
+    before = takes_part(round_num - 1)
+    return tuple(name for name in names if name in before)

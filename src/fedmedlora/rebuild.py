@@ -13,7 +13,8 @@ from fedmedlora.progress import Progress
 from fedmedlora.results.check import validate
 from fedmedlora.run_folder import differing_settings, read_json
 from fedmedlora.settings import read_table
-from fedmedlora.study import MAIN, Study, parse_study
+from fedmedlora.study import Study, parse_study
+from fedmedlora.study_names import MAIN
 from fedmedlora.study_public import public_settings
 from fedmedlora.study_results import RUNS, study_results
 from fedmedlora.study_runs import PlannedRun, arms_of

@@ -22,6 +22,8 @@ from fedmedlora.aggregation.mixing import Probe, learn_weights
 from fedmedlora.aggregation.rule import Fold, Rule
 from fedmedlora.aggregation.searching import search_weights
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.change import Change, plus, send
+from fedmedlora.exchange.codec import Codec
 from fedmedlora.exchange.spill import spilling
 from fedmedlora.exchange.update import SiteUpdate
 
@@ -46,8 +48,12 @@ class SiteReport:
 class Carrier(Protocol):
     """Brings the current adapter to the sites and their updates back."""
 
-    def train(self, round_num: int, current: Adapter) -> Iterable[SiteReport]:
-        """One report per site, as they answer; every update started from ``current``."""
+    def train(self, round_num: int, current: Adapter, change: Change | None = None) -> Iterable[SiteReport]:
+        """One report per site, as they answer; every update started from ``current``.
+
+        ``change``: leads there from what the sites held in the round before (in the first: from the untrained
+        adapter). None: the whole adapter is sent.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ def run_rounds(
     store: RoundStore,
     validator: Validator | None = None,
     watch: Callable[[int, Adapter], dict[str, Any] | None] = lambda round_num, adapter: None,
+    download: Codec | None = None,
     spill_to: Path | None = None,
 ) -> tuple[Adapter, list[dict[str, Any]]]:
     """The adapter after ``num_rounds`` rounds from ``start``, and one record per round.
@@ -91,24 +98,31 @@ def run_rounds(
     called with every new adapter; what it returns is kept in the round's record. Rounds that ``store``
     already holds are not run again, and the result is the same, bit for bit. ``spill_to``: the folder for
     updates that memory should not hold together; see ``exchange/spill.py``.
+
+    ``download``: a codec that loses something on the way to the sites (None: none is used). Then a round
+    begins with what the sites received, and what they did not is added to what comes of it. Both follow from
+    ``start`` and the adapters that the rounds left, so a run that goes on needs nothing else.
     """
     validator = validator or Validator()
     if (rule.needs.losses and validator.losses is None) or (rule.needs.mixing and validator.probe is None):
         raise ValueError("this rule weighs sites by a validation loss, and the run has no validation example")
-    current, records = start, []
+    latest, held, records = start, start, []  # what the coordinator has, and what the sites hold of it
     for round_num in range(1, num_rounds + 1):
+        change = None if download is None else send(download, held, latest)
+        held = latest if change is None else change.received
         finished = store.load(round_num)
         if finished is None:
-            finished = _one_round(round_num, current, rule, carrier, validator, watch, spill_to)
+            finished = _one_round(round_num, held, change, rule, carrier, validator, watch, spill_to)
             store.save(round_num, *finished)
-        current, record = finished
+        latest, record = finished
         records.append(record)
-    return current, records
+    return latest, records
 
 
 def _one_round(
     round_num: int,
     current: Adapter,
+    change: Change | None,
     rule: Rule,
     carrier: Carrier,
     validator: Validator,
@@ -116,7 +130,7 @@ def _one_round(
     spill_to: Path | None,
 ) -> tuple[Adapter, dict[str, Any]]:
     fold = rule.fold(current)
-    arrived = carrier.train(round_num, current)
+    arrived = carrier.train(round_num, current, change)
     if fold is not None:
         sites, seconds = _folded(fold, arrived)
         began = time.perf_counter()
@@ -135,6 +149,9 @@ def _one_round(
             weights = rule.weights(updates)
             following = rule.aggregate(current, updates)
             seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    following = plus(following, None if change is None else change.residual)
+    seconds += time.perf_counter() - began
     return following, {
         "round_num": round_num,
         "weights": weights,

@@ -9,17 +9,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from fedmedlora.cohort import Evaluation
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.change import Change
+from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.measure import OtherReader
+from fedmedlora.participation import holders
 from fedmedlora.rounds import SiteReport
 from fedmedlora.run_folder import UpdateCache
 from fedmedlora.tasks.few_shot import Shots
+
+NO_CHANGES: Mapping[str, Change] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class SiteInfo:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """For which method a site works, and what the method's rule asks of a site.
+    """For which method a site works, what the method's rule asks of a site, and how adapters travel.
 
     For sites in this process: ``shots``, solved examples to show in prompts; ``other_reader``, who
     reads instead of the model.
@@ -55,6 +61,7 @@ class Errand:
 
     method: str
     local: Local = field(default_factory=Local)
+    exchange: Exchange = field(default_factory=Exchange)
     shots: Shots | None = None
     other_reader: OtherReader | None = None
 
@@ -66,12 +73,23 @@ class Sites(Protocol):
     def infos(self) -> tuple[SiteInfo, ...]:
         """One per site, in the study's order."""
 
+    @property
+    def are_here(self) -> bool:
+        """Whether the sites work in this process: their updates come as they were trained, and not as they
+        would have travelled (``as_sent.py``)."""
+
     def train(
-        self, names: Sequence[str], round_num: int, current: Adapter, errand: Errand
+        self,
+        names: Sequence[str],
+        round_num: int,
+        current: Adapter,
+        errand: Errand,
+        changes: Mapping[str, Change] = NO_CHANGES,
     ) -> Iterator[SiteReport]:
         """The sites' updates from ``current``, each as it arrives.
 
-        Both hold what travels under ``errand.local``; the rest is the site's own affair.
+        Both hold what travels under ``errand.local``; the rest is the site's own affair. ``changes``: site ->
+        the change that leads it there; the others are sent all of ``current``.
         """
 
     def losses(
@@ -103,6 +121,7 @@ class Participants:
 
     The first round of every rule starts from the same adapter, so the rules share its training, and a run
     that was stopped asks only for what is missing. ``takes_part``: round -> who is asked in it.
+    ``begin_alike``: see ``participation.holders``.
     """
 
     sites: Sites
@@ -110,10 +129,18 @@ class Participants:
     cache: UpdateCache
     errand: Errand
     takes_part: Callable[[int], tuple[str, ...]] | None = None
+    begin_alike: bool = True
 
-    def train(self, round_num: int, current: Adapter) -> Iterator[SiteReport]:
+    def changes(self, round_num: int, change: Change | None) -> dict[str, Change]:
+        """Site -> ``change``, for those that can be sent one in this round."""
+        if change is None:
+            return {}
+        names = self._asked(round_num)
+        return dict.fromkeys(holders(names, round_num, self._asked, begin_alike=self.begin_alike), change)
+
+    def train(self, round_num: int, current: Adapter, change: Change | None = None) -> Iterator[SiteReport]:
         """See ``rounds.Carrier``. Raises ``ValueError`` for an update too few, too many or out of place."""
-        names = self.names if self.takes_part is None else self.takes_part(round_num)
+        names, changes = self._asked(round_num), self.changes(round_num, change)
         started_from = current.hash()
         keys = {info.name: self._key(info) for info in self.sites.infos}
         missing: list[str] = []
@@ -131,7 +158,8 @@ class Participants:
         with self.cache.claimed(started_from, round_num, {name: keys[name] for name in missing}):
             yield from known(tuple(missing))  # another run may have trained it while this one waited
             asked = tuple(missing)
-            for report in self.sites.train(asked, round_num, current, self.errand) if asked else ():
+            arriving = self.sites.train(asked, round_num, current, self.errand, changes) if asked else ()
+            for report in arriving:
                 update = report.update
                 _refuse_unasked(update, asked, missing, round_num, started_from)
                 self.cache.save(update, report.numbers(), keys[update.site])
@@ -140,10 +168,16 @@ class Participants:
         if missing:
             raise ValueError(f"round {round_num}: no update of {', '.join(missing)}; go on with --resume")
 
+    def _asked(self, round_num: int) -> tuple[str, ...]:
+        return self.names if self.takes_part is None else self.takes_part(round_num)
+
     def _key(self, info: SiteInfo) -> str:
         """What else a site's update depends on, besides the round and the adapter that it started from."""
         # What a site keeps to itself is another thing in every method and in every run.
         whose = self.errand.method if self.errand.local.keeps else ""
+        exchange = self.errand.exchange
+        if not exchange.up().is_exact and not self.sites.are_here:  # the update is what came of it
+            whose = f"{self.errand.method}/{exchange}"
         return hashlib.sha256(f"{info.work_hash}/{self.errand.local}/{whose}".encode()).hexdigest()
 
 

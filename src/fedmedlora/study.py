@@ -18,8 +18,10 @@ from typing import Any, cast
 from fedmedlora.aggregation.rule import Rule, known_rules, load_rule
 from fedmedlora.corpora.schema import Schema, find_schema, schema_names
 from fedmedlora.endpoint.settings import Endpoint
+from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.settings import SEEDS, Range, nearest, read_table, setting
 from fedmedlora.study_forms import answers_read_by, check_form, loss_of
+from fedmedlora.study_names import refuse_doubles
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_tables import (
     Adaptation,
@@ -50,9 +52,6 @@ OTHER_METHODS = (  # the rules are methods too, by file name
     "encoder_centralized",
     "encoder_fedavg",
 )
-
-
-MAIN = "main"  # the arm that is the study as it stands
 
 
 class StudyWarning(UserWarning):
@@ -89,6 +88,7 @@ class Study:
     adapter: Lora = field(default_factory=Lora)
     tasks: Tasks = field(default_factory=Tasks)
     training: Training = field(default_factory=Training)
+    exchange: Exchange = field(default_factory=Exchange)
     rules: dict[str, dict[str, Any]] = field(default_factory=dict)  # rule name -> its settings
     validation: Validation = field(default_factory=Validation)
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -109,7 +109,8 @@ class Study:
         self._check_methods()
         if not self.sites:
             raise ValueError("[[sites]]: none; a study needs at least one site with training notes")
-        self._check_names()
+        sources = [site.name for site in self.sites] + [cohort.name for cohort in self.cohorts]
+        refuse_doubles(self.seeds, [arm.name for arm in self.arms], sources)
         self._check_sites()
         self._check_comparisons()
         check_form(self.tasks, self.training, self.evaluation, self.methods)
@@ -162,6 +163,10 @@ class Study:
     def rule_names(self) -> tuple[str, ...]:
         """The methods that are aggregation rules, in order."""
         return tuple(method for method in self.methods if method not in OTHER_METHODS)
+
+    def is_federated(self) -> bool:
+        """Whether some method's adapters travel between sites and coordinator."""
+        return bool(self.rule_names()) or "encoder_fedavg" in self.methods
 
     def rule(self, name: str) -> Rule:
         """The rule ``name`` with this study's settings."""
@@ -238,8 +243,7 @@ class Study:
         return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
     def _check_sites(self) -> None:
-        is_federated = bool(self.rule_names()) or "encoder_fedavg" in self.methods
-        if is_federated and 0 in (there := self._num_there()):
+        if self.is_federated() and 0 in (there := self._num_there()):
             empty = there.index(0) + 1
             raise ValueError(f"[[sites]] absent_rounds: every site is away in round {empty}; let one stay")
         if self.sites_are_here:
@@ -319,23 +323,6 @@ class Study:
         if not self.methods or len(set(self.methods)) != len(self.methods):
             raise ValueError(f"methods: name at least one, each once; known methods: {', '.join(known)}")
 
-    def _check_names(self) -> None:
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds: name each once")
-        arms = [MAIN, *(arm.name.lower() for arm in self.arms)]
-        for name in arms:
-            if arms.count(name) > 1:
-                raise ValueError(f'[[arms]]: two are named {name!r} ("{MAIN}" is the study as it stands)')
-        # Names become files, and some file systems do not tell Mercy from mercy.
-        seen = set()
-        for name in [site.name for site in self.sites] + [cohort.name for cohort in self.cohorts]:
-            if name.lower() in seen:
-                raise ValueError(
-                    f"[[sites]], [[cohorts]]: two are named {name!r} (upper and lower case count as "
-                    "the same); give each a name of its own"
-                )
-            seen.add(name.lower())
-
 
 def load_study(path: str | Path, *, sites_are_here: bool = True) -> Study:
     """The study in the file ``path``; warns (``StudyWarning``) of settings that have no effect.
@@ -391,6 +378,7 @@ def parse_study(
         asks_about_entities=bool(askers(study.tasks.names)),
         sites_are_here=sites_are_here,
         answers_read_by=answers_read_by(study.tasks),
+        exchanges=study.is_federated(),
         is_instruction=is_instruction(study.tasks.names),
     )
     return study, notices

@@ -15,16 +15,16 @@ def without_effect(
     asks_about_entities: bool,
     answers_read_by: str,
     is_instruction: bool = False,
+    exchanges: bool = True,
     sites_are_here: bool = True,
 ) -> tuple[str, ...]:
     """One sentence for each setting that the file holds and the study ignores.
 
     ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``needs_validation``:
     whether a rule among the methods weighs sites by a validation loss. ``finds_entities``,
-    ``asks_about_entities``: whether some task does. ``answers_read_by``: see
-    ``study_forms.py``.
-    ``is_instruction``: whether files hold prompts and responses. ``sites_are_here``: else
-    their own files name their test notes.
+    ``asks_about_entities``: whether some task does. ``answers_read_by``: see ``study_forms.py``.
+    ``is_instruction``: whether files hold prompts and responses. ``exchanges``: whether some method's
+    adapters travel. ``sites_are_here``: else their own files name their test notes.
     """
     methods = study["methods"]
     is_trained = methods != ["zero_shot"]
@@ -66,6 +66,13 @@ def without_effect(
             ["modifier_share"],
             not (finds_entities and asks_about_entities),
             "only one kind of task is trained",
+        ),
+        ("exchange", None, not exchanges, "no method of the study sends adapters"),
+        (
+            "exchange",
+            ["top_k_share"],
+            "top_k" not in (study["exchange"]["upload"], study["exchange"]["download"]),
+            "neither upload nor download is top_k",
         ),
         ("tasks", ["modifier_scope", "prompts", "form", "schema"], is_instruction, extracts_not),
         ("evaluation", ["decoding", "zero_shot_free"], is_instruction, extracts_not),

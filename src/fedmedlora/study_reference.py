@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedmedlora.aggregation.rule import known_rules, load_rule
 from fedmedlora.endpoint.settings import Endpoint
+from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.settings import reference
 from fedmedlora.study import Study
 from fedmedlora.study_tables import (
@@ -31,6 +32,7 @@ def reference_page() -> str:
         ("`[adapter]`", Lora),
         ("`[tasks]`", Tasks),
         ("`[training]`", Training),
+        ("`[exchange]`", Exchange),
     ]
     for name in known_rules():
         parts.append((f"`[rules.{name}]`", type(load_rule(name))))

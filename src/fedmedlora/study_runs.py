@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedmedlora.settings import nearest, read_table
-from fedmedlora.study import MAIN, Study
+from fedmedlora.study import Study
+from fedmedlora.study_names import MAIN
 from fedmedlora.study_tables import Arm
 
 _BY_NAME = ("sites", "cohorts")  # lists of tables that have names

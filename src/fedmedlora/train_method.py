@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from fedmedlora.as_sent import AsSent
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local, put, take
 from fedmedlora.local_site import local_training
@@ -15,9 +16,9 @@ from fedmedlora.methods import Method
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.model.weights import read_weights, write_weights
 from fedmedlora.participation import participants, sites_there
-from fedmedlora.rounds import Validator, run_rounds
+from fedmedlora.rounds import Carrier, Validator, run_rounds
 from fedmedlora.run import Run
-from fedmedlora.run_folder import UpdateCache
+from fedmedlora.run_folder import OwnParts, UpdateCache
 from fedmedlora.signals import read_validation, signals
 from fedmedlora.sites import Participants, mean_of_others
 from fedmedlora.study import Study
@@ -46,13 +47,18 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         share = study.training.participation
         return participants(method.names, round_num, share=share, away=away, seed=study.seed)
 
-    carrier = Participants(
+    participants_of = Participants(
         sites=method.sites,
         names=method.names,
         cache=run.updates if method.shares_updates else UpdateCache(run.folder / "site-updates" / "own"),
         errand=method.errand(),
         takes_part=takes_part if method.is_federated else None,
+        begin_alike=local.trains != "model",
     )
+    carrier: Carrier = participants_of
+    if method.sites.are_here and not method.exchange.is_exact:
+        carrier = AsSent(participants_of, OwnParts(run.folder / "residuals"))
+    down = method.exchange.down()
     final, records = run_rounds(
         take(start, local.sends),
         method.rule,
@@ -61,6 +67,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         store=run.store(method),
         validator=_validator(run, method, start),
         watch=lambda round_num, adapter: _watch(run, method, start, round_num, adapter),
+        download=None if down.is_exact else down,
         spill_to=run.folder / "site-updates" / "spilled",
     )
     return final, whole(method, start, final), records

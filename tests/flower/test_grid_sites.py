@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_study import without_time
 
 from fedmedlora.corpora.jsonl import read_notes, write_notes
 from fedmedlora.exchange import spill
@@ -267,3 +268,83 @@ def test_nobody_to_ask_is_no_question(local_grid):
     assert list(grid_sites.ask(local_grid, "train", {})) == []
     assert local_grid.sent == []
     assert Silent().stage  # the progress of a run that shows nothing
+
+
+@pytest.fixture(scope="module")
+def lossy_file(study_file) -> Path:
+    """Codecs that lose something both ways, three rounds of which a site misses one, own factors and none."""
+    text = study_file.read_text().replace('"fed_medlora"', '"fed_medlora", "fedsa_lora"')
+    text = text.replace("rounds = 2", "rounds = 3")
+    text = text.replace('name = "northgate"\n', 'name = "northgate"\nabsent_rounds = [2]\n')
+    codecs = '[exchange]\nupload = "top_k"\ndownload = "int8"\ntop_k_share = 0.2\n'
+    path = study_file.with_name("lossy-rounds.toml")
+    path.write_text(text.replace("[evaluation]", codecs + "[evaluation]"))
+    return path
+
+
+def rounds_of(results) -> list:
+    """What every round of every method sent and left, without what a clock put there."""
+    return without_time([[one["name"], one["rounds"]] for one in results["methods"]])
+
+
+@pytest.fixture(scope="module")
+def lossy_expected(lossy_file, tmp_path_factory, one_thread):
+    """(results, folder) of the same in one process."""
+    out = tmp_path_factory.mktemp("lossy") / "run"
+    return run_study(load_study(lossy_file), out), out
+
+
+def left(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in (out / "methods").rglob("round-*.safetensors")}
+
+
+def test_codecs_give_the_same_bits_and_bytes(local_grid, lossy_file, lossy_expected, tmp_path):
+    """Sites still hold what an earlier run of the same study left there; it plays no part."""
+    results, out = lossy_expected
+    found = run_over(local_grid, lossy_file, tmp_path / "out")
+    assert rounds_of(found) == rounds_of(results)
+    assert left(tmp_path / "out") == left(out)
+    assert len(left(out)) == 6
+
+
+def test_under_codecs_a_run_goes_on_with_the_same_bits(local_grid, lossy_file, lossy_expected, tmp_path):
+    """An answer is lost in the last round: the site has kept its residual of that round already."""
+    num_trained = 0
+
+    def lost(replies):
+        nonlocal num_trained
+        num_trained += len(replies) if is_train(replies) else 0
+        return replies[1:] if num_trained > 5 else replies
+
+    local_grid.fault = lost
+    with pytest.raises(ValueError, match="1 sites did not answer"):
+        run_over(local_grid, lossy_file, tmp_path / "out")
+    local_grid.fault = lambda replies: replies
+    found = run_over(local_grid, lossy_file, tmp_path / "out", resume=True)
+    assert rounds_of(found) == rounds_of(lossy_expected[0])
+    assert left(tmp_path / "out") == left(lossy_expected[1])
+
+
+def test_a_site_that_lost_what_it_held_is_sent_all_of_it(
+    local_grid, three_sites, lossy_file, lossy_expected, tmp_path
+):
+    num_trained = 0
+
+    def forgetful(replies):
+        nonlocal num_trained
+        num_trained += len(replies) if is_train(replies) else 0
+        if num_trained == 5:  # after the second round; what the first began with a site makes itself
+            shutil.rmtree(three_sites / "state-lakeside" / "held")
+        return replies
+
+    local_grid.fault = forgetful
+    found = run_over(local_grid, lossy_file, tmp_path / "out")
+    assert left(tmp_path / "out") == left(lossy_expected[1])
+    paid, usual = (
+        [{s["site"]: s["download_bytes"] for s in r["sites"]} for r in one["methods"][0]["rounds"]]
+        for one in (found, lossy_expected[0])
+    )
+    # It is sent the change, and then all of it, as is who was away.
+    assert paid[2]["lakeside"] == usual[2]["lakeside"] + usual[2]["northgate"]
+    paid[2]["lakeside"] = usual[2]["lakeside"]
+    assert paid == usual

@@ -26,7 +26,7 @@ ITEM_BYTES = 4  # one float32
 
 def pack(arrays: Mapping[str, np.ndarray], record: Mapping[str, str | int]) -> bytes:
     """``arrays`` (float32) and ``record`` as safetensors bytes; the same input gives the same bytes."""
-    return save(dict(arrays), metadata=_metadata(record))
+    return save(dict(arrays), metadata=metadata_of(record))
 
 
 def packed_bytes(shapes: Mapping[str, Sequence[int]], record: Mapping[str, str | int]) -> int:
@@ -34,7 +34,7 @@ def packed_bytes(shapes: Mapping[str, Sequence[int]], record: Mapping[str, str |
 
     The library writes the header without spaces, arrays by name, and fills it up to a multiple of 8 bytes.
     """
-    header: dict[str, Any] = {"__metadata__": _metadata(record)}
+    header: dict[str, Any] = {"__metadata__": metadata_of(record)}
     end = 0
     for name in sorted(shapes):
         start, end = end, end + ITEM_BYTES * math.prod(shapes[name])
@@ -43,7 +43,8 @@ def packed_bytes(shapes: Mapping[str, Sequence[int]], record: Mapping[str, str |
     return LENGTH_BYTES + -(-len(text) // LENGTH_BYTES) * LENGTH_BYTES + end
 
 
-def _metadata(record: Mapping[str, str | int]) -> dict[str, str]:
+def metadata_of(record: Mapping[str, str | int]) -> dict[str, str]:
+    """``record`` as the one metadata entry."""
     return {RECORD: json.dumps(record, sort_keys=True, separators=(",", ":"))}
 
 
@@ -54,8 +55,8 @@ def unpack(data: bytes, *, kind: str, version: int) -> tuple[dict[str, np.ndarra
     them. Raises ValueError on anything else: truncated or trailing bytes, a header that claims more
     than there is, an array named twice, another dtype, a record that is missing or of another kind.
     """
-    header = _header(data, kind)
-    record = _record(header, kind, version)
+    header = read_header(data, kind)
+    record = read_record(header, kind, version)
     for name, entry in header.items():
         if name == "__metadata__":
             continue
@@ -71,7 +72,8 @@ def unpack(data: bytes, *, kind: str, version: int) -> tuple[dict[str, np.ndarra
     return arrays, record
 
 
-def _header(data: bytes, kind: str) -> dict[str, Any]:
+def read_header(data: bytes, kind: str) -> dict[str, Any]:
+    """The JSON header of ``data``, every key once. Raises ``ValueError``."""
     if len(data) < LENGTH_BYTES:
         raise ValueError(f"{kind}: {len(data)} bytes are too few for a safetensors header; send it again")
     length = int.from_bytes(data[:LENGTH_BYTES], "little")
@@ -89,7 +91,11 @@ def _header(data: bytes, kind: str) -> dict[str, Any]:
     return header
 
 
-def _record(header: dict[str, Any], kind: str, version: int) -> dict[str, Any]:
+def read_record(header: dict[str, Any], kind: str, version: int) -> dict[str, Any]:
+    """The record in ``header`` without its ``format`` and ``version``, which must be these.
+
+    Raises ``ValueError``.
+    """
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or not isinstance(metadata.get(RECORD), str):
         raise ValueError(

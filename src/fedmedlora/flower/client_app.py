@@ -36,13 +36,11 @@ def describe(message: Message, context: Context) -> Message:
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """One round of training from the adapter that came."""
+    """One round of training from the adapter that came, or that the change which came leads to."""
     return _answer(
         message,
         context,
-        lambda work, letter: work.train(
-            letter.whole("round_num"), _adapter(letter.part(CURRENT)), errand_of(letter)
-        ),
+        lambda work, letter: work.train(letter.whole("round_num"), letter.parts, errand_of(letter)),
     )
 
 

@@ -12,13 +12,14 @@ from flwr.serverapp import Grid
 
 from fedmedlora.cohort import Evaluation
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.exchange.change import Change
+from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.flower.answers import evaluation, losses, site_info
 from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, TRAIN, Letter, errand_fields
-from fedmedlora.flower.site_work import CURRENT, UPDATE
+from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import SiteReport
-from fedmedlora.sites import Errand, SiteInfo, Sites
+from fedmedlora.sites import NO_CHANGES, Errand, SiteInfo, Sites
 from fedmedlora.terms import Terms
 from fedmedlora.training import validation
 
@@ -39,23 +40,44 @@ class GridSites:
     nodes: Mapping[str, int]
     infos: tuple[SiteInfo, ...]
 
+    @property
+    def are_here(self) -> bool:
+        """See ``sites.Sites``: what arrives has travelled."""
+        return False
+
     def train(
-        self, names: Sequence[str], round_num: int, current: Adapter, errand: Errand
+        self,
+        names: Sequence[str],
+        round_num: int,
+        current: Adapter,
+        errand: Errand,
+        changes: Mapping[str, Change] = NO_CHANGES,
     ) -> Iterator[SiteReport]:
-        """See ``sites.Sites``."""
+        """See ``sites.Sites``. A site that lacks what its change begins with is asked again."""
         costs = {info.name: info.train_cost for info in self.infos}
-        data = current.to_bytes()
-        letter = self._letter({"round_num": round_num, **errand_fields(errand)}, {CURRENT: data})
-        total = self.terms.training.rounds
+        whole = {CURRENT: current.to_bytes()}
+        parts = {n: {CHANGE: changes[n].message} if n in changes else whole for n in names}
+        fields = {"round_num": round_num, **errand_fields(errand)}
+        download_bytes = dict.fromkeys(names, 0)
+        total, done = self.terms.training.rounds, 0
         label = (
             f"round {round_num}/{total}: {len(names)} {'sites train' if len(names) > 1 else 'site trains'}"
         )
         with self.progress.stage(label, sum(costs[name] for name in names)) as advance:
             asked = {self.nodes[name]: name for name in names}
-            answers = ask(self.grid, TRAIN, dict.fromkeys(asked, letter), round_num)
-            for number, (node, answer) in enumerate(answers, start=1):
-                yield _report(asked[node], answer, len(data))
-                advance(number, len(names), f"{asked[node]} answered")
+            while asked:
+                letters = {node: self._letter(fields, parts[name]) for node, name in asked.items()}
+                again = {}
+                for node, answer in ask(self.grid, TRAIN, letters, round_num):
+                    name = asked[node]
+                    download_bytes[name] += sum(map(len, parts[name].values()))
+                    if CHANGE in parts[name] and answer.flag(LACKS_BASE):
+                        again[node], parts[name] = name, whole
+                        continue
+                    done += 1
+                    yield _report(name, answer, current, errand, download_bytes[name])
+                    advance(done, len(names), f"{name} answered")
+                asked = again
 
     def mean_own(self, errand: Errand) -> None:
         """See ``sites.Sites``: what sites keep stays at their own machines."""
@@ -206,9 +228,9 @@ def _answer(message: Message) -> Letter:
     return answer
 
 
-def _report(name: str, answer: Letter, download_bytes: int) -> SiteReport:
+def _report(name: str, answer: Letter, current: Adapter, errand: Errand, download_bytes: int) -> SiteReport:
     data = answer.part(UPDATE)
-    update = SiteUpdate.from_bytes(data, check_finite=True)
+    update = receive_update(data, current, errand.exchange.up())
     if update.site != name:
         raise ValueError(f"site {name!r} sent an update in the name of {update.site!r}")
     return SiteReport(

@@ -15,12 +15,13 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.exchange.local import Local
 from fedmedlora.settings import read_table
 from fedmedlora.sites import Errand
 
 DESCRIBE, TRAIN, READ, LOSSES = "query.describe", "train", "evaluate.read", "evaluate.losses"
-VERSION = 2
+VERSION = 3
 MAX_JSON = 4_000_000  # characters of a question or an answer without its adapters; real ones have thousands
 _STYPE = "fedmedlora.bytes"
 
@@ -82,6 +83,10 @@ class Letter:
             raise ValueError(f"message: {key} is no finite number")
         return float(value)
 
+    def flag(self, key: str) -> bool:
+        """The field ``key`` as true or false."""
+        return bool(self._field(key, bool))
+
     def table(self, key: str) -> dict[str, Any]:
         """The field ``key`` as a table."""
         return dict(self._field(key, dict))
@@ -100,12 +105,16 @@ class Letter:
 
 def errand_fields(errand: Errand) -> dict[str, Any]:
     """``errand`` as fields of a letter."""
-    return {"method": errand.method, "local": asdict(errand.local)}
+    return {"method": errand.method, "local": asdict(errand.local), "exchange": asdict(errand.exchange)}
 
 
 def errand_of(letter: Letter) -> Errand:
     """What ``errand_fields`` wrote. Raises ``ValueError`` for anything else, naming the key."""
-    return Errand(letter.text("method"), read_table(Local, letter.table("local"), "message: local:"))
+    return Errand(
+        letter.text("method"),
+        read_table(Local, letter.table("local"), "message: local:"),
+        read_table(Exchange, letter.table("exchange"), "message: exchange:"),
+    )
 
 
 def _no_constant(name: str) -> float:

@@ -11,8 +11,12 @@ from typing import Any
 
 from filelock import FileLock
 
+from fedmedlora.as_sent import send_with_residual
 from fedmedlora.corpora.jsonl import annotates_json
 from fedmedlora.exchange.adapter import Adapter
+from fedmedlora.exchange.change import base_of, receive
+from fedmedlora.exchange.local import take
+from fedmedlora.flower.held import HeldAdapters
 from fedmedlora.flower.messages import Letter
 from fedmedlora.flower.site_file import NO_TURNS, Refused, SiteFile
 from fedmedlora.in_process import InProcess
@@ -29,7 +33,8 @@ from fedmedlora.training.optimizer import refuse_optimizer
 from fedmedlora.training.schedule import steps_per_round
 
 UPDATE = "update"
-CURRENT = "adapter"
+CURRENT, CHANGE = "adapter", "change"
+LACKS_BASE = "lacks_base"  # whether a site has not got what the change that came begins with
 
 
 @contextmanager
@@ -51,6 +56,8 @@ class SiteWork:
     file: SiteFile
     terms: Terms
     site: InProcess
+    held: HeldAdapters
+    residuals: OwnParts
 
     def describe(self) -> Letter:
         """What the site says about itself: see ``sites.SiteInfo``."""
@@ -67,10 +74,17 @@ class SiteWork:
             }
         )
 
-    def train(self, round_num: int, current: Adapter, errand: Errand) -> Letter:
-        """The site's update of this round. Asked again, it sends the same one without training again."""
+    def train(self, round_num: int, parts: Mapping[str, bytes], errand: Errand) -> Letter:
+        """The site's update of this round. Asked again, it sends the same one without training again.
+
+        ``parts``: the adapter that the round begins with, or the change that leads there. A site that has not
+        got what the change begins with says so, and is sent the whole adapter.
+        """
         if not 1 <= round_num <= self.terms.training.rounds:
             raise Refused(f"round {round_num}: the study has rounds 1 to {self.terms.training.rounds}")
+        current = self._current(parts, errand)
+        if current is None:
+            return Letter({"site": self.file.name, LACKS_BASE: True})
         key = hashlib.sha256(
             f"{self.terms.to_json()}\n{self.site.infos[0].data_hash}\n{current.hash()}".encode()
         ).hexdigest()
@@ -79,7 +93,34 @@ class SiteWork:
             UpdateCache(cache.folder.parent).clear()  # the last one only
         carrier = Participants(self.site, (self.file.name,), cache, errand)
         (report,) = carrier.train(round_num, current)
-        return Letter({"site": self.file.name, **report.numbers()}, {UPDATE: report.update.to_bytes()})
+        codec = errand.exchange.up()
+        sent = send_with_residual(report.update, current, codec, self.residuals, errand.method)
+        return Letter({"site": self.file.name, LACKS_BASE: False, **report.numbers()}, {UPDATE: sent.message})
+
+    def _current(self, parts: Mapping[str, bytes], errand: Errand) -> Adapter | None:
+        """The adapter that the round begins with; None where the change that came begins with another one
+        than is here. Where changes come, it is kept for the next one to begin with."""
+        codec = errand.exchange.down()
+        if codec.is_exact:
+            return Adapter.from_bytes(Letter({}, parts).part(CURRENT), check_finite=True)
+        base = None
+        if CHANGE in parts:
+            base = self._base(base_of(parts[CHANGE]), errand)
+            if base is None:
+                return None
+            current, _ = receive(parts[CHANGE], codec, base)
+        else:
+            current = Adapter.from_bytes(Letter({}, parts).part(CURRENT), check_finite=True)
+        self.held.save(errand.method, current, base)
+        return current
+
+    def _base(self, hash_: str, errand: Errand) -> Adapter | None:
+        """The adapter of that hash: what the site was sent in its last round, or the untrained one."""
+        held = self.held.load(errand.method, hash_)
+        if held is None and errand.local.sends != "model":
+            start = take(self.site.start, errand.local.sends)
+            held = start if start.hash() == hash_ else None
+        return held
 
     def read(self, adapter: Adapter, decoding: str, errand: Errand) -> Letter:
         """Scores of ``adapter`` on the site's test notes: counts and F1. What was predicted stays here."""
@@ -138,6 +179,7 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
     model = with_lora(base, terms)
     hashes = hash_notes(file.path(file.train)) + (hash_notes(file.path(file.test)) if file.test else "")
     data_hash = hashlib.sha256(hashes.encode()).hexdigest()
+    state, study_key = file.path(file.state), _study_key(terms, data_hash)
     return SiteWork(
         file,
         terms,
@@ -148,11 +190,13 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
             terms,
             (site,),
             read_adapter(model),
-            OwnParts(file.path(file.state) / "own" / _study_key(terms, data_hash)),
+            OwnParts(state / "own" / study_key),
             data_hashes={file.name: data_hash},
             here=file.model,
             workers=workers_of(base, terms, file.model),
         ),
+        HeldAdapters(state / "held" / study_key),
+        OwnParts(state / "residuals" / study_key),
     )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedmedlora.exchange.adapter import adapter_bytes
+from fedmedlora.exchange.change import change_bytes
 from fedmedlora.exchange.local import belongs
-from fedmedlora.exchange.update import update_bytes
+from fedmedlora.exchange.sent_update import sent_update_bytes
 from fedmedlora.methods import Method
-from fedmedlora.participation import participants
+from fedmedlora.participation import holders, participants
 from fedmedlora.plan.shapes import ShapeModel, num_in
 from fedmedlora.study import Study
 
@@ -40,26 +41,33 @@ def traffic(
     local = method.rule.local
     sent = _of(shapes, local.sends)
     away = {site.name: site.absent_rounds for site in study.sites}
-    down = adapter_bytes(sent)
-    ups: list[int] = []
-    first: list[int] = []
+    up, down = method.exchange.up(), method.exchange.down()
+    whole = adapter_bytes(sent)
+    change = whole if down.is_exact else change_bytes(down, sent)
+
+    def takes_part(round_num: int) -> tuple[str, ...]:
+        share = study.training.participation
+        return participants(method.names, round_num, share=share, away=away, seed=study.seed)
+
+    rounds = []  # of each the bytes down and up, by site
     for round_num in range(1, study.training.rounds + 1):
-        names = participants(
-            method.names, round_num, share=study.training.participation, away=away, seed=study.seed
-        )
-        sizes = [
-            update_bytes(sent, site=name, round_num=round_num, num_target_tokens=num_target_tokens[name])
+        names = takes_part(round_num)
+        can = holders(names, round_num, takes_part, begin_alike=local.trains != "model")
+        downs = [change if name in can else whole for name in names]
+        ups = [
+            sent_update_bytes(
+                up, sent, site=name, round_num=round_num, num_target_tokens=num_target_tokens[name]
+            )
             for name in names
         ]
-        ups += sizes
-        first = first or sizes
+        rounds.append((downs, ups))
     return Traffic(
         method=method.name,
         label=method.label,
         trained_parameters=num_in(_of(shapes, local.trains)),
-        download_bytes=down,
-        upload_bytes=max(first),
-        total_bytes=sum(ups) + down * len(ups),
+        download_bytes=max(rounds[0][0]),
+        upload_bytes=max(rounds[0][1]),
+        total_bytes=sum(sum(downs) + sum(ups) for downs, ups in rounds),
     )
 
 

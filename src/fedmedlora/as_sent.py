@@ -1,0 +1,63 @@
+"""Updates of sites on this machine as the coordinator would get them over a network.
+
+Sites here hand over what they trained. Where the study's codecs lose something on the way, the coordinator of
+a real federation would see something else, and fewer bytes would travel. The same functions that a site at
+another machine and the coordinator use (``exchange/sent_update.py``) make the one of the other here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from fedmedlora.exchange.adapter import Adapter, adapter_bytes
+from fedmedlora.exchange.change import Change
+from fedmedlora.exchange.codec import Codec
+from fedmedlora.exchange.sent_update import SentUpdate, send_update
+from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.rounds import SiteReport
+from fedmedlora.run_folder import OwnParts
+from fedmedlora.sites import Participants
+
+
+def send_with_residual(
+    update: SiteUpdate, base: Adapter, codec: Codec, residuals: OwnParts, method: str
+) -> SentUpdate:
+    """``send_update`` with what the site kept of the last round that it took part in; what is left is kept.
+
+    Asked for a round again, a site sends the same: what it kept of that round itself plays no part.
+    """
+    if codec.is_exact:
+        return send_update(update, base, codec, None)
+    sent = send_update(update, base, codec, residuals.load(method, update.site, update.round_num))
+    assert sent.residual is not None
+    residuals.save(method, update.site, update.round_num, sent.residual)
+    return sent
+
+
+@dataclass(frozen=True)
+class AsSent:
+    """``rounds.Carrier`` over ``participants``, whose sites are here.
+
+    ``residuals``: where each site's residual is kept. Training is remembered as it was and not as it was
+    sent, so studies that differ in their codecs share it.
+    """
+
+    participants: Participants
+    residuals: OwnParts
+
+    def train(self, round_num: int, current: Adapter, change: Change | None = None) -> Iterator[SiteReport]:
+        """See ``rounds.Carrier``."""
+        errand = self.participants.errand
+        codec = errand.exchange.up()
+        whole_bytes = adapter_bytes(current.shapes())
+        changes = self.participants.changes(round_num, change)
+        for report in self.participants.train(round_num, current, change):
+            sent = send_with_residual(report.update, current, codec, self.residuals, errand.method)
+            site = report.update.site
+            yield replace(
+                report,
+                update=sent.update,
+                upload_bytes=len(sent.message),
+                download_bytes=len(changes[site].message) if site in changes else whole_bytes,
+            )
