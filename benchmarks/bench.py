@@ -1,0 +1,240 @@
+"""Speed, memory and traffic, side by side with what a user would pick instead: one table.
+
+    make bench                                  on this CPU, in under ten minutes
+    make TORCH=torch bench-gpu                  on an NVIDIA GPU
+    python benchmarks/bench.py --rows training  some rows (part of a key, or a pattern); --list shows the keys
+    python benchmarks/bench.py --full           whole steps for the slow sides too, more repetitions: an hour
+    python benchmarks/bench.py --write-docs a.json b.json    the table of docs/performance.md
+
+Each measurement runs in a process of its own, in which both sides take turns. What is finished is kept in
+the JSON file, so a call that was stopped goes on where it was; ``--again`` begins anew. A measurement that
+would not end within ``--minutes`` is left out, and the table says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rows.jobs import Job, all_jobs, chosen
+from rows.machine import describe, words
+from rows.row import Row, from_json, to_json
+from rows.setting import ROOT, Setting, say
+from rows.table import PAGE, RECORD, page_part, table, write_page
+
+FORMAT, VERSION = "fedmedlora-benchmarks", 1
+
+
+def main() -> int:
+    args = parser().parse_args()
+    if args.write_docs is not None:
+        return write_docs(args.write_docs)
+    # A smoke run of the GPU's rows does without one.
+    device = "cpu" if args.smoke and not has_gpu() else args.device
+    setting = Setting(device, args.smoke, args.full, args.layers, args.repetitions, args.form, args.threads)
+    work = args.json.parent
+    if args.job:
+        return one_job(args.job, setting, work, args.json)
+    try:
+        jobs = chosen(all_jobs(), args.device, args.rows)
+    except ValueError as error:
+        parser().error(str(error))
+    if args.list:
+        print("\n".join(job.key for job in jobs))
+        return 0
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched from a hub
+    machine = describe(args.threads)
+    say(f"Measured on {words(machine)}")
+    record = fresh_record() if args.again else read_record(args.json)
+    deadline = time.monotonic() + 60 * args.minutes if args.minutes else float("inf")
+    rows: list[Row] = []
+    failed = False
+    for number, job in enumerate(jobs, start=1):
+        say(f"[{number}/{len(jobs)}] {job.key}")
+        known = record["jobs"].get(record_key(job))
+        if known and (known["setting"], known["machine"]) == (asdict(setting), machine):
+            rows += map(from_json, known["rows"])
+            continue
+        if why := hindrance(job, setting, machine, deadline):
+            say(f"  not measured: {why}")
+            rows.append(replace(job.blank, why=why))
+            continue
+        found, seconds = measure(job, setting, work, args)
+        if isinstance(found, str):
+            failed = True
+            say(f"  failed: {found}")
+            rows.append(replace(job.blank, why=f"failed: {found}"))
+            continue
+        rows += found
+        record["jobs"][record_key(job)] = {
+            "machine": machine,
+            "setting": asdict(setting),
+            "seconds": seconds,
+            "rows": [to_json(row) for row in found],
+        }
+        write_whole(args.json, json.dumps(record, indent=1) + "\n")
+    text = f"Measured on {words(machine)}.\n\n{table(rows)}\n"
+    write_whole(args.json.with_suffix(".md"), text)
+    print(text if args.markdown else plain(rows))
+    say(f"Written: {args.json} and {args.json.with_suffix('.md')}")
+    return int(failed)
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    found.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    found.add_argument("--rows", default="", metavar="PATTERN", help="part of a key, or a pattern with *")
+    found.add_argument("--list", action="store_true", help="the keys of the rows, and nothing more")
+    found.add_argument(
+        "--json", type=Path, default=Path("bench-run/cpu.json"), help="file of what is finished"
+    )
+    found.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    found.add_argument(
+        "--minutes", type=float, default=0, help="begin nothing that would take longer; 0: all"
+    )
+    found.add_argument("--again", action="store_true", help="measure anew what is in the JSON file")
+    found.add_argument("--full", action="store_true", help="no part measured for the whole: an hour")
+    found.add_argument("--smoke", action="store_true", help="tiny random models: only to see that it runs")
+    found.add_argument("--layers", type=int, default=0, help="of the model, the first ones; 0: all")
+    found.add_argument("--repetitions", type=int, default=0, help="0: as each row has it")
+    found.add_argument("--form", default="markup", help="the output form that extraction answers in")
+    found.add_argument("--threads", type=int, default=0, help="of torch; 0: as torch chooses")
+    found.add_argument("--write-docs", type=Path, nargs="*", metavar="JSON", help="put these into the page")
+    found.add_argument("--job", default="", help=argparse.SUPPRESS)
+    return found
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def hindrance(job: Job, setting: Setting, machine: Mapping[str, Any], deadline: float) -> str:
+    """Why ``job`` is not begun; "" if it is. A smoke run without TRL compares training with padded rows."""
+    if setting.device == "cuda" and "gpu" not in machine:
+        return "no GPU here"
+    missing = job.missing()
+    if missing and not (setting.smoke and missing == ["trl"]):
+        return f"not installed: {', '.join(missing)} (make bench installs it)"
+    if time.monotonic() + job.seconds > deadline:
+        return "no time left (--minutes)"
+    return ""
+
+
+def measure(
+    job: Job, setting: Setting, work: Path, args: argparse.Namespace
+) -> tuple[list[Row] | str, float]:
+    """(the rows, or what went wrong; seconds), in a process of its own; smoke runs stay in this one."""
+    began = time.perf_counter()
+    if setting.smoke:
+        return list(job.rows(setting, work)), time.perf_counter() - began
+    part = work / "part.json"
+    part.unlink(missing_ok=True)
+    command = [sys.executable, str(Path(__file__).resolve()), "--job", record_key(job), "--json", str(part)]
+    command += ["--device", setting.device, "--form", setting.form, "--layers", str(setting.layers)]
+    command += ["--repetitions", str(setting.repetitions), "--threads", str(setting.threads)]
+    command += ["--full"] if setting.full else []
+    # A model goes to the GPU where torch sees one, which rows of the CPU must not.
+    hidden = {"CUDA_VISIBLE_DEVICES": ""} if setting.is_cpu else {}
+    part.parent.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        command, env={**os.environ, **hidden}, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode or not part.exists():
+        return f"its process ended with status {done.returncode}; what it said stands above", seconds
+    rows = [from_json(one) for one in json.loads(part.read_text(encoding="utf-8"))]
+    part.unlink()
+    return rows, seconds
+
+
+def one_job(key: str, setting: Setting, work: Path, part: Path) -> int:
+    """Measure in this process; the rows go to ``part``."""
+    import torch
+
+    from fedmedlora.model.memory import keep_freed_memory
+
+    keep_freed_memory()
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    (job,) = [job for job in all_jobs() if record_key(job) == key]
+    rows = [to_json(row) for row in job.rows(setting, work)]
+    write_whole(part, json.dumps(rows))
+    return 0
+
+
+def fresh_record() -> dict[str, Any]:
+    return {"format": FORMAT, "version": VERSION, "jobs": {}}
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What is finished. Raises ``ValueError`` for a file of something else."""
+    if not path.exists():
+        return fresh_record()
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if (record.get("format"), record.get("version")) != (FORMAT, VERSION):
+        raise ValueError(
+            f"{path}: no file of benchmarks (format {FORMAT!r}, version {VERSION}); name another"
+        )
+    assert isinstance(record, dict)
+    return record
+
+
+def record_key(job: Job) -> str:
+    return f"{job.device}/{job.key}"
+
+
+def write_docs(files: Sequence[Path]) -> int:
+    """Put the jobs of ``files`` into the page's own record, and the table of them all into the page."""
+    record = read_record(RECORD)
+    for file in files:
+        if not file.exists():
+            raise SystemExit(f"{file}: not there; `make bench` writes bench-run/cpu.json")
+        record["jobs"] |= read_record(file)["jobs"]
+    write_whole(RECORD, json.dumps(record, indent=1) + "\n")
+    write_page(PAGE, page_part(record))
+    say(f"Written: {RECORD.relative_to(ROOT)} and the table of {PAGE.relative_to(ROOT)}")
+    return 0
+
+
+def plain(rows: Sequence[Row]) -> str:
+    """The rows for a terminal: one paragraph each."""
+    return "\n".join(part for row in rows for part in paragraph(row))
+
+
+def paragraph(row: Row) -> Iterator[str]:
+    from rows.table import words_of
+
+    yield f"{row.name}\n  against {row.against or 'nothing'}; {row.where}"
+    if row.why:
+        yield f"  not measured: {row.why}"
+    else:
+        parts = [f"ratio {words_of(row.ratio)}" if row.ratio else "", row.found, row.same]
+        yield "  " + "; ".join(part for part in parts if part)
+    bound = f"bound {row.bound:.2f}" if row.bound is not None else ""
+    verdict = {True: "met", False: "NOT met", None: ""}[row.met]
+    if judged := ", ".join(
+        part for part in (bound, f"target: {row.target}" if row.target else "", verdict) if part
+    ):
+        yield f"  {judged}"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Written beside its place and renamed, so that a call that is stopped leaves a whole file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

