@@ -25,16 +25,16 @@ from pathlib import Path
 from typing import Any
 
 from rows.jobs import Job, all_jobs, chosen
-from rows.machine import describe, words
+from rows.machine import describe, fast_precision, words
 from rows.row import Row, from_json, to_json
 from rows.setting import ROOT, Setting, say
-from rows.table import PAGE, RECORD, page_part, table, write_page
+from rows.table import PAGE, RECORD, page_part, table, words_of, write_page
 
 FORMAT, VERSION = "fedmedlora-benchmarks", 1
 
 
-def main() -> int:
-    args = parser().parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
     if args.write_docs is not None:
         return write_docs(args.write_docs)
     # A smoke run of the GPU's rows does without one.
@@ -59,7 +59,7 @@ def main() -> int:
     failed = False
     for number, job in enumerate(jobs, start=1):
         say(f"[{number}/{len(jobs)}] {job.key}")
-        known = record["jobs"].get(record_key(job))
+        known = record["jobs"].get(job.name)
         if known and (known["setting"], known["machine"]) == (asdict(setting), machine):
             rows += map(from_json, known["rows"])
             continue
@@ -74,10 +74,10 @@ def main() -> int:
             rows.append(replace(job.blank, why=f"failed: {found}"))
             continue
         rows += found
-        record["jobs"][record_key(job)] = {
+        record["jobs"][job.name] = {
             "machine": machine,
             "setting": asdict(setting),
-            "seconds": seconds,
+            "seconds": round(seconds, 1),
             "rows": [to_json(row) for row in found],
         }
         write_whole(args.json, json.dumps(record, indent=1) + "\n")
@@ -91,7 +91,7 @@ def main() -> int:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     found.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    found.add_argument("--rows", default="", metavar="PATTERN", help="part of a key, or a pattern with *")
+    found.add_argument("--rows", default="", metavar="PATTERN", help="parts of keys, between commas")
     found.add_argument("--list", action="store_true", help="the keys of the rows, and nothing more")
     found.add_argument(
         "--json", type=Path, default=Path("bench-run/cpu.json"), help="file of what is finished"
@@ -125,6 +125,8 @@ def hindrance(job: Job, setting: Setting, machine: Mapping[str, Any], deadline: 
     missing = job.missing()
     if missing and not (setting.smoke and missing == ["trl"]):
         return f"not installed: {', '.join(missing)} (make bench installs it)"
+    if job.needs_fast_bfloat16 and fast_precision("cpu") != "bfloat16" and not setting.smoke:
+        return "this processor is not fast in bfloat16"
     if time.monotonic() + job.seconds > deadline:
         return "no time left (--minutes)"
     return ""
@@ -139,7 +141,7 @@ def measure(
         return list(job.rows(setting, work)), time.perf_counter() - began
     part = work / "part.json"
     part.unlink(missing_ok=True)
-    command = [sys.executable, str(Path(__file__).resolve()), "--job", record_key(job), "--json", str(part)]
+    command = [sys.executable, str(Path(__file__).resolve()), "--job", job.name, "--json", str(part)]
     command += ["--device", setting.device, "--form", setting.form, "--layers", str(setting.layers)]
     command += ["--repetitions", str(setting.repetitions), "--threads", str(setting.threads)]
     command += ["--full"] if setting.full else []
@@ -166,7 +168,7 @@ def one_job(key: str, setting: Setting, work: Path, part: Path) -> int:
     keep_freed_memory()
     if setting.threads:
         torch.set_num_threads(setting.threads)
-    (job,) = [job for job in all_jobs() if record_key(job) == key]
+    (job,) = [job for job in all_jobs() if job.name == key]
     rows = [to_json(row) for row in job.rows(setting, work)]
     write_whole(part, json.dumps(rows))
     return 0
@@ -189,19 +191,18 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def record_key(job: Job) -> str:
-    return f"{job.device}/{job.key}"
-
-
 def write_docs(files: Sequence[Path]) -> int:
     """Put the jobs of ``files`` into the page's own record, and the table of them all into the page."""
     record = read_record(RECORD)
     for file in files:
         if not file.exists():
             raise SystemExit(f"{file}: not there; `make bench` writes bench-run/cpu.json")
-        record["jobs"] |= read_record(file)["jobs"]
+        jobs = read_record(file)["jobs"]
+        if any(job["setting"]["smoke"] for job in jobs.values()):
+            raise SystemExit(f"{file}: of a smoke run, whose numbers mean nothing; give that of a real one")
+        record["jobs"] |= jobs
     write_whole(RECORD, json.dumps(record, indent=1) + "\n")
-    write_page(PAGE, page_part(record))
+    write_page(PAGE, page_part(record, all_jobs()))
     say(f"Written: {RECORD.relative_to(ROOT)} and the table of {PAGE.relative_to(ROOT)}")
     return 0
 
@@ -212,8 +213,6 @@ def plain(rows: Sequence[Row]) -> str:
 
 
 def paragraph(row: Row) -> Iterator[str]:
-    from rows.table import words_of
-
     yield f"{row.name}\n  against {row.against or 'nothing'}; {row.where}"
     if row.why:
         yield f"  not measured: {row.why}"

@@ -17,9 +17,9 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.model.lora import read_adapter, write_adapter
 from fedmedlora.training.site import LocalTraining, train_round
 from rows.machine import fast_precision
-from rows.models import DEMO, load, with_lora
+from rows.models import load, with_lora
 from rows.sentences import examples, source
-from rows.setting import Setting, say
+from rows.setting import DEMO, Setting, say
 
 FOLDER = "adapters"
 

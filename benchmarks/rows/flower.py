@@ -21,10 +21,10 @@ from typing import Any
 from fedmedlora.corpora.jsonl import write_notes
 from fedmedlora.flower.loopback import CONNECTION, Loopback
 from rows.machine import fast_precision
-from rows.models import DEMO, TITLES, load
+from rows.models import load
 from rows.row import Row, Target, measured, spread
 from rows.sentences import notes, source
-from rows.setting import Setting, say
+from rows.setting import DEMO, TITLES, Setting, say
 
 SITES = ("a", "b")
 TRAINING_S = 300.0  # of local training, at which the target is asked
@@ -91,7 +91,7 @@ class OverFlower:
     """One measurement: three rounds, two of which count; with ``full`` two, one of which does."""
 
     def rows(self, setting: Setting) -> Iterator[Row]:
-        short = Federation(rounds=3, steps=1 if setting.smoke else 2, examples=2 if setting.smoke else 8)
+        short = Federation(rounds=3, steps=1 if setting.smoke else 2, examples=4 if setting.smoke else 8)
         found = run(short, setting)
         yield computed(found, setting)
         if setting.full and not setting.smoke:

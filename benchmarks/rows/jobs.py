@@ -8,9 +8,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from rows.machine import fast_precision, installed
+from rows.machine import installed
 from rows.row import Row, Target
-from rows.setting import Setting
+from rows.setting import DEMO, TITLES, Setting
 
 SPEEDUPS = {"one": Target(least=5.0), "batch": Target(least=2.5), "gpu": Target(least=8.0)}
 
@@ -35,6 +35,16 @@ class Job:
         for row in self.make(work).rows(setting):
             yield replace(row, command=f"benchmarks/bench.py --device {self.device} --rows {self.key}")
 
+    @property
+    def name(self) -> str:
+        """Unique among all."""
+        return f"{self.device}/{self.key}"
+
+    @property
+    def needs_fast_bfloat16(self) -> bool:
+        """On other processors it takes longer than float32, and nobody would choose it."""
+        return self.device == "cpu" and "bfloat16" in self.key
+
     def missing(self) -> list[str]:
         return [package for package in self.packages if not installed(package)]
 
@@ -44,9 +54,17 @@ def all_jobs() -> tuple[Job, ...]:
 
 
 def chosen(jobs: tuple[Job, ...], device: str, pattern: str) -> list[Job]:
-    """Those of ``device`` whose key holds or matches ``pattern``. Raises ``ValueError`` where none does."""
+    """Those of ``device`` whose key is, holds or matches one of the patterns between commas.
+
+    A whole key means no other key that begins with it. Raises ``ValueError`` where none is found.
+    """
     of_device = [job for job in jobs if job.device == device]
-    found = [job for job in of_device if pattern in job.key or fnmatch(job.key, pattern)]
+    keys = {job.key for job in of_device}
+
+    def asked(key: str, one: str) -> bool:
+        return key == one if one in keys else one in key or fnmatch(key, one)
+
+    found = [job for job in of_device if any(asked(job.key, one) for one in pattern.split(","))]
     if not found:
         raise ValueError(
             f"--rows {pattern!r}: no such row; there are {', '.join(job.key for job in of_device)}"
@@ -56,67 +74,44 @@ def chosen(jobs: tuple[Job, ...], device: str, pattern: str) -> list[Job]:
 
 def cpu_jobs() -> Iterator[Job]:
     """float32 first, in which the targets are asked; then bfloat16 where the processor is fast in it."""
-    where = "CPU, SmolLM2-135M"
-    fast = ("float32", "bfloat16") if fast_precision("cpu") == "bfloat16" else ("float32",)
-    yield training("cpu", "ner", "smollm2-135m", "float32", 75)
-    yield training("cpu", "modifiers", "smollm2-135m", "float32", 110)
-    yield extraction("cpu", "one", "smollm2-135m", "float32", 1, 6, 90)
-    yield extraction("cpu", "batch", "smollm2-135m", "float32", 16, 32, 90)
-    yield same_text("cpu", "smollm2-135m", "float32", 3, 40)
-    yield encoder("cpu", "smollm2-135m", "float32", 16, 32, 35)
+    yield training("cpu", "ner", DEMO, "float32", 80)
+    yield training("cpu", "modifiers", DEMO, "float32", 115)
+    yield extraction("cpu", "one", DEMO, "float32", 1, 8, 85)
+    yield extraction("cpu", "batch", DEMO, "float32", 16, 32, 70)
+    yield same_text("cpu", DEMO, "float32", 3, 40)
+    yield encoder("cpu", DEMO, "float32", 16, 32, 35)
     for num, layers, fold, seconds in ((10, 8, False, 15), (100, 32, True, 20), (1000, 4, True, 20)):
-        yield Job(
-            f"aggregation/{num}",
-            "cpu",
-            Row(f"averaging {num} sites' adapters", "" if fold else "numpy.add and Flower's FedAvg", "CPU"),
-            seconds,
-            aggregation(num, layers, fold),
-        )
-    yield Job(
-        "flower",
-        "cpu",
-        Row(
-            "one round over Flower: percent of it outside local training",
-            "local training alone",
-            where,
-            target=Target(most=5.0, unit=" %").words(),
-        ),
-        80,
-        over_flower,
-        packages=("flwr",),
-    )
-    for precision in fast[1:]:
-        yield training("cpu", "ner", "smollm2-135m", precision, 45)
-        yield extraction("cpu", "batch", "smollm2-135m", precision, 16, 32, 60)
-        yield same_text("cpu", "smollm2-135m", precision, 6, 45)
-        yield training("cpu", "modifiers", "smollm2-135m", precision, 75)
-        yield extraction("cpu", "one", "smollm2-135m", precision, 1, 6, 60)
-        yield encoder("cpu", "smollm2-135m", precision, 16, 32, 30)
+        yield aggregation(num, layers, fold, seconds)
+    yield over_flower(80)
+    yield training("cpu", "ner", DEMO, "bfloat16", 50)
+    yield extraction("cpu", "batch", DEMO, "bfloat16", 16, 32, 50)
+    yield same_text("cpu", DEMO, "bfloat16", 6, 45)
+    yield training("cpu", "modifiers", DEMO, "bfloat16", 75)
+    yield extraction("cpu", "one", DEMO, "bfloat16", 1, 8, 60)
+    yield encoder("cpu", DEMO, "bfloat16", 16, 32, 30)
 
 
 def gpu_jobs() -> Iterator[Job]:
-    for shape, seconds in (("smollm2-135m", 40), ("llama-3-8b", 60)):
+    for shape, seconds in ((DEMO, 40), ("llama-3-8b", 60)):
         for task in ("ner", "modifiers"):
             yield training("cuda", task, shape, "bfloat16", seconds)
-    yield extraction("cuda", "batch", "smollm2-135m", "bfloat16", 64, 256, 40)
-    yield extraction("cuda", "one", "smollm2-135m", "bfloat16", 1, 8, 30)
+    yield extraction("cuda", "batch", DEMO, "bfloat16", 64, 256, 40)
+    yield extraction("cuda", "one", DEMO, "bfloat16", 1, 8, 30)
     for shape, quantization, checkpointing, most in (
         ("llama-3-8b", "nf4", True, 10.0),
         ("llama-3.2-1b", "none", False, 8.0),
     ):
         yield memory(shape, quantization, checkpointing, most)
-    yield same_text("cuda", "smollm2-135m", "float32", 8, 30)
-    yield same_text("cuda", "smollm2-135m", "bfloat16", 32, 40)
-    yield encoder("cuda", "smollm2-135m", "bfloat16", 64, 256, 25)
-    for shape, seconds in (("smollm2-135m", 40), ("llama-3-8b", 60)):
+    yield same_text("cuda", DEMO, "float32", 8, 30)
+    yield same_text("cuda", DEMO, "bfloat16", 32, 40)
+    yield encoder("cuda", DEMO, "bfloat16", 64, 256, 25)
+    for shape, seconds in ((DEMO, 40), ("llama-3-8b", 60)):
         yield training("cuda", "ner", shape, "bfloat16", seconds, liger=True)
     yield extraction("cuda", "batch", "llama-3-8b", "bfloat16", 32, 64, 80)
     yield training("cuda", "modifiers", "llama-3-8b", "bfloat16", 70, liger=True)
 
 
 def place(device: str, shape: str, precision: str) -> str:
-    from rows.models import TITLES
-
     return f"{'CPU' if device == 'cpu' else 'GPU'}, {TITLES[shape]}, {precision}"
 
 
@@ -231,16 +226,27 @@ def memory(shape: str, quantization: str, checkpointing: bool, most_gb: float) -
     )
 
 
-def aggregation(num: int, layers: int, fold: bool) -> Callable[[Path], Any]:
+def aggregation(num: int, layers: int, fold: bool, seconds: float) -> Job:
     def make(work: Path) -> Any:
         from rows.aggregation import Aggregation
 
         return Aggregation(num, layers, fold)
 
-    return make
+    against = "" if fold else "numpy.add and Flower's FedAvg"
+    blank = Row(f"averaging {num} sites' adapters", against, "CPU")
+    return Job(f"aggregation/{num}", "cpu", blank, seconds, make, () if fold else ("flwr",))
 
 
-def over_flower(work: Path) -> Any:
-    from rows.flower import OverFlower
+def over_flower(seconds: float) -> Job:
+    def make(work: Path) -> Any:
+        from rows.flower import OverFlower
 
-    return OverFlower()
+        return OverFlower()
+
+    blank = Row(
+        "one round over Flower: percent of it outside local training",
+        "local training alone",
+        "CPU, two sites on one machine",
+        target=Target(most=5.0, unit=" %").words(),
+    )
+    return Job("flower", "cpu", blank, seconds, make, ("flwr",))

@@ -18,10 +18,8 @@ from fedmedlora.model.lora import attach_lora
 from fedmedlora.model.tokens import Encoder
 from fedmedlora.plan.shapes import find_config
 from rows.sentences import examples
-from rows.setting import Setting
+from rows.setting import DEMO, TITLES, Setting
 
-DEMO = "smollm2-135m"
-TITLES = {DEMO: "SmolLM2-135M", "llama-3-8b": "LLaMA-3-8B shape", "llama-3.2-1b": "LLaMA-3.2-1B shape"}
 RANK, ALPHA = 16, 32.0
 STD = 0.02  # of random weights, as models are drawn before they are trained
 _END = "<|end|>"

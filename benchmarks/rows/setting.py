@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+DEMO = "smollm2-135m"
+TITLES = {DEMO: "SmolLM2-135M", "llama-3-8b": "LLaMA-3-8B shape", "llama-3.2-1b": "LLaMA-3.2-1B shape"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rows.jobs import Job
 from rows.machine import words
 from rows.row import Row, Spread, from_json
 from rows.setting import ROOT
@@ -40,14 +42,15 @@ def words_of(ratio: Spread) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def page_part(record: Mapping[str, Any]) -> str:
-    """What stands between the marks of the page: the machines, and their rows."""
+def page_part(record: Mapping[str, Any], jobs: Sequence[Job]) -> str:
+    """What stands between the marks of the page: the machines with their rows, and what was not measured."""
     by_machine: dict[str, list[Row]] = {}
     for job in record["jobs"].values():
         by_machine.setdefault(words(job["machine"]), []).extend(map(from_json, job["rows"]))
-    if not by_machine:
-        return "Nothing has been measured yet."
     parts = [f"Measured on {machine}.\n\n{table(rows)}" for machine, rows in by_machine.items()]
+    missing = [replace(job.blank, why=f"key `{job.key}`") for job in jobs if job.name not in record["jobs"]]
+    if missing:
+        parts.append(f"Not measured:\n\n{table(missing)}")
     return "\n\n".join(parts)
 
 

@@ -67,10 +67,13 @@ class Training:
         where = title(self.shape, self.precision, setting)
         say(f"{where}; {source(setting)}; prompt {prompt} tokens, rows {mean:.0f}")
         with tempfile.TemporaryDirectory() as folder:
+            if setting.is_cpu:  # warm up on a few rows; a GPU is warmed up by the very shapes that are timed
+                for step in self.others(base, model, every[-2:], batches, folder, setting).values():
+                    step()
             theirs = self.others(base, model, some, batches, folder, setting)
             mine = {"shared prefix": ours(base, model, every, batches)}
             _, loss = ours(base, model, some, batches)()  # of the rows that the others take
-            seconds, losses = in_turn({**mine, **theirs}, setting)
+            seconds, losses = in_turn({**mine, **theirs}, setting, warm=not setting.is_cpu)
         asked = "NER" if self.task == "ner" else "modifier"
         name = f"training, {asked} prompt ({prompt} tokens), {num} sentences"
         for against in theirs:
@@ -86,6 +89,7 @@ class Training:
                 bound=limit,
                 target=self.targets().get(against.removesuffix(LIGER), Target()),
                 same=f"loss differs by {off:.0e}",
+                found="" if len(some) == len(every) else f"the other side on {len(some)} sentences",
                 is_same=off <= SAME[self.precision],
                 details={
                     "seconds_per_sentence": per_sentence,
