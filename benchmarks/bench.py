@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ FORMAT, VERSION = "fedmedlora-benchmarks", 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
+    if arguments is None:  # stopped from outside, everything that was started is ended on the way out
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if args.write_docs is not None:
         return write_docs(args.write_docs)
     # A smoke run of the GPU's rows does without one.
@@ -124,7 +127,7 @@ def hindrance(job: Job, setting: Setting, machine: Mapping[str, Any], deadline: 
         return "no GPU here"
     missing = job.missing()
     if missing and not (setting.smoke and missing == ["trl"]):
-        return f"not installed: {', '.join(missing)} (make bench installs it)"
+        return f"not installed: {', '.join(missing)} (make bench or make bench-gpu installs it)"
     if job.needs_fast_bfloat16 and fast_precision("cpu") != "bfloat16" and not setting.smoke:
         return "this processor is not fast in bfloat16"
     if time.monotonic() + job.seconds > deadline:
@@ -148,15 +151,24 @@ def measure(
     # A model goes to the GPU where torch sees one, which rows of the CPU must not.
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if setting.is_cpu else {}
     part.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        command, env={**os.environ, **hidden}, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False
-    )
+    status = run(command, {**os.environ, **hidden})
     seconds = time.perf_counter() - began
-    if done.returncode or not part.exists():
-        return f"its process ended with status {done.returncode}; what it said stands above", seconds
+    if status or not part.exists():
+        return f"its process ended with status {status}; what it said stands above", seconds
     rows = [from_json(one) for one in json.loads(part.read_text(encoding="utf-8"))]
     part.unlink()
     return rows, seconds
+
+
+def run(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """The status of a process whose output is for the person who waits; it ends when this one is stopped."""
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()  # and not killed: it may have started others
+            process.wait()
 
 
 def one_job(key: str, setting: Setting, work: Path, part: Path) -> int:
