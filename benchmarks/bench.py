@@ -31,6 +31,8 @@ from rows.row import Row, from_json, to_json
 from rows.setting import ROOT, Setting, say
 from rows.table import PAGE, RECORD, page_part, table, words_of, write_page
 
+from fedmedlora.tasks.form import known_forms
+
 FORMAT, VERSION = "fedmedlora-benchmarks", 1
 
 
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return write_docs(args.write_docs)
     # A smoke run of the GPU's rows does without one.
     device = "cpu" if args.smoke and not has_gpu() else args.device
-    setting = Setting(device, args.smoke, args.full, args.layers, args.repetitions, args.form, args.threads)
+    setting = Setting(device, args.smoke, args.full, args.layers, args.repetitions, args.threads)
     work = args.json.parent
     if args.job:
         return one_job(args.job, setting, work, args.json)
@@ -108,7 +110,6 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--smoke", action="store_true", help="tiny random models: only to see that it runs")
     found.add_argument("--layers", type=int, default=0, help="of the model, the first ones; 0: all")
     found.add_argument("--repetitions", type=int, default=0, help="0: as each row has it")
-    found.add_argument("--form", default="markup", help="the output form that extraction answers in")
     found.add_argument("--threads", type=int, default=0, help="of torch; 0: as torch chooses")
     found.add_argument("--write-docs", type=Path, nargs="*", metavar="JSON", help="put these into the page")
     found.add_argument("--job", default="", help=argparse.SUPPRESS)
@@ -128,6 +129,8 @@ def hindrance(job: Job, setting: Setting, machine: Mapping[str, Any], deadline: 
     missing = job.missing()
     if missing and not (setting.smoke and missing == ["trl"]):
         return f"not installed: {', '.join(missing)} (make bench or make bench-gpu installs it)"
+    if job.form not in known_forms():
+        return f'the output form "{job.form}" is not known here'
     if job.needs_fast_bfloat16 and fast_precision("cpu") != "bfloat16" and not setting.smoke:
         return "this processor is not fast in bfloat16"
     if time.monotonic() + job.seconds > deadline:
@@ -145,7 +148,7 @@ def measure(
     part = work / "part.json"
     part.unlink(missing_ok=True)
     command = [sys.executable, str(Path(__file__).resolve()), "--job", job.name, "--json", str(part)]
-    command += ["--device", setting.device, "--form", setting.form, "--layers", str(setting.layers)]
+    command += ["--device", setting.device, "--layers", str(setting.layers)]
     command += ["--repetitions", str(setting.repetitions), "--threads", str(setting.threads)]
     command += ["--full"] if setting.full else []
     # A model goes to the GPU where torch sees one, which rows of the CPU must not.

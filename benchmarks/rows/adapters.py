@@ -22,6 +22,8 @@ from rows.sentences import examples, source
 from rows.setting import DEMO, Setting, say
 
 FOLDER = "adapters"
+# By form, where it is not the default: tags are decisions and no text, JSON is text without decisions.
+LOSSES = {"tags": "decision", "json": "lm"}
 
 
 def adapter_of(shape: str, form: str, setting: Setting, work: Path) -> Adapter:
@@ -36,7 +38,13 @@ def adapter_of(shape: str, form: str, setting: Setting, work: Path) -> Adapter:
     model = with_lora(base)
     chosen = [base.encoder.encode(e) for e in examples(setting, "train", "ner", 8 * num_steps, form=form)]
     how = LocalTraining(
-        num_rounds=1, examples_per_step=8, steps=num_steps, warmup_steps=3, learning_rate=2e-3, micro_batch=8
+        num_rounds=1,
+        examples_per_step=8,
+        steps=num_steps,
+        warmup_steps=3,
+        learning_rate=2e-3,
+        micro_batch=8,
+        loss=LOSSES.get(form, "lm+decision"),
     )
     began = time.perf_counter()
     result = train_round(base, model, read_adapter(model), chosen, how, site="bench", round_num=1, seed=0)

@@ -39,9 +39,10 @@ class AgainstEncoder:
     batch_size: int
     num: int
     work: Path
+    form: str = "markup"
 
     def rows(self, setting: Setting) -> Iterator[Row]:
-        form = setting.form
+        form = self.form
         adapter = adapter_of(self.shape, form, setting, self.work)
         base = load(self.shape, self.precision, setting)
         model = put_into(with_lora(base), adapter)

@@ -25,7 +25,10 @@ OURS = "ours"
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """One measurement: ``num`` sentences, ``batch_size`` of them at a time on both sides."""
+    """One measurement: ``num`` sentences, ``batch_size`` of them at a time on both sides.
+
+    ``form``: that we answer in; ``generate`` writes markup, the sentence with tags in it.
+    """
 
     shape: str
     precision: str
@@ -33,9 +36,10 @@ class Extraction:
     num: int
     target: Target
     work: Path
+    form: str = "markup"
 
     def rows(self, setting: Setting) -> Iterator[Row]:
-        form = setting.form
+        form = self.form
         adapter = adapter_of(self.shape, form, setting, self.work)
         # generate writes markup, so with another form it reads the adapter that was trained for markup.
         markup = adapter if form == "markup" else adapter_of(self.shape, "markup", setting, self.work)

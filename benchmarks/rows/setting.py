@@ -17,7 +17,7 @@ class Setting:
     """``device``: "cpu" or "cuda". ``smoke``: tiny random models and few sentences, to see that it runs.
 
     ``full``: every baseline over all sentences, and more repetitions. ``layers``: of the model, the first
-    ones; 0: all. ``repetitions``: 0: as each row has it. ``form``: that extraction answers in.
+    ones; 0: all. ``repetitions``: 0: as each row has it. ``threads``: of torch; 0: as it chooses.
     """
 
     device: str = "cpu"
@@ -25,7 +25,6 @@ class Setting:
     full: bool = False
     layers: int = 0
     repetitions: int = 0
-    form: str = "markup"
     threads: int = 0
 
     @property
