@@ -151,10 +151,11 @@ def measure(
     command += ["--device", setting.device, "--layers", str(setting.layers)]
     command += ["--repetitions", str(setting.repetitions), "--threads", str(setting.threads)]
     command += ["--full"] if setting.full else []
-    # A model goes to the GPU where torch sees one, which rows of the CPU must not.
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if setting.is_cpu else {}
+    # A model goes to the GPU where torch sees one, which rows of the CPU must not; a Trainer goes to all.
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    seen = {"CUDA_VISIBLE_DEVICES": "" if setting.is_cpu else first}
     part.parent.mkdir(parents=True, exist_ok=True)
-    status = run(command, {**os.environ, **hidden})
+    status = run(command, {**os.environ, **seen})
     seconds = time.perf_counter() - began
     if status or not part.exists():
         return f"its process ended with status {status}; what it said stands above", seconds

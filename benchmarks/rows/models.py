@@ -127,7 +127,9 @@ def four_bit(linear: torch.nn.Linear, device: torch.device, dtype: torch.dtype) 
         quant_type="nf4",
         compress_statistics=True,
     )
-    return layer.to(device)  # quantizes
+    layer = layer.to(device)
+    assert layer.weight.dtype == torch.uint8, "two weights of four bits in a byte"
+    return layer
 
 
 def put(model: Any, name: str, module: torch.nn.Module) -> None:
