@@ -104,7 +104,7 @@ def cpu_jobs() -> Iterator[Job]:
 
 
 def gpu_jobs() -> Iterator[Job]:
-    for shape, seconds in ((DEMO, 40), ("llama-3-8b", 60)):
+    for shape, seconds in ((DEMO, 30), ("llama-3-8b", 50)):
         for task in ("ner", "modifiers"):
             yield training("cuda", task, shape, "bfloat16", seconds)
     yield extraction("cuda", "batch", DEMO, "bfloat16", 64, 256, 40)
@@ -119,10 +119,10 @@ def gpu_jobs() -> Iterator[Job]:
     yield same_text("cuda", DEMO, "bfloat16", 32, 40)
     yield encoder("cuda", DEMO, "bfloat16", 64, 256, 20, form=FAST_FORM)
     yield encoder("cuda", DEMO, "bfloat16", 64, 256, 20)
-    for shape, seconds in ((DEMO, 40), ("llama-3-8b", 60)):
+    for shape, seconds in ((DEMO, 30), ("llama-3-8b", 50)):
         yield training("cuda", "ner", shape, "bfloat16", seconds, liger=True)
-    yield extraction("cuda", "batch", "llama-3-8b", "bfloat16", 32, 64, 80)
-    yield training("cuda", "modifiers", "llama-3-8b", "bfloat16", 70, liger=True)
+    yield extraction("cuda", "batch", "llama-3-8b", "bfloat16", 32, 64, 75)
+    yield training("cuda", "modifiers", "llama-3-8b", "bfloat16", 60, liger=True)
 
 
 def place(device: str, shape: str, precision: str) -> str:

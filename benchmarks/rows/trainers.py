@@ -98,9 +98,10 @@ def trl(
     liger: bool = False,
 ) -> Step:
     """TRL's SFTTrainer on prompts and completions, the loss on the completion alone."""
-    from datasets import Dataset
+    from datasets import Dataset, disable_progress_bars
     from trl import SFTConfig, SFTTrainer
 
+    disable_progress_bars()
     data = Dataset.from_dict(columns(examples, with_labels=False))
     num_rows, micro_batch = len(examples), batches.micro_batch
     if packing:  # how many rows come of it is counted first, so that one step is all of them
@@ -108,14 +109,14 @@ def trl(
 
         num_rows = len(pack_dataset(data, batches.packed_tokens, "bfd"))
         micro_batch = 1  # rows of a pass are strung together, and attention costs their length squared
-    args = SFTConfig(
-        **arguments(base, folder, num_rows, micro_batch, liger=liger),
-        max_length=batches.packed_tokens if packing else None,
-        packing=packing,
-        completion_only_loss=True,
-        dataset_num_proc=1,
-    )
     with quiet():
+        args = SFTConfig(
+            **arguments(base, folder, num_rows, micro_batch, liger=liger),
+            max_length=batches.packed_tokens if packing else None,
+            packing=packing,
+            completion_only_loss=True,
+            dataset_num_proc=1,
+        )
         trainer = in_order(SFTTrainer)(
             model=model, args=args, train_dataset=data, processing_class=base.encoder.tokenizer
         )
@@ -135,7 +136,8 @@ def plain_trainer(
     from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-    args = TrainingArguments(**arguments(base, folder, len(examples), batches.micro_batch, liger=liger))
+    with quiet():
+        args = TrainingArguments(**arguments(base, folder, len(examples), batches.micro_batch, liger=liger))
     trainer = in_order(Trainer)(
         model=model,
         args=args,

@@ -161,10 +161,11 @@ def test_names_are_unique_and_patterns_choose():
         chosen(jobs, "cpu", "nonsense")
 
 
-def test_the_gpu_list_fits_its_time():
-    """Two minutes of the twelve are left for what starts a process thirteen times."""
-    for device, minutes in (("cuda", 12),):
-        assert sum(job.seconds for job in all_jobs() if job.device == device) <= 60 * minutes
+def test_the_lists_fit_their_time():
+    """Of the CPU's list, bfloat16 is what may be left out; the runner sees to it."""
+    assert sum(job.seconds for job in all_jobs() if job.device == "cuda") <= 12 * 60
+    asked = [job for job in all_jobs() if job.device == "cpu" and not job.needs_fast_bfloat16]
+    assert sum(job.seconds for job in asked) <= 10 * 60
 
 
 def test_targets_are_the_ones_asked_for():
