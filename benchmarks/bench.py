@@ -8,7 +8,7 @@
 
 Each measurement runs in a process of its own, in which both sides take turns. What is finished is kept in
 the JSON file, so a call that was stopped goes on where it was; ``--again`` begins anew. A measurement that
-would not end within ``--minutes`` is left out, and the table says so.
+would not end within ``--minutes``, at the pace of those before it, is left out, and the table says so.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A smoke run of the GPU's rows does without one.
     device = "cpu" if args.smoke and not has_gpu() else args.device
     setting = Setting(device, args.smoke, args.full, args.layers, args.repetitions, args.threads)
+    args.json = args.json or Path("bench-run") / ("cpu.json" if args.device == "cpu" else "gpu.json")
     work = args.json.parent
     if args.job:
         return one_job(args.job, setting, work, args.json)
@@ -62,17 +63,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deadline = time.monotonic() + 60 * args.minutes if args.minutes else float("inf")
     rows: list[Row] = []
     failed = False
+    spent = reckoned = 0.0  # seconds: a slower machine begins less
     for number, job in enumerate(jobs, start=1):
         say(f"[{number}/{len(jobs)}] {job.key}")
         known = record["jobs"].get(job.name)
         if known and (known["setting"], known["machine"]) == (asdict(setting), machine):
             rows += map(from_json, known["rows"])
             continue
-        if why := hindrance(job, setting, machine, deadline):
+        pace = max(1.0, spent / reckoned) if reckoned else 1.0
+        if why := hindrance(job, setting, machine, deadline - pace * job.seconds):
             say(f"  not measured: {why}")
             rows.append(replace(job.blank, why=why))
             continue
-        found, seconds = measure(job, setting, work, args)
+        found, seconds = measure(job, setting, work)
+        spent, reckoned = spent + seconds, reckoned + job.seconds
         if isinstance(found, str):
             failed = True
             say(f"  failed: {found}")
@@ -98,9 +102,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     found.add_argument("--rows", default="", metavar="PATTERN", help="parts of keys, between commas")
     found.add_argument("--list", action="store_true", help="the keys of the rows, and nothing more")
-    found.add_argument(
-        "--json", type=Path, default=Path("bench-run/cpu.json"), help="file of what is finished"
-    )
+    found.add_argument("--json", type=Path, help="of what is finished; else cpu.json, gpu.json in bench-run")
     found.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     found.add_argument(
         "--minutes", type=float, default=0, help="begin nothing that would take longer; 0: all"
@@ -122,8 +124,11 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def hindrance(job: Job, setting: Setting, machine: Mapping[str, Any], deadline: float) -> str:
-    """Why ``job`` is not begun; "" if it is. A smoke run without TRL compares training with padded rows."""
+def hindrance(job: Job, setting: Setting, machine: Mapping[str, Any], latest: float) -> str:
+    """Why ``job`` is not begun; "" if it is. ``latest``: when it would have to be, by the monotonic clock.
+
+    A smoke run without TRL compares training with padded rows.
+    """
     if setting.device == "cuda" and "gpu" not in machine:
         return "no GPU here"
     missing = job.missing()
@@ -133,14 +138,12 @@ def hindrance(job: Job, setting: Setting, machine: Mapping[str, Any], deadline: 
         return f'the output form "{job.form}" is not known here'
     if job.needs_fast_bfloat16 and fast_precision("cpu") != "bfloat16" and not setting.smoke:
         return "this processor is not fast in bfloat16"
-    if time.monotonic() + job.seconds > deadline:
+    if time.monotonic() > latest:
         return "no time left (--minutes)"
     return ""
 
 
-def measure(
-    job: Job, setting: Setting, work: Path, args: argparse.Namespace
-) -> tuple[list[Row] | str, float]:
+def measure(job: Job, setting: Setting, work: Path) -> tuple[list[Row] | str, float]:
     """(the rows, or what went wrong; seconds), in a process of its own; smoke runs stay in this one."""
     began = time.perf_counter()
     if setting.smoke:

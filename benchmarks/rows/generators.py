@@ -10,17 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig
+from transformers import GenerationConfig
 
 from fedmedlora.extraction.generate import generate_texts
-from fedmedlora.model.cache import record_prefix
 from fedmedlora.model.tokens import Encoder
 from fedmedlora.tasks.example import Example
 
 PLAIN = "batched generate"
 CACHED = "generate, instruction cached"
 LOOKUP = "generate with prompt lookup"
-LOOKUP_CACHED = "generate with prompt lookup, instruction cached"
 NUM_LOOKUP_TOKENS = 10  # the number in transformers' own documentation
 
 Generator = Callable[[], list[str]]
@@ -37,31 +35,22 @@ def generators(
 
     found = {PLAIN: lambda: batched(False), CACHED: lambda: batched(True)}
     if batch_size == 1:  # transformers looks up for one row at a time only
-        found[LOOKUP] = lambda: looked_up(model, encoder, chosen, limits, cached=False)
-        found[LOOKUP_CACHED] = lambda: looked_up(model, encoder, chosen, limits, cached=True)
+        found[LOOKUP] = lambda: looked_up(model, encoder, chosen, limits)
     return found
 
 
 @torch.inference_mode()
-def looked_up(
-    model: Any, encoder: Encoder, chosen: Sequence[Example], limits: Sequence[int], *, cached: bool
-) -> list[str]:
-    """Prompt-lookup decoding: drafts of what followed the same tokens in the prompt, checked in one pass."""
+def looked_up(model: Any, encoder: Encoder, chosen: Sequence[Example], limits: Sequence[int]) -> list[str]:
+    """Prompt-lookup decoding: drafts of what followed the same tokens in the prompt, checked in one pass.
+
+    The instruction is computed anew for each: transformers 5.23 reads the whole prompt again behind keys and
+    values that it is handed (its assisted decoding begins with all of ``input_ids``), and its text is wrong.
+    """
     device = next(model.parameters()).device
     texts = []
-    prefixes: dict[str, Any] = {}
     for example, limit in zip(chosen, limits, strict=True):
         prefix = encoder.prefix(example.instruction)
         ids = torch.tensor([[*prefix, *encoder.prompt(example)]], device=device)
-        given = {}
-        if cached:
-            if example.instruction not in prefixes:
-                prefixes[example.instruction] = record_prefix(model, prefix, device)
-            held = prefixes[example.instruction]
-            cache = DynamicCache()
-            for layer, (keys, values) in enumerate(zip(held.keys, held.values, strict=True)):
-                cache.update(keys.clone(), values.clone(), layer)
-            given = {"past_key_values": cache}
         how = GenerationConfig(
             max_new_tokens=max(1, limit),
             prompt_lookup_num_tokens=NUM_LOOKUP_TOKENS,
@@ -72,8 +61,6 @@ def looked_up(
             eos_token_id=encoder.end_id,
             pad_token_id=encoder.pad_id,
         )
-        out = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=how, **given
-        )
+        out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=how)
         texts.append(encoder.decode(out[0, ids.shape[1] :].tolist()))
     return texts

@@ -114,6 +114,19 @@ def test_margins_are_judged(margins, precision, met):
     assert f"{8 - len(margins)} of 8" in row.found
 
 
+def test_every_way_to_generate_gives_the_same_text(build, encoder, example):
+    from rows.generators import generators
+
+    model = build("llama", 3)
+    chosen = [example("Pt denies chest pain and severe nausea."), example("no fever"), example("chest pain")]
+    for size in (1, 2):
+        ways = generators(model, encoder, chosen, [12, 5, 9], size)
+        texts = {name: way() for name, way in ways.items()}
+        assert len(texts) == (3 if size == 1 else 2)
+        assert all(found == texts[PLAIN] for found in texts.values())
+        assert any(texts[PLAIN])
+
+
 def test_sites_train_at_the_same_time():
     assert Round(30.0, (10.0, 12.0), (1, 1), (1, 1)).fixed_s == 18.0
 
