@@ -80,7 +80,10 @@ class Training:
             per_sentence = [s / len(some) for s in seconds[against]]
             fast = [s / len(every) for s in seconds["shared prefix"]]
             off = abs(losses[against] / loss - 1)
-            limit = bound(base.model.config, every, all_logits=scores_everything(against, setting))
+            limit, with_logits = (bound(base.model.config, every, all_logits=a) for a in (False, True))
+            told = [] if len(some) == len(every) else [f"the other side on {len(some)} sentences"]
+            if scores_everything(against, setting):
+                told.append(f"bound {with_logits:.2f} with the logits that only it computes")
             yield measured(
                 name,
                 against,
@@ -89,11 +92,12 @@ class Training:
                 bound=limit,
                 target=self.targets().get(against.removesuffix(LIGER), Target()),
                 same=f"loss differs by {off:.0e}",
-                found="" if len(some) == len(every) else f"the other side on {len(some)} sentences",
+                found="; ".join(told),
                 is_same=off <= SAME[self.precision],
                 details={
                     "seconds_per_sentence": per_sentence,
                     "seconds_per_sentence_shared_prefix": fast,
+                    "bound_all_logits": with_logits,
                     "loss": losses[against],
                     "loss_shared_prefix": loss,
                     "num_sentences": len(every),
