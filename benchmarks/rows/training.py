@@ -114,12 +114,12 @@ class Training:
         """The other sides, by name."""
         has_trl = bool(installed("trl"))
         if self.liger:
-            # Liger rewrites the model that it is given, so it gets one of its own.
-            other = load(self.shape, self.precision, setting)
-            changed = with_lora(other).train()
+            # Liger and TRL rewrite the model that they are given, so each trainer gets one of its own.
+            bases = [load(self.shape, self.precision, setting) for _ in range(2)]
+            models = [with_lora(one).train() for one in bases]
             return {
-                PADDED + LIGER: trl(other, changed, some, batches, folder, liger=True),
-                TRAINER + LIGER: plain_trainer(other, changed, some, batches, folder, liger=True),
+                PADDED + LIGER: trl(bases[0], models[0], some, batches, folder, liger=True),
+                TRAINER + LIGER: plain_trainer(bases[1], models[1], some, batches, folder, liger=True),
             }
         found: dict[str, Step] = {}
         if has_trl:
