@@ -104,7 +104,7 @@ def test_where_texts_differ_first():
     [
         ([], "float32", True),
         ([0.001], "float32", False),
-        ([0.05], "bfloat16", True),
+        ([0.03], "bfloat16", True),
         ([0.1], "bfloat16", False),
     ],
 )
