@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rows.operations import bound
+
 from fedmedlora.model.memory import keep_freed_memory
 
 QUICK_LAYERS = 6
@@ -135,33 +137,6 @@ def measure(
         "ratio_same_head": statistics.median(same_head),
         "loss_relative_difference": difference,
     }
-
-
-def bound(config: Any, examples: Sequence[Any], *, all_logits: bool) -> float:
-    """Operations of a padded step over those of a shared-prefix step."""
-    prefix = len(examples[0].prefix)
-    head_dim = config.hidden_size // config.num_attention_heads
-    kv_width = head_dim * config.num_key_value_heads
-    layer = config.hidden_size * (2 * config.hidden_size + 2 * kv_width + 3 * config.intermediate_size)
-    body = layer * config.num_hidden_layers  # multiply-adds per token
-    head = config.hidden_size * config.vocab_size
-
-    def attention(tokens: int, before: int) -> float:
-        """Multiply-adds of ``tokens`` that see ``before`` earlier ones and half of themselves."""
-        return 2 * config.num_hidden_layers * config.hidden_size * tokens * (before + tokens / 2)
-
-    padded = sum(
-        body * (prefix + len(e))
-        + attention(prefix + len(e), 0)
-        + head * (prefix + len(e) if all_logits else len(e.target))
-        for e in examples
-    )
-    shared = (
-        body * prefix
-        + attention(prefix, 0)
-        + sum(body * len(e) + attention(len(e), prefix) + head * len(e.target) for e in examples)
-    )
-    return padded / shared
 
 
 if __name__ == "__main__":
