@@ -158,7 +158,9 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
             f"| {statistics.median(worked):.2f} ({worked[0]:.2f} to {worked[-1]:.2f}) "
             f"| {floor_bytes(name, args.sites):.1f} |"
         )
-    return {"seconds": times}
+    seconds = {name: [wall for wall, _ in found] for name, found in times.items()}
+    worked = {name: [processor for _, processor in found] for name, found in times.items()}
+    return {"seconds": seconds, "processor_seconds": worked, "adapter_bytes": adapters[0].num_bytes}
 
 
 def updates(current: Adapter, num_sites: int) -> Iterator[SiteUpdate]:
@@ -214,7 +216,12 @@ def many(args: argparse.Namespace) -> dict[str, Any]:
         f"({min(seconds):.3f} to {max(seconds):.3f}), {statistics.median(worked):.3f} s of processor time; "
         f"{finish_seconds:.2f} s at the end; peak memory {peak_bytes() / 1e9:.2f} GB"
     )
-    return {"seconds": seconds, "finish_seconds": finish_seconds, "peak_bytes": peak_bytes()}
+    return {
+        "seconds": seconds,
+        "finish_seconds": finish_seconds,
+        "peak_bytes": peak_bytes(),
+        "adapter_bytes": current.num_bytes,
+    }
 
 
 def peak_bytes() -> int:

@@ -11,7 +11,7 @@ from rows.table import BEGIN
 
 ROWS = (
     "training/ner/smollm2-135m/float32,extraction/batch/smollm2-135m/float32,"
-    "same-text/smollm2-135m/float32,encoder/smollm2-135m/float32"
+    "same-text/smollm2-135m/float32,encoder/smollm2-135m/float32,aggregation/10,aggregation/100"
 )
 
 
@@ -28,7 +28,7 @@ def smoke(tmp_path_factory, one_thread):
 def test_rows_are_measured(smoke):
     _, path = smoke
     record = json.loads(path.read_text(encoding="utf-8"))
-    assert len(record["jobs"]) == 4
+    assert len(record["jobs"]) == 6
     for name, job in record["jobs"].items():
         assert job["rows"], name
         for row in job["rows"]:
