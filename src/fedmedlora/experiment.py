@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -49,6 +48,7 @@ from fedmedlora.terms import Terms
 from fedmedlora.train_method import train
 from fedmedlora.training.batches import refuse_padded_tags
 from fedmedlora.training.optimizer import refuse_optimizer
+from fedmedlora.training.processes import num_cores
 from fedmedlora.training.site import check_gradient_checkpointing, refuse_rounded
 
 
@@ -264,7 +264,7 @@ def _results(run: Run, methods: list[dict[str, Any]], command: Sequence[str]) ->
             "transformers": version("transformers"),
             "peft": version("peft"),
             "platform": f"{platform.system()} {platform.machine()}",
-            "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "num_cores": num_cores(),
             "device": run.base.device_name(),
             "seed": run.study.seed,
         },
