@@ -29,9 +29,8 @@ def without_effect(
     ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``trains``: what is
     trained, and where. ``needs_validation``: whether a rule among the methods weighs sites by a validation
     loss. ``finds_entities``, ``asks_about_entities``: whether some task does. ``answers_read_by``: see
-    ``study_forms.py``.
-    ``is_instruction``: whether files hold prompts and responses. ``exchanges``: whether some method's
-    adapters travel. ``sites_are_here``: else their own files name their test notes.
+    ``study_forms.py``. ``is_instruction``: whether files hold prompts and responses. ``exchanges``: whether
+    some method's adapters travel. ``sites_are_here``: else their own files name their test notes.
     """
     methods = study["methods"]
     training, evaluation = study["training"], study["evaluation"]
