@@ -38,7 +38,8 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "endpoint": ({"settings", "tasks"}, {"openai", "httpx2"}),  # a chat model behind an address
     # the study file, and what is shown
     "settings": (set(), set()),
-    "study_notices": (set(), set()),
+    "study_training": ({"study_tables"}, set()),
+    "study_notices": ({"study_training"}, set()),
     "study_names": (set(), set()),
     "study_tables": ({"settings", "exchange", "tasks"}, set()),
     "study_forms": ({"study_tables", "tasks"}, set()),
@@ -49,6 +50,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
             "study_forms",
             "study_notices",
             "study_names",
+            "study_training",
             "aggregation",
             "exchange",
             "endpoint",

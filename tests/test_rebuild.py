@@ -136,6 +136,15 @@ def test_a_report_of_runs_that_are_not_finished_or_damaged(finished, tmp_path, c
         rebuilt(folder)
 
 
+def test_arms_alone_are_not_taken_for_the_study(finished, tmp_path):
+    """Their settings differ from the study's, as they should; only a run of "main" is held to it."""
+    out, _ = finished
+    folder = bare_copy(out, tmp_path, with_settings=True)
+    for path in folder.glob("runs/main/*/results.json"):
+        path.unlink()
+    assert [arm["name"] for arm in rebuilt(folder)["arms"]] == ["half", "size-only"]
+
+
 def test_what_a_folder_of_runs_tells_of_its_study_is_kept_up(finished, study):
     out, _ = finished
     told = json.loads((out / "study-runs.json").read_text())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import shutil
 import signal
@@ -24,7 +23,7 @@ from fedmedlora import side_by_side
 from fedmedlora.cli import main
 from fedmedlora.one_run import Order
 from fedmedlora.progress_jobs import Jobs
-from fedmedlora.side_by_side import SideBySide, next_run, run_side_by_side, threads_of_a_job
+from fedmedlora.side_by_side import SideBySide, next_run, run_side_by_side
 from fedmedlora.study import load_study
 from fedmedlora.study_runs import runs_of
 
@@ -221,13 +220,6 @@ def test_other_seeds_first(study_file):
     assert next_run(waiting, [runs["main, seed 3"]]).label == "again, seed 4"
     assert next_run(waiting, [runs["main, seed 4"]]).label == "again, seed 3"
     assert next_run(waiting, [runs["main, seed 3"], runs["main, seed 4"]]).label == "again, seed 3"
-
-
-def test_threads_of_a_job():
-    assert threads_of_a_job(2, {"OMP_NUM_THREADS": "8"}) == 4
-    assert threads_of_a_job(3, {"OMP_NUM_THREADS": "2"}) == 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert threads_of_a_job(1, {}) == threads_of_a_job(1, {"OMP_NUM_THREADS": "many"}) == cores
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ def add_run(commands: Any) -> None:
         "--study",
         type=Path,
         metavar="FILE",
-        help="of runs without study-results.json: their study file, which has the titles and groups of arms",
+        help="the study file of many runs, which has the titles and groups of arms; with it "
+        "study-results.json is made of the runs again, also where there is one",
     )
     report.set_defaults(run=_report)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -42,11 +41,14 @@ from fedmedlora.run_folder import (
 )
 from fedmedlora.sites import Sites
 from fedmedlora.study import Study
+from fedmedlora.study_forms import answers_read_by
 from fedmedlora.study_public import public_settings
 from fedmedlora.tasks.few_shot import Shots
 from fedmedlora.terms import Terms
 from fedmedlora.train_method import train
+from fedmedlora.training.batches import refuse_padded_tags
 from fedmedlora.training.optimizer import refuse_optimizer
+from fedmedlora.training.processes import num_cores
 from fedmedlora.training.site import check_gradient_checkpointing, refuse_rounded
 
 
@@ -75,7 +77,9 @@ def run_study(
         quantization=study.model.quantization,
         revision=study.model.revision,
     )
-    refuse_optimizer(study.model.optimizer, base.device)
+    trains = study.trains()
+    if trains.model_here:
+        refuse_optimizer(study.model.optimizer, base.device)
     if study.reads_under_grammar():
         refuse_unreadable(base.encoder)
     terms = terms_of(study, base)
@@ -84,10 +88,12 @@ def run_study(
     _check_positions(base, study)
     if any(study.rule(name).local.trains == "model" for name in study.rule_names()):
         refuse_rounded(base)
-    if study.training.gradient_checkpointing:
+    if trains.model and study.training.gradient_checkpointing:
         check_gradient_checkpointing(model)
+    if trains.model and study.training.batching == "padded" and answers_read_by(study.tasks) == "tagging":
+        refuse_padded_tags(model)
     start = read_adapter(model)
-    workers = workers_of(base, terms, study.model) if elsewhere is None else None
+    workers = workers_of(base, terms, study.model) if elsewhere is None and trains.model_here else None
     if elsewhere is None:
         own = OwnParts(folder / "own")
         sites: Sites = InProcess(
@@ -258,7 +264,7 @@ def _results(run: Run, methods: list[dict[str, Any]], command: Sequence[str]) ->
             "transformers": version("transformers"),
             "peft": version("peft"),
             "platform": f"{platform.system()} {platform.machine()}",
-            "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "num_cores": num_cores(),
             "device": run.base.device_name(),
             "seed": run.study.seed,
         },

@@ -134,7 +134,7 @@ class Reader:
         how = load_form(self._form.output_form)
         constrained = self._form.decoding == "constrained"
         how_read = read_by(self._form.output_form)
-        first_of = {self._key(e): e for e in examples if self._key(e) not in self._known}
+        first_of = {e.place: e for e in examples if e.place not in self._known}
         fresh = list(first_of.values())
         if how_read == "tagging":
             tagged = tag(
@@ -176,7 +176,7 @@ class Reader:
         self.num_examples += len(found)
         self.num_unparsed += sum(not one.complete for one in found)
         self.num_ungrounded += sum(one.num_ungrounded for one in found)
-        return [self._known[self._key(e)] for e in examples]
+        return [self._known[e.place] for e in examples]
 
     def spent(self) -> None:
         """See ``Reads``: the model is our own."""
@@ -184,10 +184,6 @@ class Reader:
 
     def _on_progress(self, done: int, total: int) -> None:
         self._report(self.num_examples + done, self.num_examples + total)
-
-    def _key(self, example: Example) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-        at = f"{example.note_id}/{example.pieces[0].start}/{example.task}"
-        return at, example.input, example.labels
 
 
 def predict(

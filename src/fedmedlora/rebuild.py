@@ -11,7 +11,7 @@ from typing import Any
 
 from fedmedlora.progress import Progress
 from fedmedlora.results.check import validate
-from fedmedlora.run_folder import differing_settings, read_json
+from fedmedlora.run_folder import by_name, differing_settings, read_json
 from fedmedlora.settings import read_table
 from fedmedlora.study import Study, parse_study
 from fedmedlora.study_names import MAIN
@@ -42,11 +42,12 @@ def rebuilt(folder: Path, study_file: Path | None = None, progress: Progress | N
     seeds = study.seeds or (study.seed,)
     # Nothing is run, so the study of an arm, whose notes may not be here, is not made.
     planned = [PlannedRun(arm, seed, study) for arm in arms_of(study) for seed in arm.seeds or seeds]
-    paths = [folder / run.folder / "results.json" for run in planned]
-    told = [_read(path) for path in paths if path.exists()]
-    own = next((one["study"] for run, one in zip(planned, told, strict=False) if run.arm.name == MAIN), None)
+    paths = [(run, folder / run.folder / "results.json") for run in planned]
+    finished = [(run, _read(path)) for run, path in paths if path.exists()]
+    own = next((one["study"] for run, one in finished if run.arm.name == MAIN), None)
     if own is not None:
         _refuse_other(study, own, folder)
+    told = [one for _, one in finished]
     command = next((one["command"] for one in told), ())
     results = study_results(study, planned, folder, command=command, progress=progress)
     return results | {"created_utc": max(one["created_utc"] for one in told)}
@@ -109,7 +110,7 @@ def _changes(main: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
     """The settings of ``other`` that ``main`` has not, as ``[[arms]] change`` would write them."""
     found: dict[str, Any] = {}
     for key, value in other.items():
-        ones, others = _by_name(main.get(key)), _by_name(value)
+        ones, others = by_name(main.get(key)), by_name(value)
         if key in _NOT_OF_AN_ARM or value == main.get(key):
             continue
         if ones is not None and others is not None and ones.keys() == others.keys():
@@ -117,10 +118,3 @@ def _changes(main: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
         else:
             found[key] = value
     return found
-
-
-def _by_name(value: Any) -> Mapping[str, Any] | None:
-    """A table, or a list of tables that have names; None: a value."""
-    if isinstance(value, list) and value and all(isinstance(one, Mapping) and "name" in one for one in value):
-        return {one["name"]: one for one in value}
-    return value if isinstance(value, Mapping) else None

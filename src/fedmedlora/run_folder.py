@@ -106,7 +106,7 @@ def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list
 
 
 def _differing(one: Any, other: Any, name: str) -> Iterator[str]:
-    ones, others = _by_name(one), _by_name(other)
+    ones, others = by_name(one), by_name(other)
     if ones is None or others is None:
         if one != other:
             yield name
@@ -119,9 +119,9 @@ def _differing(one: Any, other: Any, name: str) -> Iterator[str]:
             yield inner
 
 
-def _by_name(value: Any) -> Mapping[str, Any] | None:
+def by_name(value: Any) -> Mapping[str, Any] | None:
     """A table, or tables that have names, such as sites; None: a value."""
-    if isinstance(value, list) and value and all(isinstance(one, dict) and "name" in one for one in value):
+    if isinstance(value, list) and value and all(isinstance(one, Mapping) and "name" in one for one in value):
         return {one["name"]: one for one in value}
     return value if isinstance(value, Mapping) else None
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import IO, Any
 from fedmedlora.one_run import Order
 from fedmedlora.progress_jobs import Jobs
 from fedmedlora.study_runs import PlannedRun
+from fedmedlora.training.processes import end_in_words, threads_of_each
 
 # Libraries that count the cores when they start, and would all take all of them.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -87,7 +87,8 @@ def run_side_by_side(
             if label in wrong:
                 raise ValueError(f"run {label}: {wrong[label]}")
             if code:
-                raise ChildProcessError(f"run {label} {_end_in_words(code)}; go on with --resume")
+                end = end_in_words(code, remedy="; take fewer --jobs")
+                raise ChildProcessError(f"run {label} {end}; go on with --resume")
             jobs.finish(label)
             after_run(done.run)
     finally:
@@ -100,17 +101,10 @@ def next_run(waiting: Sequence[PlannedRun], going: Sequence[PlannedRun]) -> Plan
     return next((run for run in waiting if run.seed not in seeds), waiting[0])
 
 
-def threads_of_a_job(num_jobs: int, environment: Mapping[str, str]) -> int:
-    """Threads for each of ``num_jobs``: its share of what ``OMP_NUM_THREADS`` says, or of the cores."""
-    told = environment.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, (int(told) if told.isdecimal() and int(told) else cores) // num_jobs)
-
-
 def _start(
     order: Order, label: str, num_jobs: int, heard: queue.Queue[tuple[str, dict[str, Any] | None]]
 ) -> subprocess.Popen[str]:
-    threads = str(threads_of_a_job(num_jobs, os.environ))
+    threads = str(threads_of_each(num_jobs, os.environ))
     process = subprocess.Popen(
         [sys.executable, "-m", "fedmedlora.one_run"],
         stdin=subprocess.PIPE,
@@ -144,13 +138,6 @@ def _ended(process: subprocess.Popen[str], timeout: float | None = None) -> int:
     with suppress(OSError):  # what it never read is lost with it
         process.stdin.close()
     return code
-
-
-def _end_in_words(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    killed = " (SIGKILL: where memory ran out, by the system; take fewer --jobs)"
-    return f"was ended by signal {-code}{killed if -code == signal.SIGKILL else ''}"
 
 
 def _stop(processes: Sequence[subprocess.Popen[str]]) -> None:

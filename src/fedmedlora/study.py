@@ -38,6 +38,7 @@ from fedmedlora.study_tables import (
     Training,
     Validation,
 )
+from fedmedlora.study_training import Trains, what_trains
 from fedmedlora.tasks.form import read_by
 from fedmedlora.tasks.instruction import is_instruction
 from fedmedlora.tasks.task import askers, finders
@@ -168,6 +169,11 @@ class Study:
         """Whether some method's adapters travel between sites and coordinator."""
         return bool(self.rule_names()) or "encoder_fedavg" in self.methods
 
+    def trains(self) -> Trains:
+        """What is trained, and where."""
+        here = self.sites_are_here
+        return what_trains(self.methods, self.cohorts, self.adaptation, sites_are_here=here)
+
     def rule(self, name: str) -> Rule:
         """The rule ``name`` with this study's settings."""
         return load_rule(name, self.rules.get(name))
@@ -200,8 +206,7 @@ class Study:
         """Whether some answer of the study is generated under a grammar."""
         if is_instruction(self.tasks.names) or read_by(self.tasks.form) != "generating":
             return False
-        is_trained = self.methods != ("zero_shot",)
-        is_watched = is_trained and self.evaluation.every_round and bool(self.validation.notes)
+        is_watched = self.trains().model and self.evaluation.every_round and bool(self.validation.notes)
         is_prompted = bool({"zero_shot", "few_shot"} & set(self.methods))
         return is_watched or is_prompted or "constrained" in self.evaluation.decoding
 
@@ -373,6 +378,7 @@ def parse_study(
     notices = without_effect(
         table,
         study.to_dict(),
+        trains=study.trains(),
         needs_validation=is_weighed,
         finds_entities=bool(finders(study.tasks.names)),
         asks_about_entities=bool(askers(study.tasks.names)),

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fedmedlora.study_training import Trains
+
+# What the token classifier takes of [training]; its steps and rates stand under [encoder].
+_OF_ENCODER = ("rounds", "participation")
+
 
 def without_effect(
     given: Mapping[str, Any],
     study: Mapping[str, Any],
     *,
+    trains: Trains,
     needs_validation: bool,
     finds_entities: bool,
     asks_about_entities: bool,
@@ -20,33 +26,41 @@ def without_effect(
 ) -> tuple[str, ...]:
     """One sentence for each setting that the file holds and the study ignores.
 
-    ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``needs_validation``:
-    whether a rule among the methods weighs sites by a validation loss. ``finds_entities``,
-    ``asks_about_entities``: whether some task does. ``answers_read_by``: see ``study_forms.py``.
-    ``is_instruction``: whether files hold prompts and responses. ``exchanges``: whether some method's
-    adapters travel. ``sites_are_here``: else their own files name their test notes.
+    ``given``: the file's own tables. ``study``: all settings, defaults filled in. ``trains``: what is
+    trained, and where. ``needs_validation``: whether a rule among the methods weighs sites by a validation
+    loss. ``finds_entities``, ``asks_about_entities``: whether some task does. ``answers_read_by``: see
+    ``study_forms.py``. ``is_instruction``: whether files hold prompts and responses. ``exchanges``: whether
+    some method's adapters travel. ``sites_are_here``: else their own files name their test notes.
     """
     methods = study["methods"]
-    is_trained = methods != ["zero_shot"]
     training, evaluation = study["training"], study["evaluation"]
-    # Validation notes are read by such a rule, and by the curve over rounds of whatever is trained.
-    reads_validation = needs_validation or (is_trained and evaluation["every_round"])
+    # Validation notes are read by such a rule, and by the curve over rounds of the model that is trained.
+    reads_validation = needs_validation or (trains.model and evaluation["every_round"])
+    reads_notes = reads_validation or "few_shot" in methods  # which shows some of them
     has_validation = bool(study["validation"]["notes"])
     unvalidated = "nothing is trained"
     if not has_validation:
         unvalidated = "no validation notes are named"
-    elif is_trained:
+    elif trains.model:
         unvalidated = "no method weighs sites by them, and every_round is false"
     what_copies_not = "task instruction" if is_instruction else f"form {study['tasks']['form']}"
     extracts_not = "task instruction asks what its files say, and answers are generated"
-    untrained = "methods hold zero_shot alone: nothing is trained"
-    joins_here = any(cohort["train"] for cohort in study["cohorts"])  # trained by the coordinator
+    untrained = f"methods hold {', '.join(methods)} alone: nothing is trained"
+    if trains.encoder:
+        untrained = "methods train the token classifier alone; see [encoder]"
+    joins = any(cohort["train"] for cohort in study["cohorts"])  # and is read, with no notes too
     elsewhere = "sites at other machines say it in their site.toml"
     by_sites = needs_validation and study["validation"]["by"] == "sites"
     checks = [
         # (place, keys, whether they have no effect, why)
-        ("training", None, not is_trained, untrained),
-        ("adapter", None, not is_trained, untrained),
+        ("training", None, not trains.anything, untrained),
+        (
+            "training",
+            [key for key in training if key not in _OF_ENCODER],
+            trains.encoder and not trains.model,
+            untrained,
+        ),
+        ("adapter", None, not trains.model, untrained),
         ("training", ["passes_per_round"], training["steps_per_round"] > 0, "steps_per_round is given"),
         (
             "training",
@@ -83,14 +97,9 @@ def without_effect(
             "only answers to instruction data are limited by it",
         ),
         ("tasks", ["modifier_scope"], not asks_about_entities, "no task asks about entities"),
-        (
-            "model",
-            ["optimizer", "devices"],
-            not is_trained,
-            untrained,
-        ),
-        ("model", ["devices"], not sites_are_here, elsewhere),
-        ("model", ["optimizer"], not (sites_are_here or joins_here), elsewhere),
+        ("model", ["optimizer", "devices"], not trains.model, untrained),
+        ("model", ["devices"], trains.model and not sites_are_here, elsewhere),
+        ("model", ["optimizer"], trains.model and not trains.model_here, elsewhere),
         ("model", ["revision"], study["model"]["name"] == "smollm2-135m", "the demo model has one revision"),
         (
             "validation",
@@ -99,7 +108,12 @@ def without_effect(
             "the coordinator validates on its own notes",
         ),
         ("validation", ["by"], not needs_validation, "no method weighs sites by a validation loss"),
-        ("validation", ["notes"], not reads_validation, "nothing is trained that it would measure"),
+        (
+            "validation",
+            ["notes"],
+            not reads_notes,
+            "nothing is trained that it would measure",
+        ),
         ("validation", ["max_sentences"], not (has_validation and reads_validation), unvalidated),
         ("evaluation", ["zero_shot_free"], answers_read_by == "tagging", "form tags has nothing to generate"),
         (
@@ -110,11 +124,11 @@ def without_effect(
             and answers_read_by != "tagging",
             "neither zero_shot nor few_shot is in methods",
         ),
-        ("evaluation", ["decoding"], not is_trained, "methods hold zero_shot alone; see zero_shot_free"),
+        ("evaluation", ["decoding"], not (trains.model or joins), "no method trains the model"),
         (
             "evaluation",
             ["every_round"],
-            evaluation["every_round"] and not ((has_validation and is_trained) or by_sites),
+            evaluation["every_round"] and not ((has_validation and trains.model) or by_sites),
             unvalidated,
         ),
     ]
@@ -139,7 +153,7 @@ def without_effect(
         if idle:
             why = "its notes are dealt to simulated sites" if num_dealt else f"rounds is {training['rounds']}"
             found.append(f"[[sites]] {site['name']} absent_rounds: {idle[0]} has no effect, {why}")
-    if "free" in evaluation["decoding"] and is_trained and training["loss"] == "decision":
+    if "free" in evaluation["decoding"] and trains.model and training["loss"] == "decision":
         found.append("[evaluation] decoding: free generation cannot read what loss decision trains")
     if sites_are_here and not study["cohorts"] and not any(site["test"] for site in study["sites"]):
         found.append("no site names a test file and there are no [[cohorts]]: nothing is evaluated")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 
 from fedmedlora.engine.request import Request, refuse_form, requests_of
 from fedmedlora.extraction import generate as generate_module
@@ -79,7 +78,7 @@ def test_a_form_that_generates_nothing_is_not_for_an_engine(constrained):
         refuse_form("tags", constrained=constrained)
 
 
-def test_a_request_is_no_tensor(encoder):
+def test_a_free_request_is_plain_numbers_and_holds_no_schema(encoder):
     (found,) = requests_of(encoder, [an_example("fever")], room_tokens=900, constrained=False)
-    assert found == Request(found.prompt, found.max_tokens, encoder.end_id)
-    assert not isinstance(found.prompt, torch.Tensor)
+    assert found == Request(found.prompt, found.max_tokens, encoder.end_id, schema="")
+    assert {type(token) for token in found.prompt} == {int}, "an engine would copy a tensor back, one by one"

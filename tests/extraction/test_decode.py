@@ -8,7 +8,7 @@ import torch
 from fedmedlora.extraction import decode as decode_module
 from fedmedlora.extraction.decode import decode
 from fedmedlora.extraction.reference import decode_stepwise
-from fedmedlora.extraction.slides import slides
+from fedmedlora.model.slides import slides
 from fedmedlora.tasks.copying import MAX_DEPTH, START, advance, is_tag, options
 from fedmedlora.tasks.example import Example
 from fedmedlora.tasks.pieces import pieces

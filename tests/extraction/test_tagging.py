@@ -120,6 +120,20 @@ def test_confidence_by_hand():
     assert got == pytest.approx((0.7 * 0.6 * 0.75, 0.6))
 
 
+def test_what_cannot_be_decided_is_left_out_of_the_confidence():
+    half = [0.5, 0.5, 0.0]
+    shares = np.array([[0.1, 0.2, 0.7], half, [0.1, 0.8, 0.1], half, [0.2, 0.2, 0.6], half])
+    words = ("problem", SAME, SAME, NONE, "problem", SAME)
+    decided = np.array([True, False, True, False, True, False])
+    with np.errstate(divide="ignore"):
+        scores = np.log(shares)
+    got = confidences(scores, words, (NONE, SAME, "problem"), decided)
+    # 0.7, goes on unseen, goes on 0.8, and nobody says that it ends; the other begins 0.6, and no more.
+    assert got == pytest.approx((0.7 * 0.8, 0.6))
+    assert confidences(scores, words, (NONE, SAME, "problem"))[0] == pytest.approx(0.7 * 0.5 * 0.8 * 0.5)
+    assert confidences(scores[:0], (), (NONE, SAME, "problem"), decided[:0]) == ()
+
+
 def test_no_label_leaves_nothing_to_find(build, encoder):
     case = replace(EXAMPLES[0], labels=())
     ((words, shares),) = tag(build("llama", 0), encoder, [case])
@@ -133,6 +147,22 @@ def test_a_piece_without_tokens_is_not_decided(build, encoder, monkeypatch):
     (got,) = tag(model, encoder, EXAMPLES[:1])
     assert len(got[0]) == sum(piece.is_solid for piece in EXAMPLES[0].pieces)
     assert got[0][2] in (NONE, SAME)
+
+
+def test_a_mention_over_a_piece_without_tokens_is_as_sure_as_the_rest_of_it(build, encoder, monkeypatch):
+    """The same sentence with that piece away: the model reads the same tokens, and is as sure."""
+    monkeypatch.setitem(encoder._cache, " chest", ())
+    shares = []
+    for seed in range(20):
+        model = build("llama", seed)
+        ((words, whole), (fewer, rest)) = tag(
+            model, encoder, [example("denies chest pain"), example("denies pain")]
+        )
+        if words[1] == SAME and (words[0], *words[2:]) == fewer:
+            shares.append((whole, rest))
+    assert shares, "no mention goes over the piece, so nothing is shown"
+    for whole, rest in shares:
+        assert whole == pytest.approx(rest, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["llama", "sliding"])

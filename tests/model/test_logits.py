@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 
-from fedmedlora.model.logits import logits_at
+from fedmedlora.model.logits import logits_at, tagged_mask
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
 ROWS, COLUMNS, TOKENS = torch.tensor([0, 1, 1]), torch.tensor([3, 0, 2]), torch.tensor([40, 3, 41])
@@ -64,3 +64,11 @@ def test_the_gradient_reaches_the_head(build):
     got, head.weight.grad = head.weight.grad, None
     model(input_ids=IDS).logits[ROWS, COLUMNS][:, TOKENS].sum().backward()
     torch.testing.assert_close(got, head.weight.grad)
+
+
+def test_one_mask_serves_rows_of_one_kind(step_examples_of):
+    tagged, copied = step_examples_of("tags")[0], step_examples_of("markup")[0]
+    for batch in ([tagged, copied], [copied, tagged]):
+        with pytest.raises(AssertionError, match="all rows of a pass"):
+            tagged_mask(batch, torch.float32, torch.device("cpu"), with_prefix=True)
+    assert tagged_mask([copied], torch.float32, torch.device("cpu"), with_prefix=True) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -306,3 +308,10 @@ def test_the_hash_of_a_tokenizer_sees_exchanged_ids(tokenizer_of):
     vocabulary[one], vocabulary[two] = vocabulary[two], vocabulary[one]
     other.get_vocab = lambda: vocabulary
     assert Encoder(other).tokenizer_hash() != Encoder(tokenizer).tokenizer_hash()
+
+
+def test_what_a_loss_sees_says_whether_the_example_is_tagged(step_examples_of):
+    """A tagged example is seen in both directions; keys of other examples are what they always were."""
+    tagged, copied = step_examples_of("tags")[0], step_examples_of("markup")[0]
+    assert tagged.seen() != replace(tagged, is_tagged=False).seen()
+    assert copied.seen() == repr((copied.prefix, copied.prompt, copied.target, copied.choices)).encode()

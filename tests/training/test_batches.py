@@ -111,6 +111,22 @@ def test_the_same_for_decisions_whose_gold_is_no_token_of_the_target(wrapped, st
         assert_same(fewer, expected)
 
 
+def test_tags_are_not_padded_where_layers_see_a_window(encoder, step_examples_of, step_examples):
+    """Reading leaves such layers the window of the instruction; a row under a mask of its own shows all."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=len(encoder.tokenizer), num_key_value_heads=2, sliding_window=4, **sizes
+    )
+    model = attach_lora(MistralForCausalLM(config).eval(), rank=2, alpha=4.0)
+    with pytest.raises(ValueError, match=r'sliding window.*set batching = "shared-prefix"'):
+        gradient(padded_step, model, step_examples_of("tags"), micro_batch=2, loss="decision")
+    gradient(shared_prefix_step, model, step_examples_of("tags"), micro_batch=2, loss="decision")
+    gradient(padded_step, model, step_examples, micro_batch=2, loss="lm")
+
+
 def test_checkpointing_is_on_where_it_is_asked_for(wrapped, step_examples):
     """Without the run of a layer for the second time, the test above would compare nothing."""
     calls = []

@@ -153,6 +153,6 @@ def test_each_has_its_share_of_the_cores_and_one_card():
         ("import os; os.kill(os.getpid(), 15)", "was ended by signal 15"),
     ],
 )
-def test_ends_in_words(code, words):
+def test_what_an_end_says(code, words):
     with subprocess.Popen([sys.executable, "-c", code]) as process:
-        assert data_parallel._end_in_words(process).startswith(words)
+        assert data_parallel._end_of(process).startswith(words)

@@ -33,20 +33,22 @@ def made(load, kind: str, **lora):
     return base, model, read_adapter(model)
 
 
+@pytest.mark.parametrize(("form", "loss"), [("markup", "lm+decision"), ("tags", "decision")])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt_neox", "gpt2"])
-def test_losses_are_those_of_each_alone(load, step_examples, kind):
+def test_losses_are_those_of_each_alone(load, step_examples_of, kind, form, loss):
+    step_examples, settings = step_examples_of(form), replace(SETTINGS, loss=loss)
     base, model, start = made(load, kind, dropout=0.5)
     adapters = [start, *(drawn(start, seed) for seed in range(2))]
     model.train()  # dropout is switched off for it
-    together = validation_losses(base, model, adapters, step_examples, SETTINGS)
+    together = validation_losses(base, model, adapters, step_examples, settings)
     assert read_adapter(model) == start  # what the model holds is not touched
-    alone = [validation_loss(base, model, adapter, step_examples, SETTINGS) for adapter in adapters]
+    alone = [validation_loss(base, model, adapter, step_examples, settings) for adapter in adapters]
     assert together == pytest.approx(alone, rel=1e-5)
     assert min(abs(a - b) for a, b in combinations(alone, 2)) > 1e-3  # a mix-up would be seen
     # Afterwards the model reads with its own adapter again.
     write_weights(base, model, adapters[1])
-    assert validation_losses(base, model, [start], step_examples, SETTINGS) == pytest.approx(alone[:1])
-    again = validation_loss(base, model, adapters[1], step_examples, SETTINGS)
+    assert validation_losses(base, model, [start], step_examples, settings) == pytest.approx(alone[:1])
+    again = validation_loss(base, model, adapters[1], step_examples, settings)
     assert again == pytest.approx(alone[1], rel=1e-6)
 
 

@@ -75,7 +75,7 @@ class EndpointReader:
         refuses), for ``MAX_FAILURES_IN_A_ROW`` failures, and for examples of another form than JSON.
         What was read until then is in the store; at most ``parallel_requests`` answers are lost.
         """
-        fresh = {_place(e): e for e in examples if _place(e) not in self._known}
+        fresh = {e.place: e for e in examples if e.place not in self._known}
         requests: dict[str, dict[str, Any]] = {}
         asking: dict[str, list[Example]] = {}
         for example in fresh.values():
@@ -85,13 +85,13 @@ class EndpointReader:
             asking.setdefault(name, []).append(example)
         found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Reading] = {}
         for name in self._answered(requests):
-            found |= {_place(e): _reading(e, self._answers[name]) for e in asking[name]}
+            found |= {e.place: _reading(e, self._answers[name]) for e in asking[name]}
             self._report(self.num_examples + len(found), self.num_examples + len(fresh))
         self._known |= found
         self.num_examples += len(found)
         self.num_unparsed += sum(not one.complete for one in found.values())
         self.num_ungrounded += sum(one.num_ungrounded for one in found.values())
-        return [self._known[_place(e)] for e in examples]
+        return [self._known[e.place] for e in examples]
 
     def _answered(self, requests: Mapping[str, dict[str, Any]]) -> Iterator[str]:
         """The name of each request, as soon as ``_answers`` holds what came of it."""
@@ -145,12 +145,6 @@ def _reading(example: Example, answer: Answer | None) -> Reading:
         return Reading((), False, 0)
     reading = load_form(FORM).read(example, answer.text)
     return replace(reading, complete=False) if answer.is_cut else reading
-
-
-def _place(example: Example) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    # Offsets are the note's own; the same sentence elsewhere has others.
-    at = f"{example.note_id}/{example.pieces[0].start}/{example.task}"
-    return at, example.input, example.labels
 
 
 def _secret(endpoint: Endpoint) -> str:

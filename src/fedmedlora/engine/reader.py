@@ -43,7 +43,7 @@ class EngineReader:
 
     def read(self, examples: Sequence[Example]) -> list[Reading]:
         """What the answer to each example says."""
-        fresh = {_place(e): e for e in examples if _place(e) not in self._known}
+        fresh = {e.place: e for e in examples if e.place not in self._known}
         requests = requests_of(
             self._encoder,
             list(fresh.values()),
@@ -72,14 +72,8 @@ class EngineReader:
             self.num_examples += 1
             self.num_unparsed += not reading.complete
             self.num_ungrounded += reading.num_ungrounded
-        return [self._known[_place(e)] for e in examples]
+        return [self._known[e.place] for e in examples]
 
     def spent(self) -> None:
         """See ``measure.Reads``: the engine is our own."""
         return None
-
-
-def _place(example: Example) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    # Offsets are the note's own; the same sentence elsewhere has others.
-    at = f"{example.note_id}/{example.pieces[0].start}/{example.task}"
-    return at, example.input, example.labels

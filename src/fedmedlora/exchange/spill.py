@@ -2,7 +2,8 @@
 
 The first ones stay in memory, up to ``HELD_BYTES`` of arrays; those that come later are written to files of
 their own, and an adapter's arrays are read back one at a time, each time they are asked for. So memory stays
-the same however many sites there are, and a few sites touch no disk. Bits are those of the arrays that came.
+the same however many sites there are, and those of a few sites stay in it. Bits are those of the arrays that
+came. What the run keeps of updates to go on with (``run_folder.UpdateCache``) is another thing, and whole.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from fedmedlora.extraction.draft import Draft, Memory, draft
 from fedmedlora.extraction.pool import Pool
 from fedmedlora.extraction.reference import decode_stepwise_scored
 from fedmedlora.extraction.scores import largest_share, scores_at
-from fedmedlora.extraction.slides import slides
 from fedmedlora.extraction.walk import Walk, begin, step
 from fedmedlora.model.cache import record_prefix
+from fedmedlora.model.slides import slides
 from fedmedlora.model.tokens import Encoder
 from fedmedlora.tasks.example import Example
 

@@ -39,7 +39,7 @@ def tag(
     """(the word of each solid piece, how sure the model is of each mention in them) of each example.
 
     A mention's probability is that of its label at its first piece, of ``SAME`` at the others, and of
-    anything but ``SAME`` behind it.
+    anything but ``SAME`` behind it. Pieces that cannot be decided are left out: the model says nothing there.
 
     ``model``: a causal language model in eval mode, with or without LoRA. ``batch_size``: rows of a pass, at
     most; it does not change the words (in float32, up to ties within rounding). ``progress(num_done,
@@ -65,7 +65,9 @@ def tag(
             for (n, row), scores in zip(batch, scored, strict=True):
                 words = options(row.example.labels)
                 chosen = likeliest(scores, words)
-                found[n] = chosen, confidences(scores, chosen, words)
+                ends = encoder.sentence(row.example)[1]
+                decided = np.array([end is not None for end in ends], dtype=bool)
+                found[n] = chosen, confidences(scores, chosen, words, decided)
             num_done += len(batch)
             if progress:
                 progress(num_done, len(examples))
@@ -95,15 +97,22 @@ def likeliest(scores: Scores, words: Sequence[str]) -> Words:
     return tuple(chosen[::-1])
 
 
-def confidences(scores: Scores, chosen: Words, words: Sequence[str]) -> tuple[float, ...]:
-    """See ``tag``; one for each mention of ``chosen``, in their order."""
+def confidences(
+    scores: Scores, chosen: Words, words: Sequence[str], decided: npt.NDArray[np.bool_] | None = None
+) -> tuple[float, ...]:
+    """See ``tag``; one for each mention of ``chosen``, in their order.
+
+    ``decided``: of each piece whether the model said anything of it, (num_pieces,). None: of all.
+    """
+    decided = np.ones(len(chosen), dtype=bool) if decided is None else decided
     shares = np.exp(scores)
     same = words.index(SAME)
-    found = []
-    for first, after in runs(chosen):
-        sure = shares[first, words.index(chosen[first])] * shares[first + 1 : after, same].prod()
-        found.append(float(sure * (1.0 - shares[after, same] if after < len(chosen) else 1.0)))
-    return tuple(found)
+    goes_on = np.where(decided, shares[:, same], 1.0)
+    ends = np.append(np.where(decided, 1.0 - shares[:, same], 1.0), 1.0)  # and the end of the text
+    return tuple(
+        float(shares[first, words.index(chosen[first])] * goes_on[first + 1 : after].prod() * ends[after])
+        for first, after in runs(chosen)
+    )
 
 
 def _scored(model: Any, encoder: Encoder, rows: Sequence[TokenExample], prefix: Prefix) -> list[Scores]:

@@ -107,6 +107,7 @@ def tagged_mask(
     and after it. Additive, (rows, 1, tokens, prefix_tokens + tokens), in ``dtype``; ``with_prefix``: the
     tokens hold the prefix.
     """
+    assert len({e.is_tagged for e in batch}) == 1, "one mask serves all rows of a pass"
     if not batch[0].is_tagged:
         return None
     begins = [len(e.prefix) for e in batch]

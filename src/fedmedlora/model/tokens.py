@@ -51,7 +51,8 @@ class TokenExample:
 
     def seen(self) -> bytes:
         """What a loss depends on, for hashing: equal for examples that train alike."""
-        return repr((self.prefix, self.prompt, self.target, self.choices)).encode()
+        found = repr((self.prefix, self.prompt, self.target, self.choices)).encode()
+        return found + b" tagged" if self.is_tagged else found
 
     def __len__(self) -> int:
         """Tokens behind the prefix."""

@@ -60,3 +60,11 @@ class Example:
     target: tuple[str, ...]
     entity_id: str = ""  # the entity whose modifiers are asked for (scope "entity")
     form: str = "markup"
+
+    @property
+    def place(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """What examples share that have one reading: where they stand, what is shown, what is asked for.
+
+        Offsets are the note's own, so the same sentence elsewhere has another.
+        """
+        return f"{self.note_id}/{self.pieces[0].start}/{self.task}", self.input, self.labels

@@ -16,6 +16,7 @@ import torch
 from fedmedlora.model.cache import Prefix, prefix_cache, record_prefix
 from fedmedlora.model.logits import precision_of, tagged_mask, target_rows
 from fedmedlora.model.slices import micro_batches, pass_tokens_of
+from fedmedlora.model.slides import slides
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.training.loss import LossTotals, loss_share, loss_totals, pass_loss
 
@@ -31,6 +32,20 @@ def by_prefix(examples: Iterable[TokenExample]) -> dict[tuple[int, ...], list[To
     for example in examples:
         groups.setdefault(example.prefix, []).append(example)
     return {prefix: sorted(group, key=len, reverse=True) for prefix, group in groups.items()}
+
+
+def refuse_padded_tags(model: Any) -> None:
+    """Raise ``ValueError`` for a model whose padded rows of form tags would be read otherwise than trained.
+
+    A mask of one's own is used by every layer as it is. So one that attends to a window sees all of the
+    instruction under it, where reading, which runs the instruction by itself, leaves it the window.
+    """
+    if slides(model):
+        raise ValueError(
+            '[training] batching: "padded" shows the whole instruction to layers that read it through a '
+            'sliding window, as this model has them, where form "tags" is trained: what is trained would not '
+            'be what reads; set batching = "shared-prefix", or [tasks] form = "markup"'
+        )
 
 
 def padded_step(
@@ -53,9 +68,12 @@ def padded_step(
     ``micro_batches``; 0: what the device costs. ``needed_logits_only``: skip
     the output head at the prompt's positions, as ``shared_prefix_step`` does; without it this is the plain
     forward pass that any trainer makes. ``totals``: of the whole step, where ``examples`` are a part of it.
+    Raises ``ValueError`` as ``refuse_padded_tags`` does.
     """
     totals = totals or loss_totals(examples)
     total = 0.0
+    if any(example.is_tagged for example in examples):
+        refuse_padded_tags(model)
 
     def length(example: TokenExample) -> int:
         return len(example.prefix) + len(example)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from fedmedlora.exchange.local import Local
 from fedmedlora.model.load import BaseModel
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.training.frames import Frame, read_frame, work_of, write_frame
+from fedmedlora.training.processes import end_in_words, threads_of_each
 from fedmedlora.training.site import LocalResult, LocalTraining
 
 _GRACE_S = 30.0
@@ -164,7 +164,7 @@ class Workers:
             rank, frame = self._heard.get()
             if frame is None:
                 self._raise_what_another_said()
-                end = _end_in_words(self._going[rank])
+                end = _end_of(self._going[rank])
                 raise ChildProcessError(
                     f"training process {rank + 1} of {self.num} {end}; go on with --resume"
                 )
@@ -189,10 +189,7 @@ class Workers:
 def environment(around: Mapping[str, str], rank: int, num: int, *, on_cpu: bool) -> dict[str, str]:
     """The environment of process ``rank`` of ``num``: its share of the cores, and one card."""
     found = dict(around)
-    told = around.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, (int(told) if told.isdecimal() and int(told) else cores) // num)
-    found |= dict.fromkeys(_THREADS, str(threads))
+    found |= dict.fromkeys(_THREADS, str(threads_of_each(num, around)))
     if not on_cpu:
         visible = [one for one in around.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
         found["CUDA_VISIBLE_DEVICES"] = visible[rank] if visible else str(rank)
@@ -216,12 +213,9 @@ def _write(process: subprocess.Popen[bytes], header: dict[str, Any], data: bytes
         write_frame(process.stdin, header, data)
 
 
-def _end_in_words(process: subprocess.Popen[bytes]) -> str:
+def _end_of(process: subprocess.Popen[bytes]) -> str:
     try:
         code = process.wait(_GRACE_S)
     except subprocess.TimeoutExpired:
         return "closed its pipe and did not end"
-    if code >= 0:
-        return f"ended with exit code {code}; what it said stands above"
-    killed = " (SIGKILL: where memory ran out, by the system)"
-    return f"was ended by signal {-code}{killed if -code == signal.SIGKILL else ''}"
+    return end_in_words(code) + ("" if code < 0 else "; what it said stands above")
