@@ -37,7 +37,7 @@ class Moving:
     def infos(self):
         return tuple(SiteInfo(name, {}, (), "", 0.0, {}, 0.0) for name in self.steps)
 
-    def train(self, names, round_num, current, errand, changes):
+    def train(self, names, round_num, current, errand, changes, last_rounds):
         for name in names:
             self.asked.append((round_num, name))
             trained = Adapter({"x": current.arrays["x"] + self.steps[name]})
@@ -69,9 +69,10 @@ def test_what_a_site_could_not_send_it_sends_later(tmp_path):
     # Round 3: it trained (6, 9) from (4, 8), wants (6, 11): (2, 3), so the 3, and the first 2 is kept.
     _, records, found = run(tmp_path, Moving({"a": (2, 1)}), UP, 3)
     assert [values(one) for one in found] == [[2, 8], [4, 8], [4, 11]]
-    kept = [OwnParts(tmp_path / "residuals").load("m", "a", before) for before in (1, 2, 3, 4)]
+    kept = [OwnParts(tmp_path / "residuals").load("m", "a", number) for number in (0, 2, 3)]
     assert kept[0] is None
-    assert [values(one) for one in kept[1:]] == [[0, 1], [0, 2], [2, 0]]
+    assert [values(one) for one in kept[1:]] == [[0, 2], [2, 0]]
+    assert OwnParts(tmp_path / "residuals").rounds("m", "a") == [2, 3]
     codec = UP.up()
     for number, record in enumerate(records, start=1):
         (site,) = record["sites"]
@@ -107,8 +108,10 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(tmp_path, exchange):
     whole, _, found = run(tmp_path / "whole", Moving(steps), exchange, 5)
 
     class Killed(Moving):
-        def train(self, names, round_num, current, errand, changes):
-            for number, report in enumerate(super().train(names, round_num, current, errand, changes)):
+        def train(self, names, round_num, current, errand, changes, last_rounds):
+            for number, report in enumerate(
+                super().train(names, round_num, current, errand, changes, last_rounds)
+            ):
                 if (round_num, number) == stop_at:
                     raise KeyboardInterrupt
                 yield report
@@ -133,7 +136,10 @@ def test_who_missed_a_round_is_sent_all_of_it_and_keeps_its_residual(tmp_path):
     assert whole != change
     told = [{s["site"]: s["download_bytes"] for s in record["sites"]} for record in records]
     assert told == [{"a": change, "b": change}, {"a": change}, {"a": change, "b": whole}, {"b": change}]
-    assert values(OwnParts(tmp_path / "residuals").load("m", "b", before=3)) == [0, 1]  # of round 1
+    # Its rounds were 1, 3 and 4; after round 3 what it kept of round 1, which it went on with, was there too.
+    assert OwnParts(tmp_path / "residuals").rounds("m", "b") == [3, 4]
+    _, _, found = run(tmp_path / "three", sites, exchange, 3, takes_part=there.__getitem__)
+    assert OwnParts(tmp_path / "three" / "residuals").rounds("m", "b") == [1, 3]
     _, records, _ = run(tmp_path / "model", sites, exchange, 2, begin_alike=False)
     assert [s["download_bytes"] for s in records[0]["sites"]] == [whole, whole]
 
@@ -159,8 +165,8 @@ def test_a_training_that_diverged_is_not_sent_and_leaves_no_residual(tmp_path):
     with pytest.raises(ValueError, match=r"update of 'b': .* array 'x' changed by NaN"):
         run(tmp_path, Moving({"a": (2, 1), "b": (1, np.nan)}), UP, 1)
     residuals = OwnParts(tmp_path / "residuals")
-    assert residuals.load("m", "a", before=9) is not None
-    assert residuals.load("m", "b", before=9) is None
+    assert residuals.latest("m", "a") is not None
+    assert residuals.latest("m", "b") is None
 
 
 def test_an_update_with_another_record_is_refused():

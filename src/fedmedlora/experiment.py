@@ -6,7 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -135,7 +135,9 @@ def run_study(
     methods = methods_of(study, sites, shots, encoder)
     methods = (*methods, *adaptations(run, methods))
     # The first write: what is wrong has been refused by now.
-    open_run(folder, identity, resume=resume, settings=public_settings(study))
+    run_id = open_run(folder, identity, resume=resume, settings=public_settings(study))
+    if elsewhere is not None:  # sites elsewhere may work for other runs too, those here for this one alone
+        methods = tuple(replace(method, run=run_id) for method in methods)
     progress.plan(planned_cost(run, methods))
     finals: dict[str, Adapter | None] = {}
     try:
@@ -145,6 +147,7 @@ def run_study(
             workers.close()
         write_weights(base, model, start)  # a whole model that was trained gives way to the base again
     UpdateCache(here).clear()
+    OwnParts(folder / "residuals").clear()  # no round follows
     return _results(run, records, command)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,9 @@ def claimed(folder: Path, pieces: Collection[str]) -> Iterator[None]:
 
 def open_run(
     folder: Path, identity: Mapping[str, Any], *, resume: bool, settings: Mapping[str, Any] | None = None
-) -> None:
-    """Begin a run in ``folder``, or (``resume``) go on with the one that is there.
+) -> str:
+    """Begin a run in ``folder``, or (``resume``) go on with the one that is there. Returns the run's id, which
+    no other run has and which it keeps when it goes on.
 
     ``identity``: what must be the same for a run to go on (settings, notes, base model), by name.
     ``settings``: what ``public_settings`` gives, kept to name those that differ.
@@ -82,8 +84,9 @@ def open_run(
                 f"{folder}: holds something that is not a run; name a new or an empty folder with --out"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "run.json", record | extra)
-        return
+        run_id = uuid.uuid4().hex
+        write_json(folder / "run.json", record | extra | {"run_id": run_id})
+        return run_id
     if not resume:
         raise ValueError(f"{folder}: holds a run already; go on with it (--resume) or name another folder")
     differing = [key for key in record if known.get(key) != record[key]]
@@ -96,6 +99,7 @@ def open_run(
             f"{folder}: the run in it differs in {', '.join(differing + names)}, so going on would mix two "
             "runs; name another folder with --out"
         )
+    return str(known.get("run_id", ""))
 
 
 def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -282,32 +286,81 @@ class SignalCache:
 
 @dataclass(frozen=True, slots=True)
 class OwnParts:
-    """What sites keep to themselves between the rounds of a method: the arrays that do not travel."""
+    """What sites keep to themselves between the rounds of a method: arrays that do not travel, or not yet.
+
+    ``whose``: the method, and the run where one folder serves several (``Errand.whose``). ``most``: of so many
+    of them things are kept, the last used; 0: of all.
+    """
 
     folder: Path
+    most: int = 0
 
-    def load(self, method: str, site: str, before: int) -> Adapter | None:
-        """What ``site`` kept at the last round before round ``before`` that it took part in, or None.
+    def load(self, whose: str, site: str, last_round: int) -> Adapter | None:
+        """What ``site`` kept of ``last_round``, the last round that it took part in; None for 0, none yet.
 
-        Raises ``ValueError`` for a damaged file.
+        Raises ``ValueError`` where that is missing or damaged. What was kept of another round is no
+        substitute.
         """
-        found = [path for path in self._folder(method, site).glob("*.safetensors") if int(path.stem) < before]
-        if not found:
+        if last_round == 0:
             return None
-        path = max(found, key=lambda path: int(path.stem))
+        path = self._folder(whose, site) / _name(last_round)
         try:
             return Adapter.from_bytes(path.read_bytes(), check_finite=True)
+        except FileNotFoundError as error:
+            raise ValueError(f"{path}: missing; {_LOST}") from error
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: damaged; what the site has learned by itself is lost") from error
+            raise ValueError(f"{path}: damaged; {_LOST}") from error
 
-    def save(self, method: str, site: str, round_num: int, own: Adapter) -> None:
-        """Keep ``own``, after round ``round_num``; what was kept of later rounds was of an earlier try."""
-        folder = self._folder(method, site)
-        write_file(folder / f"{round_num:04d}.safetensors", own.to_bytes())
-        for path in folder.glob("*.safetensors"):
-            if int(path.stem) > round_num:
-                path.unlink()
+    def latest(self, whose: str, site: str) -> Adapter | None:
+        """What ``site`` kept of the last round of all that it took part in, or None. Raises as ``load``."""
+        return self.load(whose, site, max(self.rounds(whose, site), default=0))
 
-    def _folder(self, method: str, site: str) -> Path:
+    def rounds(self, whose: str, site: str) -> list[int]:
+        """The rounds of which something is kept, in order."""
+        return sorted(int(path.stem) for path in self._folder(whose, site).glob("*.safetensors"))
+
+    def save(self, whose: str, site: str, round_num: int, own: Adapter, *, newest: int = 0) -> None:
+        """Keep ``own``, after round ``round_num``; what was kept of later rounds was of an earlier try.
+
+        ``newest``: of so many rounds things stay; 0: of all.
+        """
+        folder = self._folder(whose, site)
+        write_file(folder / _name(round_num), own.to_bytes())
+        found = self.rounds(whose, site)
+        stay = [one for one in found if one <= round_num][-newest:]
+        for one in set(found) - set(stay):
+            (folder / _name(one)).unlink(missing_ok=True)
+        keep_last_used(self.folder, self.most, folder.parent)
+
+    def clear(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _folder(self, whose: str, site: str) -> Path:
         # A method's name may have come over a network: it names no path.
-        return self.folder / hashlib.sha256(method.encode()).hexdigest()[:16] / site
+        return self.folder / hashlib.sha256(whose.encode()).hexdigest()[:16] / site
+
+
+_LOST = "what the site has learned by itself is lost; begin the run again in another folder (--out)"
+
+
+def _name(round_num: int) -> str:
+    return f"{round_num:04d}.safetensors"
+
+
+def keep_last_used(folder: Path, most: int, current: Path) -> None:
+    """Remove folders in ``folder`` beyond ``most`` (0: none), those first whose files were written longest ago
+    and never ``current``: nobody who may name new ones, over a network or run after run, can fill the disk."""
+    if not most:
+        return
+    others = [path for path in folder.iterdir() if path.is_dir() and path != current]
+    for path in sorted(others, key=_last_written, reverse=True)[most - 1 :]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _last_written(folder: Path) -> tuple[int, str]:
+    times = [0]
+    for path in (folder, *folder.rglob("*")):
+        with suppress(FileNotFoundError):  # another process may be at work there
+            times.append(path.stat().st_mtime_ns)
+    return max(times), folder.name

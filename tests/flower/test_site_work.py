@@ -60,12 +60,21 @@ def test_a_site_over_flower_does_what_a_site_in_the_process_does(both, errand):
     work, here, start = both
     current = take(start, errand.local.sends)
     for round_num in (1, 2):
-        update = SiteUpdate.from_bytes(work.train(round_num, whole(current), errand).part(UPDATE))
-        (report,) = here.train(["lakeside"], round_num, current, errand)
+        update = SiteUpdate.from_bytes(
+            work.train(round_num, whole(current), errand, last_round=round_num - 1).part(UPDATE)
+        )
+        (report,) = here.train(
+            ["lakeside"], round_num, current, errand, last_rounds={"lakeside": round_num - 1}
+        )
         assert update == report.update
         assert set(update.adapter.arrays) == set(current.arrays)
         # Asked again, because the answer was lost: the same update, and nothing is trained twice.
-        assert SiteUpdate.from_bytes(work.train(round_num, whole(current), errand).part(UPDATE)) == update
+        assert (
+            SiteUpdate.from_bytes(
+                work.train(round_num, whole(current), errand, last_round=round_num - 1).part(UPDATE)
+            )
+            == update
+        )
         current = update.adapter
     ((_, theirs),) = here.read(["lakeside"], current, "constrained", errand, "x")
     ours = work.read(current, "constrained", errand).table("evaluation")
@@ -78,16 +87,18 @@ def test_a_site_over_flower_does_what_a_site_in_the_process_does(both, errand):
 
 def test_what_a_site_keeps_is_not_in_any_answer(both):
     work, _, start = both
-    answer = work.train(1, whole(take(start, "A")), FEDSA)
+    answer = work.train(1, whole(take(start, "A")), FEDSA, last_round=0)
     sent = SiteUpdate.from_bytes(answer.part(UPDATE))
     assert list(answer.parts) == [UPDATE]
     assert not any(".lora_B." in name for name in sent.adapter.arrays)
 
 
 def test_an_errand_travels_and_odd_ones_are_refused():
-    for errand in (FEDSA, FFA, LOSSY, Errand("fedprox", Local(proximal=0.5))):
+    for errand in (FEDSA, FFA, LOSSY, replace(LOSSY, run="0af"), Errand("fedprox", Local(proximal=0.5))):
         assert errand_of(Letter(errand_fields(errand))) == errand
+    good = errand_fields(FEDSA)
     for odd in (
+        *({**good, "run": run} for run in (None, "../x", "A" * 32, "0" * 33, "0\n")),
         {"method": 3, "local": {}},
         {"method": "x"},
         {"method": "x", "local": {"trains": "A"}},
@@ -105,14 +116,14 @@ def test_an_errand_travels_and_odd_ones_are_refused():
 def test_the_name_of_a_method_is_no_path(both, tmp_path):
     work, _, start = both
     hostile = Errand("../" * 3 + "escape", FEDSA.local)
-    work.train(1, whole(take(start, "A")), hostile)
+    work.train(1, whole(take(start, "A")), hostile, last_round=0)
     assert not list(tmp_path.parent.glob("**/escape*"))
 
 
 def test_an_adapter_of_the_wrong_parts_is_refused(both):
     work, _, start = both
     with pytest.raises(ValueError, match="does not fit"):
-        work.train(1, whole(Adapter({"x.lora_A.y": next(iter(start.arrays.values()))})), FEDSA)
+        work.train(1, whole(Adapter({"x.lora_A.y": next(iter(start.arrays.values()))})), FEDSA, last_round=0)
 
 
 def test_changes_and_residuals_are_the_same_at_a_site_and_in_the_process(both, tmp_path):
@@ -126,7 +137,7 @@ def test_changes_and_residuals_are_the_same_at_a_site_and_in_the_process(both, t
         change = send(down, held, latest)
         held = change.received
         question = {CHANGE: change.message}
-        answer = work.train(round_num, question, LOSSY)
+        answer = work.train(round_num, question, LOSSY, last_round=round_num - 1)
         assert answer.flag(LACKS_BASE) is False
         update = receive_update(answer.part(UPDATE), held, up)
         (report,) = carrier.train(round_num, held, change)
@@ -137,9 +148,11 @@ def test_changes_and_residuals_are_the_same_at_a_site_and_in_the_process(both, t
         )
         # Asked again, by the change or with all of it, it sends the same bytes.
         for again in (question, question if round_num == 2 else whole(held)):
-            assert work.train(round_num, again, LOSSY).part(UPDATE) == answer.part(UPDATE)
+            assert work.train(round_num, again, LOSSY, last_round=round_num - 1).part(UPDATE) == answer.part(
+                UPDATE
+            )
         latest = update.adapter
-    assert len(list((tmp_path / "state" / "residuals").rglob("*.safetensors"))) == 3
+    assert len(list((tmp_path / "state" / "residuals").rglob("*.safetensors"))) == 2
     assert len(list((tmp_path / "state" / "held").rglob("*.safetensors"))) == 1  # the last came as a whole
 
 
@@ -150,24 +163,24 @@ def test_a_site_without_the_base_of_a_change_says_so(both):
     moved = Adapter({name: array + 1 for name, array in start.arrays.items()})
     second = send(down, first.received, moved)
     third = send(down, second.received, start)
-    answer = work.train(2, {CHANGE: third.message}, LOSSY)
+    answer = work.train(2, {CHANGE: third.message}, LOSSY, last_round=0)
     assert (answer.flag(LACKS_BASE), dict(answer.parts)) == (True, {})
-    assert not work.train(2, whole(second.received), LOSSY).flag(LACKS_BASE)
-    assert not work.train(3, {CHANGE: third.message}, LOSSY).flag(LACKS_BASE)
+    assert not work.train(2, whole(second.received), LOSSY, last_round=0).flag(LACKS_BASE)
+    assert not work.train(3, {CHANGE: third.message}, LOSSY, last_round=0).flag(LACKS_BASE)
     # Of another method it holds nothing yet, but for the untrained adapter.
     other = Errand("another", exchange=LOSSY.exchange)
-    assert work.train(3, {CHANGE: third.message}, other).flag(LACKS_BASE)
-    assert not work.train(1, {CHANGE: first.message}, other).flag(LACKS_BASE)
+    assert work.train(3, {CHANGE: third.message}, other, last_round=0).flag(LACKS_BASE)
+    assert not work.train(1, {CHANGE: first.message}, other, last_round=0).flag(LACKS_BASE)
 
 
 def test_a_change_under_an_exact_download_is_refused(both):
     work, _, start = both
     change = send(LOSSY.exchange.down(), start, start)
     with pytest.raises(ValueError, match="lacks 'adapter'"):
-        work.train(1, {CHANGE: change.message}, Errand("fed_medlora"))
+        work.train(1, {CHANGE: change.message}, Errand("fed_medlora"), last_round=0)
     damaged = change.message[:-1] + bytes([change.message[-1] ^ 8])
     with pytest.raises(ValueError, match="fedmedlora-change"):
-        work.train(1, {CHANGE: damaged}, LOSSY)
+        work.train(1, {CHANGE: damaged}, LOSSY, last_round=0)
 
 
 def test_what_was_held_and_is_damaged_is_not_used(tmp_path):
