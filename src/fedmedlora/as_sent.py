@@ -31,8 +31,8 @@ def send_with_residual(
     """``send_update`` with what the site kept of ``last_round``, the last round of this run that it took part
     in (0: none yet); what is left is kept. ``whose``: see ``OwnParts``.
 
-    Asked for a round again, a site sends the same: what it kept of that round itself plays no part. A residual
-    that is lost costs accuracy alone, so the round goes on without it.
+    Asked for a round again, a site sends the same: what it kept of that round itself plays no part. A
+    residual that is lost costs accuracy alone, so the round goes on without it.
     """
     if codec.is_exact:
         return send_update(update, base, codec, None)

@@ -66,8 +66,8 @@ def claimed(folder: Path, pieces: Collection[str]) -> Iterator[None]:
 def open_run(
     folder: Path, identity: Mapping[str, Any], *, resume: bool, settings: Mapping[str, Any] | None = None
 ) -> str:
-    """Begin a run in ``folder``, or (``resume``) go on with the one that is there. Returns the run's id, which
-    no other run has and which it keeps when it goes on.
+    """Begin a run in ``folder``, or (``resume``) go on with the one that is there. Returns the run's id,
+    which no other run has and which it keeps when it goes on.
 
     ``identity``: what must be the same for a run to go on (settings, notes, base model), by name.
     ``settings``: what ``public_settings`` gives, kept to name those that differ.
@@ -288,8 +288,8 @@ class SignalCache:
 class OwnParts:
     """What sites keep to themselves between the rounds of a method: arrays that do not travel, or not yet.
 
-    ``whose``: the method, and the run where one folder serves several (``Errand.whose``). ``most``: of so many
-    of them things are kept, the last used; 0: of all.
+    ``whose``: the method, and the run where one folder serves several (``Errand.whose``). ``most``: of so
+    many of them things are kept, the last used; 0: of all.
     """
 
     folder: Path
@@ -349,8 +349,10 @@ def _name(round_num: int) -> str:
 
 
 def keep_last_used(folder: Path, most: int, current: Path) -> None:
-    """Remove folders in ``folder`` beyond ``most`` (0: none), those first whose files were written longest ago
-    and never ``current``: nobody who may name new ones, over a network or run after run, can fill the disk."""
+    """Keep ``most`` of the folders in ``folder`` (0: all): ``current``, and those written to last.
+
+    So whoever makes the site begin new ones, over a network or run after run, does not fill its disk.
+    """
     if not most:
         return
     others = [path for path in folder.iterdir() if path.is_dir() and path != current]

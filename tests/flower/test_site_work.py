@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.flower.held import HeldAdapters
 from fedmedlora.flower.messages import Letter, errand_fields, errand_of
-from fedmedlora.flower.site_file import load_site_file
+from fedmedlora.flower.site_file import Refused, load_site_file
 from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE, open_site
 from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import with_lora
@@ -154,6 +155,53 @@ def test_changes_and_residuals_are_the_same_at_a_site_and_in_the_process(both, t
         latest = update.adapter
     assert len(list((tmp_path / "state" / "residuals").rglob("*.safetensors"))) == 2
     assert len(list((tmp_path / "state" / "held").rglob("*.safetensors"))) == 1  # the last came as a whole
+
+
+@pytest.mark.parametrize("run_ids", [("", ""), ("1" * 32, "2" * 32)], ids=["round", "run"])
+@pytest.mark.parametrize("errand", [LOSSY, FEDSA], ids=["residual", "own"])
+def test_a_site_does_not_go_on_with_what_another_run_left(both, tmp_path, errand, run_ids):
+    """Two runs under the same terms, from the same adapter; in the second the site misses round 1."""
+    work, here, start = both
+    first, second = (replace(errand, run=run_id) for run_id in run_ids)
+    current = take(start, errand.local.sends)
+    work.train(1, whole(current), first, last_round=0)
+    answer = work.train(2, whole(current), second, last_round=0)
+    found = receive_update(answer.part(UPDATE), current, errand.exchange.up())
+    there = {1: (), 2: ("lakeside",), 3: ("lakeside",)}.__getitem__
+    carrier = Participants(here, ("lakeside",), UpdateCache(tmp_path / "updates"), errand, there)
+    if not errand.exchange.is_exact:
+        carrier = AsSent(carrier, OwnParts(tmp_path / "residuals"))
+    (report,) = carrier.train(2, current)
+    assert found == report.update
+    # And then it goes on with what it kept in this run.
+    (report,) = carrier.train(3, current)
+    answer = work.train(3, whole(current), second, last_round=2)
+    assert receive_update(answer.part(UPDATE), current, errand.exchange.up()) == report.update
+    read = [
+        work.read(current, "constrained", replace(errand, run=run_id)).table("evaluation")["scores"]
+        for run_id in (second.run, "3" * 32)
+    ]
+    ((_, theirs),) = here.read(["lakeside"], current, "constrained", errand, "x")
+    assert read[0] == theirs.record["scores"]
+    if errand.local.keeps:  # of a run in which it has not trained yet it has nothing
+        assert read[0] != read[1]
+
+
+@pytest.mark.parametrize("last_round", [2, 3])
+def test_a_last_round_that_does_not_come_before_is_refused(both, last_round):
+    work, _, start = both
+    with pytest.raises(Refused, match=f"last_round {last_round}: rounds before round 2, or 0"):
+        work.train(2, whole(start), LOSSY, last_round=last_round)
+
+
+def test_of_many_methods_a_site_keeps_the_last_few(tmp_path):
+    held, one = HeldAdapters(tmp_path, most=3), Adapter({"a": np.ones(2, np.float32)})
+    for second, name in enumerate("abcde"):
+        held.save(name, one, None)
+        for path in held._folder(name).glob("*"):
+            os.utime(path, (second, second))
+        os.utime(held._folder(name), (second, second))
+    assert [name for name in "abcde" if held.load(name, one.hash()) is not None] == ["c", "d", "e"]
 
 
 def test_a_site_without_the_base_of_a_change_says_so(both):

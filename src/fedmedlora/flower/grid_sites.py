@@ -193,7 +193,7 @@ def ask(
 ) -> Iterator[tuple[int, Letter]]:
     """(node, answer) of every node that was asked, as they arrive. Raises ``ValueError`` for a refusal.
 
-    ``again``: a node and its answer -> another question to put to it, whose answer counts instead; None: none.
+    ``again``: a node and its answer -> another question for it, whose answer counts instead; None: none.
     """
     if not letters:
         return
