@@ -20,7 +20,6 @@ from fedmedlora.rounds import SiteReport
 from fedmedlora.run_folder import OwnParts
 from fedmedlora.sites import Participants
 
-
 # Of this round and of the last before it that the site took part in: asked for this one again, it finds that.
 RESIDUALS_KEPT = 2
 
