@@ -327,7 +327,7 @@ class OwnParts:
         folder = self._folder(whose, site)
         write_file(folder / _name(round_num), own.to_bytes())
         found = self.rounds(whose, site)
-        stay = [one for one in found if one <= round_num][-newest:]
+        stay = [one for one in found if one <= round_num][-newest:]  # [-0:] is all
         for one in set(found) - set(stay):
             (folder / _name(one)).unlink(missing_ok=True)
         keep_last_used(self.folder, self.most, folder.parent)
@@ -362,7 +362,7 @@ def keep_last_used(folder: Path, most: int, current: Path) -> None:
 
 def _last_written(folder: Path) -> tuple[int, str]:
     times = [0]
-    for path in (folder, *folder.rglob("*")):
+    for path in folder.rglob("*"):
         with suppress(FileNotFoundError):  # another process may be at work there
             times.append(path.stat().st_mtime_ns)
     return max(times), folder.name

@@ -86,11 +86,8 @@ def _answer(message: Message, context: Context, do: Callable[[SiteWork, Letter],
         log.warning("refused: %s", refusal)
         answer = Letter({"refused": str(refusal)})
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        # Only our own words are logged: what a library says might quote a note.
-        worded = isinstance(error, (ValueError, ChildProcessError)) and _is_ours(frames[-1].filename)
-        own = str(error) if worded else ""
-        log.error("%s %s\n%s", type(error).__name__, own, "".join(traceback.format_list(frames)))
+        frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
+        log.error("%s %s\n%s", type(error).__name__, _own_words(error), "".join(frames))
         answer = Letter({"refused": f"it failed with {type(error).__name__}; its own log says where and why"})
     return Message(content=answer.to_records(), reply_to=message)
 
@@ -115,6 +112,13 @@ def _site_file(context: Context) -> SiteFile:
 
 def _adapter(data: bytes) -> Adapter:
     return Adapter.from_bytes(data, check_finite=True)
+
+
+def _own_words(error: Exception) -> str:
+    """What an error says where we have worded it, else "": what a library says might quote a note."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    worded = isinstance(error, (ValueError, ChildProcessError)) and _is_ours(last.filename)
+    return str(error) if worded else ""
 
 
 def _is_ours(file: str) -> bool:
