@@ -15,9 +15,10 @@ from fedmedlora.exchange.change import change_bytes
 from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.exchange.sent_update import receive_update, send_update, sent_update_bytes
 from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.participation import holders
 from fedmedlora.rounds import SiteReport, run_rounds
-from fedmedlora.run_folder import MethodFolder, OwnParts, UpdateCache
+from fedmedlora.run_folder import MethodFolder, UpdateCache
 from fedmedlora.sites import Errand, Participants, SiteInfo
 
 START = Adapter({"x": np.array([0.0, 8.0], np.float32)})

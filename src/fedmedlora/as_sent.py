@@ -16,8 +16,8 @@ from fedmedlora.exchange.change import Change
 from fedmedlora.exchange.codec import Codec
 from fedmedlora.exchange.sent_update import SentUpdate, send_update
 from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.rounds import SiteReport
-from fedmedlora.run_folder import OwnParts
 from fedmedlora.sites import Participants
 
 # Of this round and of the last before it that the site took part in: asked for this one again, it finds that.

@@ -28,18 +28,12 @@ from fedmedlora.model.lora import read_adapter
 from fedmedlora.model.saved import adapter_files
 from fedmedlora.model.weights import write_weights
 from fedmedlora.new_site import adaptations
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.planned_cost import planned_cost
 from fedmedlora.prepare import prepare, terms_of
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.run import Run
-from fedmedlora.run_folder import (
-    EvaluationCache,
-    OwnParts,
-    SignalCache,
-    UpdateCache,
-    open_run,
-    write_file,
-)
+from fedmedlora.run_folder import EvaluationCache, SignalCache, UpdateCache, open_run, write_file
 from fedmedlora.sites import Sites
 from fedmedlora.study import Study
 from fedmedlora.study_public import public_settings

@@ -18,9 +18,9 @@ from fedmedlora.exchange.local import put, rest, take
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.local_site import LocalSite, local_training
 from fedmedlora.model.load import BaseModel
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import SiteReport
-from fedmedlora.run_folder import OwnParts
 from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, Errand, SiteInfo
 from fedmedlora.study_tables import Model
 from fedmedlora.terms import Terms

@@ -25,8 +25,9 @@ from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import with_lora
 from fedmedlora.model.load import load_base_model
 from fedmedlora.model.lora import read_adapter
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.prepare import prepare, terms_of
-from fedmedlora.run_folder import OwnParts, UpdateCache
+from fedmedlora.run_folder import UpdateCache
 from fedmedlora.sites import Errand, Participants
 from fedmedlora.study import load_study
 

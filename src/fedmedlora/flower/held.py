@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.run_folder import keep_last_used, write_file
+from fedmedlora.own_parts import keep_last_used
+from fedmedlora.run_folder import write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class HeldAdapters:
 
     The latter in case the answer is lost and the same change comes again. Losing all of it costs bytes only:
     a site that lacks what a change begins with is sent the whole adapter. ``whose``, ``most``: see
-    ``run_folder.OwnParts``.
+    ``own_parts.OwnParts``.
     """
 
     folder: Path

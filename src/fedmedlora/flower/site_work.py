@@ -25,8 +25,9 @@ from fedmedlora.model.demo import cache_folder
 from fedmedlora.model.load import BaseModel, load_base_model
 from fedmedlora.model.lora import read_adapter
 from fedmedlora.model.memory import keep_freed_memory
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.prepare import hash_notes, read_notes, refuse_overlap
-from fedmedlora.run_folder import OwnParts, UpdateCache
+from fedmedlora.run_folder import UpdateCache
 from fedmedlora.sites import Errand, Participants
 from fedmedlora.terms import Terms
 from fedmedlora.training.optimizer import refuse_optimizer
