@@ -214,7 +214,7 @@ def test_a_site_does_not_go_on_with_what_another_run_left(run_ids, tmp_path):
 def test_what_an_earlier_run_left_in_a_folder_plays_no_part(tmp_path):
     """In one process: a first run in which the site is there in round 1, and another in which it is not."""
     sites = {"a": (2, 1), "b": (-1, 0.5)}
-    run(tmp_path / "used", Moving(sites), UP, 3)
+    run(tmp_path / "used", Moving(sites), UP, 1)
     shutil.rmtree(tmp_path / "used" / "rounds")
     _, _, expected = run(tmp_path / "new", Moving(sites), UP, 3, takes_part=THERE_FROM_ROUND_2.__getitem__)
     _, _, found = run(tmp_path / "used", Moving(sites), UP, 3, takes_part=THERE_FROM_ROUND_2.__getitem__)
