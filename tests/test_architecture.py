@@ -66,6 +66,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "progress": (set(), {"rich"}),
     "progress_jobs": ({"progress"}, {"rich"}),
     "run_folder": ({"exchange", "corpora"}, {"filelock"}),
+    "own_parts": ({"exchange", "run_folder"}, set()),  # what sites keep between rounds, wherever they are
     "results": (set(), set()),
     "tracking": (set(), {"torch", "mlflow"}),
     "report": ({"corpora", "tasks", "evaluation", "results"}, {"numpy", "rich"}),

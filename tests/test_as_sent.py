@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import functools
+import shutil
 
 import numpy as np
 import pytest
 
 from fedmedlora.aggregation.rule import load_rule
-from fedmedlora.as_sent import AsSent
+from fedmedlora.as_sent import AsSent, send_with_residual
 from fedmedlora.exchange.adapter import Adapter, adapter_bytes
 from fedmedlora.exchange.change import change_bytes
 from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.exchange.sent_update import receive_update, send_update, sent_update_bytes
 from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.participation import holders
 from fedmedlora.rounds import SiteReport, run_rounds
-from fedmedlora.run_folder import MethodFolder, OwnParts, UpdateCache
+from fedmedlora.run_folder import MethodFolder, UpdateCache
 from fedmedlora.sites import Errand, Participants, SiteInfo
 
 START = Adapter({"x": np.array([0.0, 8.0], np.float32)})
@@ -37,7 +39,7 @@ class Moving:
     def infos(self):
         return tuple(SiteInfo(name, {}, (), "", 0.0, {}, 0.0) for name in self.steps)
 
-    def train(self, names, round_num, current, errand, changes):
+    def train(self, names, round_num, current, errand, changes, last_rounds):
         for name in names:
             self.asked.append((round_num, name))
             trained = Adapter({"x": current.arrays["x"] + self.steps[name]})
@@ -69,9 +71,10 @@ def test_what_a_site_could_not_send_it_sends_later(tmp_path):
     # Round 3: it trained (6, 9) from (4, 8), wants (6, 11): (2, 3), so the 3, and the first 2 is kept.
     _, records, found = run(tmp_path, Moving({"a": (2, 1)}), UP, 3)
     assert [values(one) for one in found] == [[2, 8], [4, 8], [4, 11]]
-    kept = [OwnParts(tmp_path / "residuals").load("m", "a", before) for before in (1, 2, 3, 4)]
+    kept = [OwnParts(tmp_path / "residuals").load("m", "a", number) for number in (0, 2, 3)]
     assert kept[0] is None
-    assert [values(one) for one in kept[1:]] == [[0, 1], [0, 2], [2, 0]]
+    assert [values(one) for one in kept[1:]] == [[0, 2], [2, 0]]
+    assert OwnParts(tmp_path / "residuals").rounds("m", "a") == [2, 3]
     codec = UP.up()
     for number, record in enumerate(records, start=1):
         (site,) = record["sites"]
@@ -107,8 +110,10 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(tmp_path, exchange):
     whole, _, found = run(tmp_path / "whole", Moving(steps), exchange, 5)
 
     class Killed(Moving):
-        def train(self, names, round_num, current, errand, changes):
-            for number, report in enumerate(super().train(names, round_num, current, errand, changes)):
+        def train(self, names, round_num, current, errand, changes, last_rounds):
+            for number, report in enumerate(
+                super().train(names, round_num, current, errand, changes, last_rounds)
+            ):
                 if (round_num, number) == stop_at:
                     raise KeyboardInterrupt
                 yield report
@@ -133,7 +138,10 @@ def test_who_missed_a_round_is_sent_all_of_it_and_keeps_its_residual(tmp_path):
     assert whole != change
     told = [{s["site"]: s["download_bytes"] for s in record["sites"]} for record in records]
     assert told == [{"a": change, "b": change}, {"a": change}, {"a": change, "b": whole}, {"b": change}]
-    assert values(OwnParts(tmp_path / "residuals").load("m", "b", before=3)) == [0, 1]  # of round 1
+    # Its rounds were 1, 3 and 4; after round 3 what it kept of round 1, which it went on with, was there too.
+    assert OwnParts(tmp_path / "residuals").rounds("m", "b") == [3, 4]
+    run(tmp_path / "three", sites, exchange, 3, takes_part=there.__getitem__)
+    assert OwnParts(tmp_path / "three" / "residuals").rounds("m", "b") == [1, 3]
     _, records, _ = run(tmp_path / "model", sites, exchange, 2, begin_alike=False)
     assert [s["download_bytes"] for s in records[0]["sites"]] == [whole, whole]
 
@@ -159,8 +167,8 @@ def test_a_training_that_diverged_is_not_sent_and_leaves_no_residual(tmp_path):
     with pytest.raises(ValueError, match=r"update of 'b': .* array 'x' changed by NaN"):
         run(tmp_path, Moving({"a": (2, 1), "b": (1, np.nan)}), UP, 1)
     residuals = OwnParts(tmp_path / "residuals")
-    assert residuals.load("m", "a", before=9) is not None
-    assert residuals.load("m", "b", before=9) is None
+    assert residuals.latest("m", "a") is not None
+    assert residuals.latest("m", "b") is None
 
 
 def test_an_update_with_another_record_is_refused():
@@ -181,3 +189,62 @@ def test_an_update_with_another_record_is_refused():
         assert data != sent.message or by != codec
         with pytest.raises(ValueError, match=message):
             receive_update(data, START, by)
+
+
+THERE_FROM_ROUND_2 = {1: ("b",), 2: ("a", "b"), 3: ("a", "b")}
+
+
+@pytest.mark.parametrize("run_ids", [("", ""), ("1", "2")], ids=["round", "run"])
+def test_a_site_does_not_go_on_with_what_another_run_left(run_ids, tmp_path):
+    """Where a folder serves two runs, and in one of them the site misses the first round."""
+    # The site adds (2, 1); of (2, 1) the 2 travels and 1 is kept. A run in which that was its first round
+    # sends the 2 again; going on with the other run's residual it would send (2, 2), and keep 2.
+    residuals = OwnParts(tmp_path)
+    wanted = Adapter({"x": START.arrays["x"] + np.array([2, 1], np.float32)})
+    updates = [SiteUpdate("a", number, wanted, START.hash(), 10) for number in (1, 2)]
+    first, second = (Errand("m", exchange=UP, run=run_id).whose for run_id in run_ids)
+    sent = send_with_residual(updates[0], START, UP.up(), residuals, first, 0)
+    assert values(sent.residual) == [0, 1]
+    other = send_with_residual(updates[1], START, UP.up(), residuals, second, 0)
+    assert values(other.residual) == [0, 1]
+    if first != second:  # and the first run finds what it left
+        assert values(residuals.load(first, "a", 1)) == [0, 1]
+
+
+def test_what_an_earlier_run_left_in_a_folder_plays_no_part(tmp_path):
+    """In one process: a first run in which the site is there in round 1, and another in which it is not."""
+    sites = {"a": (2, 1), "b": (-1, 0.5)}
+    run(tmp_path / "used", Moving(sites), UP, 1)
+    shutil.rmtree(tmp_path / "used" / "rounds")
+    _, _, expected = run(tmp_path / "new", Moving(sites), UP, 3, takes_part=THERE_FROM_ROUND_2.__getitem__)
+    _, _, found = run(tmp_path / "used", Moving(sites), UP, 3, takes_part=THERE_FROM_ROUND_2.__getitem__)
+    assert found == expected
+
+
+def test_a_site_that_was_away_for_long_goes_on_with_what_it_kept(tmp_path):
+    there = {1: ("a", "b"), 2: ("b",), 3: ("b",), 4: ("b",), 5: ("a", "b")}
+    sites = Moving({"a": (2, 1), "b": (0, 0)})
+    residuals = OwnParts(tmp_path / "residuals")
+    run(tmp_path, sites, UP, 4, takes_part=there.__getitem__)
+    assert (residuals.rounds("m", "a"), residuals.rounds("m", "b")) == ([1], [3, 4])
+    # It trained (2, 1) more, and wants the 1 of round 1 too: (2, 2), the first of two equal ones.
+    run(tmp_path, sites, UP, 5, takes_part=there.__getitem__)
+    assert values(residuals.load("m", "a", 5)) == [0, 2]
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged", "of other arrays"])
+def test_a_lost_residual_is_warned_of_and_the_round_goes_on(tmp_path, harm):
+    run(tmp_path, Moving({"a": (2, 1)}), UP, 1)
+    residuals = OwnParts(tmp_path / "residuals")
+    (path,) = residuals.folder.rglob("*.safetensors")
+    if harm == "missing":
+        path.unlink()
+    elif harm == "damaged":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        path.write_bytes(Adapter({"y": START.arrays["x"]}).to_bytes())
+    told = "missing" if harm == "missing" else "damaged"
+    with pytest.warns(UserWarning, match=rf"site 'a', round 2: what it had not sent by round 1 is {told}"):
+        _, _, found = run(tmp_path, Moving({"a": (2, 1)}), UP, 2)
+    assert values(found[1]) == [4, 8]
+    assert values(residuals.load("m", "a", 2)) == [0, 1]  # and not [0, 2]: round 1's is lost

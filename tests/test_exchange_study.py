@@ -74,10 +74,14 @@ def test_resume_from_many_points_gives_the_same_bits(material, tmp_path):
         stopped = tmp_path / str(at)
         with pytest.raises(KeyboardInterrupt):
             run_study(study, stopped, progress=Interrupting(at, inside=True))
+        assert (stopped / "residuals").exists()
         resumed = run_study(study, stopped, resume=True)
+        assert not (stopped / "residuals").exists()
         assert without_time(resumed) == without_time(results), labels[at]
         for method in ("fed_medlora", "fedsa_lora"):
             assert arrays(stopped, method) == arrays(tmp_path / "out", method), labels[at]
+    again = run_study(study, tmp_path / "out", resume=True)  # finished: nothing is trained, or missed
+    assert without_time(again) == without_time(results)
 
 
 def test_only_federations_are_compressed_and_the_default_is_what_it_was(material, tmp_path):

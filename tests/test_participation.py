@@ -9,7 +9,7 @@ import pytest
 from tiny_study import make_study, short_note, write
 
 from fedmedlora.experiment import run_study
-from fedmedlora.participation import participants
+from fedmedlora.participation import last_rounds, participants
 from fedmedlora.progress import Silent
 from fedmedlora.study import parse_study
 
@@ -98,3 +98,11 @@ def test_a_site_that_is_away_scores_nobody(material, tmp_path):
     # In every round the adapters, the means of four temperatures, and the new adapter.
     assert told == 3 * ["lakeside", "northgate", "stonebridge"] + 3 * ["lakeside", "stonebridge"]
     assert all(r["validation"]["loss"] > 0 for r in method["rounds"])
+
+
+def test_the_last_round_of_each():
+    there = {1: ("a", "b"), 2: ("b",), 3: ("c",)}
+    assert last_rounds(("a", "b", "c", "d"), 4, there.__getitem__) == {"a": 1, "b": 2, "c": 3, "d": 0}
+    assert last_rounds(("a", "b", "c"), 3, there.__getitem__) == {"a": 1, "b": 2, "c": 0}
+    assert last_rounds(("a",), 1, there.__getitem__) == {"a": 0}
+    assert last_rounds((), 4, there.__getitem__) == {}

@@ -11,7 +11,6 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.run_folder import (
     MethodFolder,
-    OwnParts,
     SignalCache,
     UpdateCache,
     claimed,
@@ -33,6 +32,13 @@ def test_a_new_run_in_a_new_or_an_empty_folder(tmp_path):
     assert read_json(tmp_path / "a" / "b" / "run.json")["study_hash"] == "s"
     (tmp_path / "empty").mkdir()
     open_run(tmp_path / "empty", IDENTITY, resume=True)  # nothing to go on with: begins
+
+
+def test_a_run_keeps_its_id_and_no_other_has_it(tmp_path):
+    run_id = open_run(tmp_path / "a", IDENTITY, resume=False)
+    assert open_run(tmp_path / "a", IDENTITY, resume=True) == run_id
+    assert open_run(tmp_path / "b", IDENTITY, resume=False) != run_id
+    assert len(run_id) == 32
 
 
 def test_a_folder_that_holds_a_run_needs_resume(tmp_path):
@@ -217,19 +223,6 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
-
-
-def test_what_a_site_keeps_is_of_the_last_try(tmp_path):
-    """A site's folder outlives a run: another one under the same terms, in which the site misses round 2."""
-    own = OwnParts(tmp_path)
-    for round_num in (1, 2, 3):
-        own.save("fedsa_lora", "a", round_num, ONE)
-    own.save("fedsa_lora", "b", 3, ONE)
-    own.save("fedsa_lora", "a", 1, TWO)
-    assert own.load("fedsa_lora", "a", 3) == TWO
-    assert own.load("fedsa_lora", "a", 10) == TWO
-    assert own.load("fedsa_lora", "a", 1) is None
-    assert own.load("fedsa_lora", "b", 4) == ONE
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1 + 0.2, float("inf"), float("nan")], ids=str)

@@ -35,7 +35,7 @@ class Moving:
     def infos(self):
         return tuple(SiteInfo(name, {}, (), "", 0.0, {}, 0.0) for name in NAMES)
 
-    def train(self, names, round_num, current, errand, changes):
+    def train(self, names, round_num, current, errand, changes, last_rounds):
         self.asked += [(round_num, name) for name in names]
         yield from self.fault([report(n, round_num, current, 1.0 + NAMES.index(n)) for n in names])
 
@@ -62,7 +62,7 @@ def test_an_update_is_let_go_of_once_it_is_folded_in(rule, most, tmp_path):
         def infos(self):
             return tuple(SiteInfo(name, {}, (), "", 0.0, {}, 0.0) for name in names)
 
-        def train(self, wanted, round_num, current, errand, changes):
+        def train(self, wanted, round_num, current, errand, changes, last_rounds):
             for name in wanted:
                 made = report(name, round_num, current, 1.0)
                 alive.append(weakref.ref(made.update.adapter.arrays["x"]))

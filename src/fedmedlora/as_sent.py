@@ -7,6 +7,7 @@ another machine and the coordinator use (``exchange/sent_update.py``) make the o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -15,23 +16,40 @@ from fedmedlora.exchange.change import Change
 from fedmedlora.exchange.codec import Codec
 from fedmedlora.exchange.sent_update import SentUpdate, send_update
 from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.rounds import SiteReport
-from fedmedlora.run_folder import OwnParts
 from fedmedlora.sites import Participants
+
+# Of this round and of the last before it that the site took part in: asked for this one again, it finds that.
+RESIDUALS_KEPT = 2
 
 
 def send_with_residual(
-    update: SiteUpdate, base: Adapter, codec: Codec, residuals: OwnParts, method: str
+    update: SiteUpdate, base: Adapter, codec: Codec, residuals: OwnParts, whose: str, last_round: int
 ) -> SentUpdate:
-    """``send_update`` with what the site kept of the last round that it took part in; what is left is kept.
+    """``send_update`` with what the site kept of ``last_round``, the last round of this run that it took part
+    in (0: none yet); what is left is kept. ``whose``: see ``OwnParts``.
 
-    Asked for a round again, a site sends the same: what it kept of that round itself plays no part.
+    Asked for a round again, a site sends the same: what it kept of that round itself plays no part. A
+    residual that is lost costs accuracy alone, so the round goes on without it.
     """
     if codec.is_exact:
         return send_update(update, base, codec, None)
-    sent = send_update(update, base, codec, residuals.load(method, update.site, update.round_num))
+    try:
+        residual = residuals.load(whose, update.site, last_round)
+        if residual is not None and residual.shapes() != update.adapter.shapes():
+            raise ValueError("of other arrays")
+    except ValueError as error:
+        warnings.warn(
+            f"site {update.site!r}, round {update.round_num}: what it had not sent by round {last_round} is "
+            f"{'missing' if isinstance(error.__cause__, FileNotFoundError) else 'damaged'} and stays unsent; "
+            "a run without this loss ends with other bits",
+            stacklevel=2,
+        )
+        residual = None
+    sent = send_update(update, base, codec, residual)
     assert sent.residual is not None
-    residuals.save(method, update.site, update.round_num, sent.residual)
+    residuals.save(whose, update.site, update.round_num, sent.residual, newest=RESIDUALS_KEPT)
     return sent
 
 
@@ -52,9 +70,12 @@ class AsSent:
         codec = errand.exchange.up()
         whole_bytes = adapter_bytes(current.shapes())
         changes = self.participants.changes(round_num, change)
+        last_rounds = self.participants.last_rounds(round_num)
         for report in self.participants.train(round_num, current, change):
-            sent = send_with_residual(report.update, current, codec, self.residuals, errand.method)
             site = report.update.site
+            sent = send_with_residual(
+                report.update, current, codec, self.residuals, errand.whose, last_rounds[site]
+            )
             yield replace(
                 report,
                 update=sent.update,

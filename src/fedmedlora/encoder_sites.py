@@ -28,7 +28,7 @@ from fedmedlora.measure import Form, Predictions, Report
 from fedmedlora.prepare import Prepared
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import SiteReport
-from fedmedlora.sites import NO_CHANGES, Errand, SiteInfo
+from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, Errand, SiteInfo
 from fedmedlora.study import Study
 from fedmedlora.study_tables import Encoder
 from fedmedlora.tasks.markup import Mention
@@ -108,6 +108,7 @@ class EncoderSites:
         current: Adapter,
         errand: Errand,
         changes: Mapping[str, Change] = NO_CHANGES,
+        last_rounds: Mapping[str, int] = NO_ROUNDS,
     ) -> Iterator[SiteReport]:
         """See ``sites.Sites``."""
         for name in names:

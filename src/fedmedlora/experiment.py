@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,18 +27,12 @@ from fedmedlora.model.lora import read_adapter
 from fedmedlora.model.saved import adapter_files
 from fedmedlora.model.weights import write_weights
 from fedmedlora.new_site import adaptations
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.planned_cost import planned_cost
 from fedmedlora.prepare import prepare, terms_of
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.run import Run
-from fedmedlora.run_folder import (
-    EvaluationCache,
-    OwnParts,
-    SignalCache,
-    UpdateCache,
-    open_run,
-    write_file,
-)
+from fedmedlora.run_folder import EvaluationCache, SignalCache, UpdateCache, open_run, write_file
 from fedmedlora.sites import Sites
 from fedmedlora.study import Study
 from fedmedlora.study_forms import answers_read_by
@@ -141,7 +135,9 @@ def run_study(
     methods = methods_of(study, sites, shots, encoder)
     methods = (*methods, *adaptations(run, methods))
     # The first write: what is wrong has been refused by now.
-    open_run(folder, identity, resume=resume, settings=public_settings(study))
+    run_id = open_run(folder, identity, resume=resume, settings=public_settings(study))
+    if elsewhere is not None:  # sites elsewhere may work for other runs too, those here for this one alone
+        methods = tuple(replace(method, run=run_id) for method in methods)
     progress.plan(planned_cost(run, methods))
     finals: dict[str, Adapter | None] = {}
     try:
@@ -151,6 +147,7 @@ def run_study(
             workers.close()
         write_weights(base, model, start)  # a whole model that was trained gives way to the base again
     UpdateCache(here).clear()
+    OwnParts(folder / "residuals").clear()  # no round follows
     return _results(run, records, command)
 
 

@@ -18,10 +18,10 @@ from fedmedlora.exchange.local import put, rest, take
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.local_site import LocalSite, local_training
 from fedmedlora.model.load import BaseModel
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import SiteReport
-from fedmedlora.run_folder import OwnParts
-from fedmedlora.sites import NO_CHANGES, Errand, SiteInfo
+from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, Errand, SiteInfo
 from fedmedlora.study_tables import Model
 from fedmedlora.terms import Terms
 from fedmedlora.training.data_parallel import Workers
@@ -30,7 +30,6 @@ from fedmedlora.training.validation import validation_losses
 from fedmedlora.work_plan import reading_cost, training_cost, validation_cost
 
 EVERYBODY = "everybody"
-_AFTER_ALL = 10**9  # a round that comes after every round
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,15 @@ class InProcess:
         current: Adapter,
         errand: Errand,
         changes: Mapping[str, Change] = NO_CHANGES,
+        last_rounds: Mapping[str, int] = NO_ROUNDS,
     ) -> Iterator[SiteReport]:
         """See ``sites.Sites``."""
         for name in names:
-            yield self._train(self._site(name), round_num, current, errand)
+            yield self._train(self._site(name), round_num, current, errand, last_rounds.get(name, 0))
 
     def mean_own(self, errand: Errand) -> Adapter | None:
         """See ``sites.Sites``."""
-        found = [self.own.load(errand.method, site.name, _AFTER_ALL) for site in self.local]
+        found = [self.own.latest(errand.whose, site.name) for site in self.local]
         own = [one for one in found if one is not None]
         if not own:
             return None
@@ -98,7 +98,7 @@ class InProcess:
         for name in names:
             site = self._site(name)
             others = {
-                label: self._whole(site, _AFTER_ALL, adapter, errand)
+                label: self._whole(site, adapter, errand)
                 for label, adapter in adapters.items()
                 if label != name
             }
@@ -124,7 +124,7 @@ class InProcess:
                 evaluate_cohort(
                     self.base,
                     self.model,
-                    self._whole(self._site(name), _AFTER_ALL, adapter, errand),
+                    self._whole(self._site(name), adapter, errand),
                     cohort,
                     replace(reading_form(self.terms, self.schema, decoding), shots=errand.shots),
                     num_resamples=self.terms.evaluation.bootstrap,
@@ -192,14 +192,22 @@ class InProcess:
             digest.update(example.seen())
         return digest.hexdigest()
 
-    def _whole(self, site: LocalSite, round_num: int, arrived: Adapter, errand: Errand) -> Adapter:
-        """What travels, and with it what the site had of its own when round ``round_num`` began."""
+    def _whole(
+        self, site: LocalSite, arrived: Adapter, errand: Errand, last_round: int | None = None
+    ) -> Adapter:
+        """What travels, and with it what the site kept of ``last_round``; None: of the last of all."""
         if errand.local.sends in ("both", "model"):
             return arrived
-        own = self.own.load(errand.method, site.name, round_num) if errand.local.keeps else None
+        own = None
+        if errand.local.keeps and last_round is None:
+            own = self.own.latest(errand.whose, site.name)
+        elif errand.local.keeps and last_round is not None:
+            own = self.own.load(errand.whose, site.name, last_round)
         return put(self.start if own is None else put(self.start, own), arrived)
 
-    def _train(self, site: LocalSite, round_num: int, current: Adapter, errand: Errand) -> SiteReport:
+    def _train(
+        self, site: LocalSite, round_num: int, current: Adapter, errand: Errand, last_round: int
+    ) -> SiteReport:
         label = f"round {round_num}/{self._settings.num_rounds}: {site.name} trains"
         with self.progress.stage(label, training_cost(site.examples, self._settings)) as advance:
             train = (
@@ -208,7 +216,7 @@ class InProcess:
                 else self.workers.train_round
             )
             result = train(
-                self._whole(site, round_num, current, errand),
+                self._whole(site, current, errand, last_round),
                 site.examples,
                 self._settings,
                 local=errand.local,
@@ -219,7 +227,7 @@ class InProcess:
             )
         sends = errand.local.sends
         if errand.local.keeps:
-            self.own.save(errand.method, site.name, round_num, rest(result.adapter, sends))
+            self.own.save(errand.whose, site.name, round_num, rest(result.adapter, sends))
         update = SiteUpdate(
             site=site.name,
             round_num=round_num,

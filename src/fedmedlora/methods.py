@@ -46,7 +46,7 @@ class Method:
     ``is_federated``: whether sites may be away, and shares of them drawn; one site alone always trains.
     ``num_rounds``: 0: those of the study. ``shots``, ``other_reader``: see ``sites.Errand``. ``encoder``: who
     reads, where the model is a token classifier. ``exchange``: how adapters travel; what is no federation is
-    trained as if nothing had to.
+    trained as if nothing had to. ``run``: see ``sites.Errand``.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Method:
     other_reader: OtherReader | None = None
     encoder: EncoderSites | None = None
     exchange: Exchange = field(default_factory=Exchange)
+    run: str = ""
 
     @property
     def folder_name(self) -> str:
@@ -76,7 +77,7 @@ class Method:
     def errand(self) -> Errand:
         """On whose behalf its sites work."""
         local = Local() if self.rule is None else self.rule.local
-        return Errand(self.name, local, self.exchange, self.shots, self.other_reader)
+        return Errand(self.name, local, self.exchange, self.shots, self.other_reader, self.run)
 
     def infos(self) -> tuple[SiteInfo, ...]:
         """What is known of the sites that train."""

@@ -15,8 +15,8 @@ from fedmedlora.corpora.jsonl import NoteSet
 from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import prepare_site
 from fedmedlora.methods import Adaptation, Method
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.run import Run
-from fedmedlora.run_folder import OwnParts
 from fedmedlora.study import Study
 from fedmedlora.terms import Terms
 from fedmedlora.training.schedule import steps_per_round

@@ -52,3 +52,18 @@ def holders(
         return tuple(names) if begin_alike else ()
     before = takes_part(round_num - 1)
     return tuple(name for name in names if name in before)
+
+
+def last_rounds(
+    names: Sequence[str], round_num: int, takes_part: Callable[[int], tuple[str, ...]]
+) -> dict[str, int]:
+    """Of each of ``names`` the last round before ``round_num`` that it took part in; 0: none yet."""
+    found = dict.fromkeys(names, 0)
+    missing = set(names)
+    for before in range(round_num - 1, 0, -1):
+        if not missing:
+            break
+        there = missing.intersection(takes_part(before))
+        found |= dict.fromkeys(there, before)
+        missing -= there
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -64,8 +65,9 @@ def claimed(folder: Path, pieces: Collection[str]) -> Iterator[None]:
 
 def open_run(
     folder: Path, identity: Mapping[str, Any], *, resume: bool, settings: Mapping[str, Any] | None = None
-) -> None:
-    """Begin a run in ``folder``, or (``resume``) go on with the one that is there.
+) -> str:
+    """Begin a run in ``folder``, or (``resume``) go on with the one that is there. Returns the run's id,
+    which no other run has and which it keeps when it goes on.
 
     ``identity``: what must be the same for a run to go on (settings, notes, base model), by name.
     ``settings``: what ``public_settings`` gives, kept to name those that differ.
@@ -82,8 +84,9 @@ def open_run(
                 f"{folder}: holds something that is not a run; name a new or an empty folder with --out"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "run.json", record | extra)
-        return
+        run_id = uuid.uuid4().hex
+        write_json(folder / "run.json", record | extra | {"run_id": run_id})
+        return run_id
     if not resume:
         raise ValueError(f"{folder}: holds a run already; go on with it (--resume) or name another folder")
     differing = [key for key in record if known.get(key) != record[key]]
@@ -96,6 +99,7 @@ def open_run(
             f"{folder}: the run in it differs in {', '.join(differing + names)}, so going on would mix two "
             "runs; name another folder with --out"
         )
+    return str(known.get("run_id", ""))
 
 
 def differing_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -278,36 +282,3 @@ class SignalCache:
     def claimed(self, keys: Collection[str]) -> AbstractContextManager[None]:
         """See ``claimed``: the numbers under these keys."""
         return claimed(self.folder, keys)
-
-
-@dataclass(frozen=True, slots=True)
-class OwnParts:
-    """What sites keep to themselves between the rounds of a method: the arrays that do not travel."""
-
-    folder: Path
-
-    def load(self, method: str, site: str, before: int) -> Adapter | None:
-        """What ``site`` kept at the last round before round ``before`` that it took part in, or None.
-
-        Raises ``ValueError`` for a damaged file.
-        """
-        found = [path for path in self._folder(method, site).glob("*.safetensors") if int(path.stem) < before]
-        if not found:
-            return None
-        path = max(found, key=lambda path: int(path.stem))
-        try:
-            return Adapter.from_bytes(path.read_bytes(), check_finite=True)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: damaged; what the site has learned by itself is lost") from error
-
-    def save(self, method: str, site: str, round_num: int, own: Adapter) -> None:
-        """Keep ``own``, after round ``round_num``; what was kept of later rounds was of an earlier try."""
-        folder = self._folder(method, site)
-        write_file(folder / f"{round_num:04d}.safetensors", own.to_bytes())
-        for path in folder.glob("*.safetensors"):
-            if int(path.stem) > round_num:
-                path.unlink()
-
-    def _folder(self, method: str, site: str) -> Path:
-        # A method's name may have come over a network: it names no path.
-        return self.folder / hashlib.sha256(method.encode()).hexdigest()[:16] / site

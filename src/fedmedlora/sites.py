@@ -20,12 +20,13 @@ from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.measure import OtherReader
-from fedmedlora.participation import holders
+from fedmedlora.participation import holders, last_rounds
 from fedmedlora.rounds import SiteReport
 from fedmedlora.run_folder import UpdateCache
 from fedmedlora.tasks.few_shot import Shots
 
 NO_CHANGES: Mapping[str, Change] = MappingProxyType({})
+NO_ROUNDS: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class SiteInfo:
 class Errand:
     """For which method a site works, what the method's rule asks of a site, and how adapters travel.
 
+    ``run``: the id of the run, for sites that work for several and must keep what is theirs apart; else "".
     For sites in this process: ``shots``, solved examples to show in prompts; ``other_reader``, who
     reads instead of the model.
     """
@@ -64,6 +66,12 @@ class Errand:
     exchange: Exchange = field(default_factory=Exchange)
     shots: Shots | None = None
     other_reader: OtherReader | None = None
+    run: str = ""
+
+    @property
+    def whose(self) -> str:
+        """Under what a site keeps things for later rounds; never a path."""
+        return f"{self.run}/{self.method}" if self.run else self.method
 
 
 class Sites(Protocol):
@@ -85,11 +93,13 @@ class Sites(Protocol):
         current: Adapter,
         errand: Errand,
         changes: Mapping[str, Change] = NO_CHANGES,
+        last_rounds: Mapping[str, int] = NO_ROUNDS,
     ) -> Iterator[SiteReport]:
         """The sites' updates from ``current``, each as it arrives.
 
         Both hold what travels under ``errand.local``; the rest is the site's own affair. ``changes``: site ->
-        the change that leads it there; the others are sent all of ``current``.
+        the change that leads it there; the others are sent all of ``current``. ``last_rounds``: site -> the
+        last round of this run that it took part in, of which it goes on with what it kept; the others begin.
         """
 
     def losses(
@@ -138,6 +148,10 @@ class Participants:
         names = self._asked(round_num)
         return dict.fromkeys(holders(names, round_num, self._asked, begin_alike=self.begin_alike), change)
 
+    def last_rounds(self, round_num: int) -> dict[str, int]:
+        """Of those that take part in this round, the last round before that each took part in; 0: none."""
+        return last_rounds(self._asked(round_num), round_num, self._asked)
+
     def train(self, round_num: int, current: Adapter, change: Change | None = None) -> Iterator[SiteReport]:
         """See ``rounds.Carrier``. Raises ``ValueError`` for an update too few, too many or out of place."""
         names, changes = self._asked(round_num), self.changes(round_num, change)
@@ -158,7 +172,10 @@ class Participants:
         with self.cache.claimed(started_from, round_num, {name: keys[name] for name in missing}):
             yield from known(tuple(missing))  # another run may have trained it while this one waited
             asked = tuple(missing)
-            arriving = self.sites.train(asked, round_num, current, self.errand, changes) if asked else ()
+            since = self.last_rounds(round_num)
+            arriving = (
+                self.sites.train(asked, round_num, current, self.errand, changes, since) if asked else ()
+            )
             for report in arriving:
                 update = report.update
                 _refuse_unasked(update, asked, missing, round_num, started_from)

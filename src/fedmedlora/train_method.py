@@ -15,10 +15,11 @@ from fedmedlora.local_site import local_training
 from fedmedlora.methods import Method
 from fedmedlora.model.tokens import TokenExample
 from fedmedlora.model.weights import read_weights, write_weights
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.participation import participants, sites_there
 from fedmedlora.rounds import Carrier, Validator, run_rounds
 from fedmedlora.run import Run
-from fedmedlora.run_folder import OwnParts, UpdateCache
+from fedmedlora.run_folder import UpdateCache
 from fedmedlora.signals import read_validation, signals
 from fedmedlora.sites import Participants, mean_of_others
 from fedmedlora.study import Study

@@ -346,3 +346,46 @@ def test_a_site_that_lost_what_it_held_is_sent_all_of_it(
     assert paid[2]["lakeside"] == usual[2]["lakeside"] + usual[2]["northgate"]
     paid[2]["lakeside"] = usual[2]["lakeside"]
     assert paid == usual
+
+
+def test_who_lost_what_it_held_is_asked_again_while_another_still_works(
+    local_grid, three_sites, lossy_file, lossy_expected, tmp_path
+):
+    """The slow site's answer is held back until the other one has answered the second question."""
+    num_trained = 0
+
+    def slow(replies):
+        nonlocal num_trained
+        if not is_train(replies):
+            return replies
+        if num_trained == 5:  # the third round of the first method
+            slow_one = [r for r in replies if r[1].metadata.src_node_id == 3]
+            asked = [m for m in local_grid.sent if m.metadata.group_id == "3"]
+            if slow_one and len(asked) == 3:
+                local_grid.waiting += slow_one
+                return [r for r in replies if r not in slow_one]
+            return replies
+        num_trained += len(replies)
+        if num_trained == 5:
+            shutil.rmtree(three_sites / "state-lakeside" / "held")
+        return replies
+
+    local_grid.fault = slow
+    run_over(local_grid, lossy_file, tmp_path / "out")
+    assert left(tmp_path / "out") == left(lossy_expected[1])
+
+
+def test_a_fresh_run_does_not_go_on_with_what_another_left_at_a_site(
+    local_grid, lossy_file, lossy_expected, tmp_path
+):
+    """The same terms, and a site that misses the first round in the second run alone."""
+    run_over(local_grid, lossy_file, tmp_path / "first")
+    text = lossy_file.read_text()
+    path = lossy_file.with_name("late.toml")
+    path.write_text(text.replace("absent_rounds = [2]", "absent_rounds = [1]"))
+    results = run_study(load_study(path), tmp_path / "here")
+    found = run_over(local_grid, path, tmp_path / "out")
+    assert rounds_of(found) == rounds_of(results)
+    assert left(tmp_path / "out") == left(tmp_path / "here")
+    assert left(tmp_path / "here") != left(lossy_expected[1])
+    assert not (tmp_path / "here" / "residuals").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -18,14 +19,15 @@ from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.flower.held import HeldAdapters
 from fedmedlora.flower.messages import Letter, errand_fields, errand_of
-from fedmedlora.flower.site_file import load_site_file
+from fedmedlora.flower.site_file import Refused, load_site_file
 from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE, open_site
 from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import with_lora
 from fedmedlora.model.load import load_base_model
 from fedmedlora.model.lora import read_adapter
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.prepare import prepare, terms_of
-from fedmedlora.run_folder import OwnParts, UpdateCache
+from fedmedlora.run_folder import UpdateCache
 from fedmedlora.sites import Errand, Participants
 from fedmedlora.study import load_study
 
@@ -60,12 +62,21 @@ def test_a_site_over_flower_does_what_a_site_in_the_process_does(both, errand):
     work, here, start = both
     current = take(start, errand.local.sends)
     for round_num in (1, 2):
-        update = SiteUpdate.from_bytes(work.train(round_num, whole(current), errand).part(UPDATE))
-        (report,) = here.train(["lakeside"], round_num, current, errand)
+        update = SiteUpdate.from_bytes(
+            work.train(round_num, whole(current), errand, last_round=round_num - 1).part(UPDATE)
+        )
+        (report,) = here.train(
+            ["lakeside"], round_num, current, errand, last_rounds={"lakeside": round_num - 1}
+        )
         assert update == report.update
         assert set(update.adapter.arrays) == set(current.arrays)
         # Asked again, because the answer was lost: the same update, and nothing is trained twice.
-        assert SiteUpdate.from_bytes(work.train(round_num, whole(current), errand).part(UPDATE)) == update
+        assert (
+            SiteUpdate.from_bytes(
+                work.train(round_num, whole(current), errand, last_round=round_num - 1).part(UPDATE)
+            )
+            == update
+        )
         current = update.adapter
     ((_, theirs),) = here.read(["lakeside"], current, "constrained", errand, "x")
     ours = work.read(current, "constrained", errand).table("evaluation")
@@ -78,16 +89,18 @@ def test_a_site_over_flower_does_what_a_site_in_the_process_does(both, errand):
 
 def test_what_a_site_keeps_is_not_in_any_answer(both):
     work, _, start = both
-    answer = work.train(1, whole(take(start, "A")), FEDSA)
+    answer = work.train(1, whole(take(start, "A")), FEDSA, last_round=0)
     sent = SiteUpdate.from_bytes(answer.part(UPDATE))
     assert list(answer.parts) == [UPDATE]
     assert not any(".lora_B." in name for name in sent.adapter.arrays)
 
 
 def test_an_errand_travels_and_odd_ones_are_refused():
-    for errand in (FEDSA, FFA, LOSSY, Errand("fedprox", Local(proximal=0.5))):
+    for errand in (FEDSA, FFA, LOSSY, replace(LOSSY, run="0af"), Errand("fedprox", Local(proximal=0.5))):
         assert errand_of(Letter(errand_fields(errand))) == errand
+    good = errand_fields(FEDSA)
     for odd in (
+        *({**good, "run": run} for run in (None, "../x", "A" * 32, "0" * 33, "0\n")),
         {"method": 3, "local": {}},
         {"method": "x"},
         {"method": "x", "local": {"trains": "A"}},
@@ -105,14 +118,14 @@ def test_an_errand_travels_and_odd_ones_are_refused():
 def test_the_name_of_a_method_is_no_path(both, tmp_path):
     work, _, start = both
     hostile = Errand("../" * 3 + "escape", FEDSA.local)
-    work.train(1, whole(take(start, "A")), hostile)
+    work.train(1, whole(take(start, "A")), hostile, last_round=0)
     assert not list(tmp_path.parent.glob("**/escape*"))
 
 
 def test_an_adapter_of_the_wrong_parts_is_refused(both):
     work, _, start = both
     with pytest.raises(ValueError, match="does not fit"):
-        work.train(1, whole(Adapter({"x.lora_A.y": next(iter(start.arrays.values()))})), FEDSA)
+        work.train(1, whole(Adapter({"x.lora_A.y": next(iter(start.arrays.values()))})), FEDSA, last_round=0)
 
 
 def test_changes_and_residuals_are_the_same_at_a_site_and_in_the_process(both, tmp_path):
@@ -126,7 +139,7 @@ def test_changes_and_residuals_are_the_same_at_a_site_and_in_the_process(both, t
         change = send(down, held, latest)
         held = change.received
         question = {CHANGE: change.message}
-        answer = work.train(round_num, question, LOSSY)
+        answer = work.train(round_num, question, LOSSY, last_round=round_num - 1)
         assert answer.flag(LACKS_BASE) is False
         update = receive_update(answer.part(UPDATE), held, up)
         (report,) = carrier.train(round_num, held, change)
@@ -137,10 +150,59 @@ def test_changes_and_residuals_are_the_same_at_a_site_and_in_the_process(both, t
         )
         # Asked again, by the change or with all of it, it sends the same bytes.
         for again in (question, question if round_num == 2 else whole(held)):
-            assert work.train(round_num, again, LOSSY).part(UPDATE) == answer.part(UPDATE)
+            assert work.train(round_num, again, LOSSY, last_round=round_num - 1).part(UPDATE) == answer.part(
+                UPDATE
+            )
         latest = update.adapter
-    assert len(list((tmp_path / "state" / "residuals").rglob("*.safetensors"))) == 3
+    assert len(list((tmp_path / "state" / "residuals").rglob("*.safetensors"))) == 2
     assert len(list((tmp_path / "state" / "held").rglob("*.safetensors"))) == 1  # the last came as a whole
+
+
+@pytest.mark.parametrize("run_ids", [("", ""), ("1" * 32, "2" * 32)], ids=["round", "run"])
+@pytest.mark.parametrize("errand", [LOSSY, FEDSA], ids=["residual", "own"])
+def test_a_site_does_not_go_on_with_what_another_run_left(both, tmp_path, errand, run_ids):
+    """Two runs under the same terms, from the same adapter; in the second the site misses round 1."""
+    work, here, start = both
+    first, second = (replace(errand, run=run_id) for run_id in run_ids)
+    current = take(start, errand.local.sends)
+    work.train(1, whole(current), first, last_round=0)
+    answer = work.train(2, whole(current), second, last_round=0)
+    found = receive_update(answer.part(UPDATE), current, errand.exchange.up())
+    there = {1: (), 2: ("lakeside",), 3: ("lakeside",)}.__getitem__
+    carrier = Participants(here, ("lakeside",), UpdateCache(tmp_path / "updates"), errand, there)
+    if not errand.exchange.is_exact:
+        carrier = AsSent(carrier, OwnParts(tmp_path / "residuals"))
+    (report,) = carrier.train(2, current)
+    assert found == report.update
+    # And then it goes on with what it kept in this run.
+    (report,) = carrier.train(3, current)
+    answer = work.train(3, whole(current), second, last_round=2)
+    assert receive_update(answer.part(UPDATE), current, errand.exchange.up()) == report.update
+    read = [
+        work.read(current, "constrained", replace(errand, run=run_id)).table("evaluation")["scores"]
+        for run_id in (second.run, "3" * 32)
+    ]
+    ((_, theirs),) = here.read(["lakeside"], current, "constrained", errand, "x")
+    assert read[0] == theirs.record["scores"]
+    if errand.local.keeps:  # of a run in which it has not trained yet it has nothing
+        assert read[0] != read[1]
+
+
+@pytest.mark.parametrize("last_round", [2, 3])
+def test_a_last_round_that_does_not_come_before_is_refused(both, last_round):
+    work, _, start = both
+    with pytest.raises(Refused, match=f"last_round {last_round}: rounds before round 2, or 0"):
+        work.train(2, whole(start), LOSSY, last_round=last_round)
+
+
+def test_of_many_methods_a_site_keeps_the_last_few(tmp_path):
+    held, one = HeldAdapters(tmp_path, most=3), Adapter({"a": np.ones(2, np.float32)})
+    for second, name in enumerate("abcde"):
+        held.save(name, one, None)
+        for path in held._folder(name).glob("*"):
+            os.utime(path, (second, second))
+        os.utime(held._folder(name), (second, second))
+    assert [name for name in "abcde" if held.load(name, one.hash()) is not None] == ["c", "d", "e"]
 
 
 def test_a_site_without_the_base_of_a_change_says_so(both):
@@ -150,24 +212,24 @@ def test_a_site_without_the_base_of_a_change_says_so(both):
     moved = Adapter({name: array + 1 for name, array in start.arrays.items()})
     second = send(down, first.received, moved)
     third = send(down, second.received, start)
-    answer = work.train(2, {CHANGE: third.message}, LOSSY)
+    answer = work.train(2, {CHANGE: third.message}, LOSSY, last_round=0)
     assert (answer.flag(LACKS_BASE), dict(answer.parts)) == (True, {})
-    assert not work.train(2, whole(second.received), LOSSY).flag(LACKS_BASE)
-    assert not work.train(3, {CHANGE: third.message}, LOSSY).flag(LACKS_BASE)
+    assert not work.train(2, whole(second.received), LOSSY, last_round=0).flag(LACKS_BASE)
+    assert not work.train(3, {CHANGE: third.message}, LOSSY, last_round=0).flag(LACKS_BASE)
     # Of another method it holds nothing yet, but for the untrained adapter.
     other = Errand("another", exchange=LOSSY.exchange)
-    assert work.train(3, {CHANGE: third.message}, other).flag(LACKS_BASE)
-    assert not work.train(1, {CHANGE: first.message}, other).flag(LACKS_BASE)
+    assert work.train(3, {CHANGE: third.message}, other, last_round=0).flag(LACKS_BASE)
+    assert not work.train(1, {CHANGE: first.message}, other, last_round=0).flag(LACKS_BASE)
 
 
 def test_a_change_under_an_exact_download_is_refused(both):
     work, _, start = both
     change = send(LOSSY.exchange.down(), start, start)
     with pytest.raises(ValueError, match="lacks 'adapter'"):
-        work.train(1, {CHANGE: change.message}, Errand("fed_medlora"))
+        work.train(1, {CHANGE: change.message}, Errand("fed_medlora"), last_round=0)
     damaged = change.message[:-1] + bytes([change.message[-1] ^ 8])
     with pytest.raises(ValueError, match="fedmedlora-change"):
-        work.train(1, {CHANGE: damaged}, LOSSY)
+        work.train(1, {CHANGE: damaged}, LOSSY, last_round=0)
 
 
 def test_what_was_held_and_is_damaged_is_not_used(tmp_path):

@@ -20,7 +20,7 @@ import fedmedlora
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, Letter, errand_of
 from fedmedlora.flower.site_file import Refused, SiteFile, load_site_file
-from fedmedlora.flower.site_work import CURRENT, SiteWork, open_site, turn
+from fedmedlora.flower.site_work import CURRENT, LAST_ROUND, SiteWork, open_site, turn
 from fedmedlora.flower.state import simulated_site
 from fedmedlora.terms import Terms
 
@@ -40,7 +40,12 @@ def train(message: Message, context: Context) -> Message:
     return _answer(
         message,
         context,
-        lambda work, letter: work.train(letter.whole("round_num"), letter.parts, errand_of(letter)),
+        lambda work, letter: work.train(
+            letter.whole("round_num"),
+            letter.parts,
+            errand_of(letter),
+            last_round=letter.whole(LAST_ROUND),
+        ),
     )
 
 
@@ -81,10 +86,8 @@ def _answer(message: Message, context: Context, do: Callable[[SiteWork, Letter],
         log.warning("refused: %s", refusal)
         answer = Letter({"refused": str(refusal)})
     except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        # Only our own words are logged: what a library says might quote a note.
-        own = str(error) if isinstance(error, ValueError) and _is_ours(frames[-1].filename) else ""
-        log.error("%s %s\n%s", type(error).__name__, own, "".join(traceback.format_list(frames)))
+        frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
+        log.error("%s %s\n%s", type(error).__name__, _own_words(error), "".join(frames))
         answer = Letter({"refused": f"it failed with {type(error).__name__}; its own log says where and why"})
     return Message(content=answer.to_records(), reply_to=message)
 
@@ -109,6 +112,13 @@ def _site_file(context: Context) -> SiteFile:
 
 def _adapter(data: bytes) -> Adapter:
     return Adapter.from_bytes(data, check_finite=True)
+
+
+def _own_words(error: Exception) -> str:
+    """What an error says where we have worded it, else "": what a library says might quote a note."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    worded = isinstance(error, (ValueError, ChildProcessError)) and _is_ours(last.filename)
+    return str(error) if worded else ""
 
 
 def _is_ours(file: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,10 @@ from fedmedlora.exchange.change import Change
 from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.flower.answers import evaluation, losses, site_info
 from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, TRAIN, Letter, errand_fields
-from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE
+from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, LAST_ROUND, UPDATE
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import SiteReport
-from fedmedlora.sites import NO_CHANGES, Errand, SiteInfo, Sites
+from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, Errand, SiteInfo, Sites
 from fedmedlora.terms import Terms
 from fedmedlora.training import validation
 
@@ -52,32 +52,38 @@ class GridSites:
         current: Adapter,
         errand: Errand,
         changes: Mapping[str, Change] = NO_CHANGES,
+        last_rounds: Mapping[str, int] = NO_ROUNDS,
     ) -> Iterator[SiteReport]:
-        """See ``sites.Sites``. A site that lacks what its change begins with is asked again."""
+        """See ``sites.Sites``. A site that lacks what its change begins with is asked again at once."""
         costs = {info.name: info.train_cost for info in self.infos}
         whole = {CURRENT: current.to_bytes()}
         parts = {n: {CHANGE: changes[n].message} if n in changes else whole for n in names}
-        fields = {"round_num": round_num, **errand_fields(errand)}
-        download_bytes = dict.fromkeys(names, 0)
-        total, done = self.terms.training.rounds, 0
+        errand_told = errand_fields(errand)
+        fields = {
+            n: {"round_num": round_num, LAST_ROUND: last_rounds.get(n, 0), **errand_told} for n in names
+        }
+        by_node = {self.nodes[name]: name for name in names}
+        letters = {node: self._letter(fields[name], parts[name]) for node, name in by_node.items()}
+        download_bytes = {name: sum(map(len, parts[name].values())) for name in names}
+
+        def again(node: int, answer: Letter) -> Letter | None:
+            name = by_node[node]
+            if CHANGE not in parts[name] or not answer.flag(LACKS_BASE):
+                return None
+            parts[name] = whole
+            download_bytes[name] += len(whole[CURRENT])
+            return self._letter(fields[name], whole)
+
+        total = self.terms.training.rounds
         label = (
             f"round {round_num}/{total}: {len(names)} {'sites train' if len(names) > 1 else 'site trains'}"
         )
         with self.progress.stage(label, sum(costs[name] for name in names)) as advance:
-            asked = {self.nodes[name]: name for name in names}
-            while asked:
-                letters = {node: self._letter(fields, parts[name]) for node, name in asked.items()}
-                again = {}
-                for node, answer in ask(self.grid, TRAIN, letters, round_num):
-                    name = asked[node]
-                    download_bytes[name] += sum(map(len, parts[name].values()))
-                    if CHANGE in parts[name] and answer.flag(LACKS_BASE):
-                        again[node], parts[name] = name, whole
-                        continue
-                    done += 1
-                    yield _report(name, answer, current, errand, download_bytes[name])
-                    advance(done, len(names), f"{name} answered")
-                asked = again
+            answers = ask(self.grid, TRAIN, letters, round_num, again)
+            for number, (node, answer) in enumerate(answers, start=1):
+                name = by_node[node]
+                yield _report(name, answer, current, errand, download_bytes[name])
+                advance(number, len(names), f"{name} answered")
 
     def mean_own(self, errand: Errand) -> None:
         """See ``sites.Sites``: what sites keep stays at their own machines."""
@@ -179,23 +185,34 @@ def _num_in_letter(adapters: Mapping[str, Adapter]) -> int:
 
 
 def ask(
-    grid: Grid, kind: str, letters: Mapping[int, Letter], round_num: int = 0
+    grid: Grid,
+    kind: str,
+    letters: Mapping[int, Letter],
+    round_num: int = 0,
+    again: Callable[[int, Letter], Letter | None] = lambda node, answer: None,
 ) -> Iterator[tuple[int, Letter]]:
-    """(node, answer) of every node that was asked, as they arrive. Raises ``ValueError`` for a refusal."""
+    """(node, answer) of every node that was asked, as they arrive. Raises ``ValueError`` for a refusal.
+
+    ``again``: a node and its answer -> another question for it, whose answer counts instead; None: none.
+    """
     if not letters:
         return
     limit = DESCRIBE_S if kind == DESCRIBE else WORK_S
-    messages = [
-        Message(
-            content=letter.to_records(),
-            dst_node_id=node,
-            message_type=kind,
-            ttl=limit,
-            group_id=str(round_num),
-        )
-        for node, letter in letters.items()
-    ]
-    sent = dict(zip(grid.push_messages(messages), letters, strict=True))
+
+    def push(letters: Mapping[int, Letter]) -> dict[str, int]:
+        messages = [
+            Message(
+                content=letter.to_records(),
+                dst_node_id=node,
+                message_type=kind,
+                ttl=limit,
+                group_id=str(round_num),
+            )
+            for node, letter in letters.items()
+        ]
+        return dict(zip(grid.push_messages(messages), letters, strict=True))
+
+    sent = push(letters)
     deadline = time.monotonic() + limit
     while sent:
         arrived = 0
@@ -205,8 +222,15 @@ def ask(
                 arrived += 1
                 # To which question it is the answer, is for Flower to say: not for the site.
                 node = sent.pop(message.metadata.reply_to_message_id, None)
-                if node is not None:
-                    yield node, _answer(message)
+                if node is None:
+                    continue
+                answer = _answer(message)
+                more = again(node, answer)
+                if more is None:
+                    yield node, answer
+                else:
+                    sent |= push({node: more})
+                    deadline = time.monotonic() + limit
         if sent and time.monotonic() > deadline:
             raise ValueError(f"{len(sent)} sites did not answer in {limit:.0f} s; go on with --resume")
         if sent and not arrived:

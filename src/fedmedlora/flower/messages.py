@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,9 +22,10 @@ from fedmedlora.settings import read_table
 from fedmedlora.sites import Errand
 
 DESCRIBE, TRAIN, READ, LOSSES = "query.describe", "train", "evaluate.read", "evaluate.losses"
-VERSION = 3
+VERSION = 4
 MAX_JSON = 4_000_000  # characters of a question or an answer without its adapters; real ones have thousands
 _STYPE = "fedmedlora.bytes"
+_RUN = re.compile(r"[0-9a-f]{0,32}")
 
 
 @dataclass(frozen=True)
@@ -105,15 +107,24 @@ class Letter:
 
 def errand_fields(errand: Errand) -> dict[str, Any]:
     """``errand`` as fields of a letter."""
-    return {"method": errand.method, "local": asdict(errand.local), "exchange": asdict(errand.exchange)}
+    return {
+        "method": errand.method,
+        "run": errand.run,
+        "local": asdict(errand.local),
+        "exchange": asdict(errand.exchange),
+    }
 
 
 def errand_of(letter: Letter) -> Errand:
     """What ``errand_fields`` wrote. Raises ``ValueError`` for anything else, naming the key."""
+    run = letter.text("run")
+    if not _RUN.fullmatch(run):
+        raise ValueError("message: run is not the id of a run")
     return Errand(
         letter.text("method"),
         read_table(Local, letter.table("local"), "message: local:"),
         read_table(Exchange, letter.table("exchange"), "message: exchange:"),
+        run=run,
     )
 
 

@@ -25,8 +25,9 @@ from fedmedlora.model.demo import cache_folder
 from fedmedlora.model.load import BaseModel, load_base_model
 from fedmedlora.model.lora import read_adapter
 from fedmedlora.model.memory import keep_freed_memory
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.prepare import hash_notes, read_notes, refuse_overlap
-from fedmedlora.run_folder import OwnParts, UpdateCache
+from fedmedlora.run_folder import UpdateCache
 from fedmedlora.sites import Errand, Participants
 from fedmedlora.terms import Terms
 from fedmedlora.training.optimizer import refuse_optimizer
@@ -34,7 +35,9 @@ from fedmedlora.training.schedule import steps_per_round
 
 UPDATE = "update"
 CURRENT, CHANGE = "adapter", "change"
+LAST_ROUND = "last_round"  # see ``sites.Sites.train``
 LACKS_BASE = "lacks_base"  # whether a site has not got what the change that came begins with
+MOST_KEPT = 8  # methods of runs under the same terms of which a site keeps things at a time
 
 
 @contextmanager
@@ -74,27 +77,34 @@ class SiteWork:
             }
         )
 
-    def train(self, round_num: int, parts: Mapping[str, bytes], errand: Errand) -> Letter:
+    def train(self, round_num: int, parts: Mapping[str, bytes], errand: Errand, *, last_round: int) -> Letter:
         """The site's update of this round. Asked again, it sends the same one without training again.
 
         ``parts``: the adapter that the round begins with, or the change that leads there. A site that has not
-        got what the change begins with says so, and is sent the whole adapter.
+        got what the change begins with says so, and is sent the whole adapter. ``last_round``: the last one
+        of this run that the site took part in (0: none yet), of which it goes on with what it kept.
         """
         if not 1 <= round_num <= self.terms.training.rounds:
             raise Refused(f"round {round_num}: the study has rounds 1 to {self.terms.training.rounds}")
+        if not 0 <= last_round < round_num:
+            raise Refused(f"last_round {last_round}: rounds before round {round_num}, or 0")
         current = self._current(parts, errand)
         if current is None:
             return Letter({"site": self.file.name, LACKS_BASE: True})
         key = hashlib.sha256(
-            f"{self.terms.to_json()}\n{self.site.infos[0].data_hash}\n{current.hash()}".encode()
+            f"{self.terms.to_json()}\n{self.site.infos[0].data_hash}\n{current.hash()}\n"
+            f"{errand.whose}\n{last_round}".encode()
         ).hexdigest()
         cache = UpdateCache(self.file.path(self.file.state) / "last-update" / key[:24])
         if not cache.folder.exists():
             UpdateCache(cache.folder.parent).clear()  # the last one only
-        carrier = Participants(self.site, (self.file.name,), cache, errand)
+        here = (self.file.name,)
+        carrier = Participants(
+            self.site, here, cache, errand, lambda number: here if number in (last_round, round_num) else ()
+        )
         (report,) = carrier.train(round_num, current)
         codec = errand.exchange.up()
-        sent = send_with_residual(report.update, current, codec, self.residuals, errand.method)
+        sent = send_with_residual(report.update, current, codec, self.residuals, errand.whose, last_round)
         return Letter({"site": self.file.name, LACKS_BASE: False, **report.numbers()}, {UPDATE: sent.message})
 
     def _current(self, parts: Mapping[str, bytes], errand: Errand) -> Adapter | None:
@@ -111,12 +121,12 @@ class SiteWork:
             current, _ = receive(parts[CHANGE], codec, base)
         else:
             current = Adapter.from_bytes(Letter({}, parts).part(CURRENT), check_finite=True)
-        self.held.save(errand.method, current, base)
+        self.held.save(errand.whose, current, base)
         return current
 
     def _base(self, hash_: str, errand: Errand) -> Adapter | None:
         """The adapter of that hash: what the site was sent in its last round, or the untrained one."""
-        held = self.held.load(errand.method, hash_)
+        held = self.held.load(errand.whose, hash_)
         if held is None and errand.local.sends != "model":
             start = take(self.site.start, errand.local.sends)
             held = start if start.hash() == hash_ else None
@@ -190,13 +200,13 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
             terms,
             (site,),
             read_adapter(model),
-            OwnParts(state / "own" / study_key),
+            OwnParts(state / "own" / study_key, MOST_KEPT),
             data_hashes={file.name: data_hash},
             here=file.model,
             workers=workers_of(base, terms, file.model),
         ),
-        HeldAdapters(state / "held" / study_key),
-        OwnParts(state / "residuals" / study_key),
+        HeldAdapters(state / "held" / study_key, MOST_KEPT),
+        OwnParts(state / "residuals" / study_key, MOST_KEPT),
     )
 
 

@@ -25,6 +25,7 @@ from fedmedlora.model.load import load_encoder
 from fedmedlora.model.slices import micro_batches, pass_tokens_of
 from fedmedlora.model.tokens import Encoder, TokenExample
 from fedmedlora.new_site import adaptations
+from fedmedlora.own_parts import OwnParts
 from fedmedlora.plan.devices import Device
 from fedmedlora.plan.memory import on_device, process_bytes, quantized
 from fedmedlora.plan.shapes import ShapeModel, find_config, meta_base, num_in, shape_model
@@ -34,7 +35,7 @@ from fedmedlora.planned_cost import planned_cost
 from fedmedlora.prepare import prepare, terms_of
 from fedmedlora.progress import Silent
 from fedmedlora.run import Run
-from fedmedlora.run_folder import OwnParts, SignalCache, UpdateCache
+from fedmedlora.run_folder import SignalCache, UpdateCache
 from fedmedlora.study import Study
 from fedmedlora.study_runs import runs_of
 from fedmedlora.tasks.few_shot import Shots
