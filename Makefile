@@ -1,6 +1,6 @@
 # make demo   a federated study on five synthetic hospitals, from nothing to a report
 # make test   lint, types, tests
-# make bench  speed and memory against what you would pick instead, on this CPU: under ten minutes
+# make bench  speed and memory against what you would pick instead, on this CPU: under ten minutes a call
 # make bench-gpu  the same on an NVIDIA GPU, about twelve minutes: make TORCH=torch bench-gpu
 # make install  .venv with the package and the demo model, and nothing more
 # make clean  remove what these made, except demo-run

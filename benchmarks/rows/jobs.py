@@ -82,16 +82,16 @@ def chosen(jobs: tuple[Job, ...], device: str, pattern: str) -> list[Job]:
 
 def cpu_jobs() -> Iterator[Job]:
     """float32 first, in which the targets are asked; then bfloat16 where the processor is fast in it."""
-    yield training("cpu", "ner", DEMO, "float32", 80)
-    yield training("cpu", "modifiers", DEMO, "float32", 100)
-    yield extraction("cpu", "batch", DEMO, "float32", 16, 32, 70)
-    yield extraction("cpu", "batch", DEMO, "float32", 16, 32, 55, form=FAST_FORM)
-    yield extraction("cpu", "one", DEMO, "float32", 1, 6, 55)
-    yield same_text("cpu", DEMO, "float32", 3, 40)
-    yield encoder("cpu", DEMO, "float32", 16, 32, 30, form=FAST_FORM)
-    for num, layers, fold, seconds in ((10, 8, False, 15), (100, 32, True, 20), (1000, 4, True, 20)):
+    yield training("cpu", "ner", DEMO, "float32", 90)
+    yield training("cpu", "modifiers", DEMO, "float32", 105)
+    yield extraction("cpu", "batch", DEMO, "float32", 16, 32, 210)
+    yield extraction("cpu", "batch", DEMO, "float32", 16, 32, 165, form=FAST_FORM)
+    yield extraction("cpu", "one", DEMO, "float32", 1, 6, 85)
+    yield same_text("cpu", DEMO, "float32", 3, 20)
+    yield encoder("cpu", DEMO, "float32", 16, 32, 15, form=FAST_FORM)
+    for num, layers, fold, seconds in ((10, 8, False, 10), (100, 32, True, 30), (1000, 4, True, 20)):
         yield aggregation(num, layers, fold, seconds)
-    yield over_flower(80)
+    yield over_flower(145)
     yield training("cpu", "ner", DEMO, "bfloat16", 50)
     yield same_text("cpu", DEMO, "bfloat16", 6, 45)
     yield encoder("cpu", DEMO, "float32", 16, 32, 30)
