@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,17 +30,26 @@ def pack(arrays: Mapping[str, np.ndarray], record: Mapping[str, str | int]) -> b
 
 
 def packed_bytes(shapes: Mapping[str, Sequence[int]], record: Mapping[str, str | int]) -> int:
-    """``len(pack(...))`` of arrays of these ``shapes``, without the arrays.
+    """``len(pack(...))`` of arrays of these ``shapes``, without the arrays."""
+    sizes = {name: ITEM_BYTES * math.prod(shapes[name]) for name in sorted(shapes)}
+    begins = head([(name, "F32", shapes[name], size) for name, size in sizes.items()], record)
+    return len(begins) + sum(sizes.values())
 
-    The library writes the header without spaces, arrays by name, and fills it up to a multiple of 8 bytes.
+
+def head(arrays: Iterable[tuple[str, str, Sequence[int], int]], record: Mapping[str, str | int]) -> bytes:
+    """What stands before the arrays: the header's length and the header, as the library writes it.
+
+    ``arrays``: (name, dtype, shape, bytes) of each, in the order of their bytes. No spaces, filled up to a
+    multiple of 8 bytes.
     """
     header: dict[str, Any] = {"__metadata__": metadata_of(record)}
     end = 0
-    for name in sorted(shapes):
-        start, end = end, end + ITEM_BYTES * math.prod(shapes[name])
-        header[name] = {"dtype": "F32", "shape": list(shapes[name]), "data_offsets": [start, end]}
+    for name, dtype, shape, num_bytes in arrays:
+        start, end = end, end + num_bytes
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    return LENGTH_BYTES + -(-len(text) // LENGTH_BYTES) * LENGTH_BYTES + end
+    length = -(-len(text) // LENGTH_BYTES) * LENGTH_BYTES
+    return length.to_bytes(LENGTH_BYTES, "little") + text.ljust(length)
 
 
 def metadata_of(record: Mapping[str, str | int]) -> dict[str, str]:

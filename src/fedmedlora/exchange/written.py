@@ -8,7 +8,6 @@ length that a message claims is believed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fedmedlora.exchange.codec import CARRIED_BY, Codec, Spec
-from fedmedlora.exchange.wire import LENGTH_BYTES, metadata_of, read_header
+from fedmedlora.exchange.wire import head, read_header
 
 Shapes = Mapping[str, Sequence[int]]
 Record = Mapping[str, str | int]
@@ -65,14 +64,14 @@ def read(data: bytes, codec: Codec, shapes: Shapes, record: Record, *, kind: str
     many or too few, bytes too many or too few, and content that the codec does not write.
     """
     specs = _specs(codec, shapes)
-    head = _head(specs, record)
-    if data[: len(head)] != head:
+    begins = _head(specs, record)
+    if data[: len(begins)] != begins:
         raise ValueError(f"{kind}: {_difference(read_header(data, kind), specs)}; send it again")
-    expected = len(head) + sum(spec.num_bytes for spec in specs.values())
+    expected = len(begins) + sum(spec.num_bytes for spec in specs.values())
     if len(data) != expected:
         raise ValueError(f"{kind}: {len(data)} bytes where its arrays take {expected}; send it again")
     parts: dict[str, np.ndarray] = {}
-    start = len(head)
+    start = len(begins)
     for name, spec in specs.items():
         num = spec.num_bytes // CARRIED_BY[spec.dtype].itemsize
         parts[name] = np.frombuffer(data, CARRIED_BY[spec.dtype], num, start).reshape(spec.shape)
@@ -105,15 +104,7 @@ def _specs(codec: Codec, shapes: Shapes) -> dict[str, Spec]:
 
 
 def _head(specs: Mapping[str, Spec], record: Record) -> bytes:
-    """The header and its length, as the library does it: no spaces, filled up to a multiple of 8 bytes."""
-    header: dict[str, Any] = {"__metadata__": metadata_of(record)}
-    end = 0
-    for name, spec in specs.items():
-        start, end = end, end + spec.num_bytes
-        header[name] = {"dtype": spec.dtype, "shape": list(spec.shape), "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    length = -(-len(text) // LENGTH_BYTES) * LENGTH_BYTES
-    return length.to_bytes(LENGTH_BYTES, "little") + text.ljust(length)
+    return head([(name, spec.dtype, spec.shape, spec.num_bytes) for name, spec in specs.items()], record)
 
 
 def _difference(header: Mapping[str, Any], specs: Mapping[str, Spec]) -> str:

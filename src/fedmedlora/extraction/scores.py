@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from fedmedlora.extraction.pool import Pool
+from fedmedlora.model.logits import some_logits
 
 
 def scores_at(
@@ -36,7 +37,7 @@ def scores_at(
     )
     hidden = hidden[torch.tensor([index for index, _ in asked], device=device)]  # (num_asked, width)
     columns = {token: i for i, token in enumerate(sorted({t for _, tokens in asked for t in tokens}))}
-    logits = _some_logits(_head(model), hidden, torch.tensor(list(columns), device=device))
+    logits = some_logits(_head(model), hidden, torch.tensor(list(columns), device=device))
     table = logits.float().cpu().numpy()
     return [row[[columns[t] for t in tokens]] for row, (_, tokens) in zip(table, asked, strict=True)]
 
@@ -66,12 +67,3 @@ def _before_head(model: Any, **inputs: Any) -> torch.Tensor:
     finally:
         handle.remove()
     return seen[0]
-
-
-def _some_logits(head: torch.nn.Module, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """``head(hidden)[:, tokens]``, by these rows of the head alone where it is a plain linear layer."""
-    if type(head) is not torch.nn.Linear:  # an adapted or quantized head
-        logits: torch.Tensor = head(hidden)[:, tokens]
-        return logits
-    bias = None if head.bias is None else head.bias[tokens]
-    return torch.nn.functional.linear(hidden, head.weight[tokens], bias)

@@ -41,6 +41,14 @@ def _some(head: torch.nn.Linear, tokens: torch.Tensor, hidden: torch.Tensor) -> 
     return torch.nn.functional.linear(hidden, head.weight[tokens], bias)
 
 
+def some_logits(head: Any, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """``head(hidden)[:, tokens]``, by these rows of the head alone where they can stand for all."""
+    if not _has_rows(head):
+        logits: torch.Tensor = head(hidden)[:, tokens]
+        return logits
+    return _some(head, tokens, hidden)
+
+
 def _has_rows(head: torch.nn.Module) -> bool:
     """Whether some rows can stand for all: not if it is adapted, quantized, or called through a hook."""
     return type(head) is torch.nn.Linear and "forward" not in head.__dict__
