@@ -41,6 +41,8 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "study_training": ({"study_tables"}, set()),
     "study_notices": ({"study_training"}, set()),
     "study_names": (set(), set()),
+    "study_rounds": ({"settings"}, set()),
+    "security": ({"exchange"}, {"numpy"}),
     "study_tables": ({"settings", "exchange", "tasks"}, set()),
     "study_forms": ({"study_tables", "tasks"}, set()),
     "study": (
@@ -50,6 +52,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
             "study_forms",
             "study_notices",
             "study_names",
+            "study_rounds",
             "study_training",
             "aggregation",
             "exchange",
@@ -61,7 +64,10 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     ),
     "study_public": ({"study"}, set()),
     "study_runs": ({"settings", "study", "study_names", "study_tables"}, set()),
-    "study_reference": ({"settings", "study", "study_tables", "aggregation", "endpoint", "exchange"}, set()),
+    "study_reference": (
+        {"settings", "study", "study_rounds", "study_tables", "aggregation", "endpoint", "exchange"},
+        set(),
+    ),
     "terms": ({"settings", "study_tables", "study_forms", "corpora", "tasks"}, set()),
     "progress": (set(), {"rich"}),
     "progress_jobs": ({"progress"}, {"rich"}),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ import pytest
 from fedmedlora.aggregation.rule import load_rule
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
-from fedmedlora.rounds import SiteReport, Validator, run_rounds
+from fedmedlora.rounds import Absent, SiteReport, Validator, run_rounds
 from fedmedlora.run_folder import MethodFolder, UpdateCache
+from fedmedlora.security.change_norm import change_norm
 from fedmedlora.sites import Errand, Participants, SiteInfo, mean_of_others
+from fedmedlora.study_rounds import Rounds
 
 NAMES = ("a", "b", "c")
 START = Adapter({"x": np.array([0.0, 8.0], np.float32)})
@@ -35,7 +39,7 @@ class Moving:
     def infos(self):
         return tuple(SiteInfo(name, {}, (), "", 0.0, {}, 0.0) for name in NAMES)
 
-    def train(self, names, round_num, current, errand, changes, last_rounds):
+    def train(self, names, round_num, current, errand, changes, last_rounds, wait):
         self.asked += [(round_num, name) for name in names]
         yield from self.fault([report(n, round_num, current, 1.0 + NAMES.index(n)) for n in names])
 
@@ -62,7 +66,7 @@ def test_an_update_is_let_go_of_once_it_is_folded_in(rule, most, tmp_path):
         def infos(self):
             return tuple(SiteInfo(name, {}, (), "", 0.0, {}, 0.0) for name in names)
 
-        def train(self, wanted, round_num, current, errand, changes, last_rounds):
+        def train(self, wanted, round_num, current, errand, changes, last_rounds, wait):
             for name in wanted:
                 made = report(name, round_num, current, 1.0)
                 alive.append(weakref.ref(made.update.adapter.arrays["x"]))
@@ -114,17 +118,17 @@ def swapped(reports):
 
 
 FAULTS = {
-    "drops": (lambda reports: reports[1:], "no update of a"),
-    "drops all": (lambda reports: [], "no update of a, b, c"),
+    "drops": (lambda reports: reports[1:], r"round 1: 2 of 3 sites .* 3 are needed \(a: no answer\)"),
+    "drops all": (lambda reports: [], r"0 of 3 sites .*\(a: no answer; b: no answer; c: no answer\)"),
     "repeats": (lambda reports: [*reports, reports[0]], "update of 'a' came twice"),
     "repeats for another": (lambda reports: [reports[0], reports[0], reports[2]], "'a' came twice"),
     "another round's": (
         lambda reports: [report("a", 2, START, 1.0), *reports[1:]],
-        "update of 'a' belongs to round 2",
+        "a: refused: an update of round 2",
     ),
     "another start's": (
         lambda reports: [report("a", 1, report("a", 1, START, 1.0).update.adapter, 1.0), *reports[1:]],
-        "update of 'a' started from adapter",
+        "a: refused: it started from adapter",
     ),
     "a stranger's": (
         lambda reports: [
@@ -170,3 +174,117 @@ def test_the_mean_of_the_others_by_hand():
     assert [mean_of_others(losses, name) for name in NAMES] == [3.0, 2.0, 5.0]
     with pytest.raises(ValueError, match="no other site scored the adapter of 'd'"):
         mean_of_others(losses, "d")
+
+
+TWO_OF_THREE = Rounds(quorum=0.6)
+
+
+def tolerant(sites, tmp_path, rounds=TWO_OF_THREE, **more) -> Participants:
+    return Participants(sites, NAMES, UpdateCache(tmp_path / "updates"), Errand("m"), rounds=rounds, **more)
+
+
+def nan(site: str, round_num: int = 1) -> SiteReport:
+    return report(site, round_num, START, float("nan"))
+
+
+BAD = {
+    "nan": (lambda: nan("b"), "refused: array 'x' holds NaN or infinity"),
+    "infinity": (lambda: report("b", 1, START, float("inf")), "refused: array 'x' holds NaN or infinity"),
+    "round": (lambda: report("b", 2, START, 1.0), "refused: an update of round 2"),
+    "start": (
+        lambda: report("b", 1, Adapter({"x": np.ones(2, np.float32)}), 1.0),
+        "refused: it started from",
+    ),
+    "shape": (
+        lambda: SiteReport(
+            SiteUpdate("b", 1, Adapter({"x": np.ones(3, np.float32)}), START.hash(), 1), 1, 0.0, 0.0, 0, 0, 0
+        ),
+        r"refused: array 'x' has shape \(3,\), and not \(2,\)",
+    ),
+    "name": (
+        lambda: SiteReport(
+            SiteUpdate("b", 1, Adapter({"y": np.ones(2, np.float32)}), START.hash(), 1), 1, 0.0, 0.0, 0, 0, 0
+        ),
+        "refused: 1 of 1 arrays are missing, 'x' first",
+    ),
+    "absent": (lambda: Absent("b", "its connection was lost"), "its connection was lost"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_round_with_its_quorum_goes_on_without_what_it_cannot_use(kind, tmp_path):
+    make, reason = BAD[kind]
+    sites = Moving(lambda reports: [reports[0], make(), reports[2]])
+    store = MethodFolder(tmp_path / "rounds")
+    carrier = tolerant(sites, tmp_path)
+    final, (record,) = run_rounds(START, load_rule("fed_medlora"), carrier, 1, store=store)
+    assert [site["site"] for site in record["sites"]] == ["a", "c"]
+    [absent] = record["absent"]
+    assert absent["site"] == "b"
+    assert re.fullmatch(reason + ".*", absent["reason"])
+    assert float(final.arrays["x"][0]) == 2.0  # (1 + 3) / 2: nothing of b
+    # The same record, and the same adapter, when the run goes on.
+    assert run_rounds(START, load_rule("fed_medlora"), carrier, 1, store=store) == (final, [record])
+
+
+def test_below_the_quorum_the_round_stops_at_once_and_says_who_and_why(tmp_path):
+    left = []
+
+    def fault(reports):
+        yield nan("a")
+        yield Absent("b", "gone")
+        left.append(reports[2])
+        yield reports[2]
+
+    with pytest.raises(ValueError, match=r"0 of 3 .* 2 are needed \(a: refused: .*; b: gone; c: no answer\)"):
+        list(tolerant(Moving(fault), tmp_path).train(1, START))
+    assert left == []  # it was not waited for
+
+
+def test_an_update_that_moves_too_far(tmp_path):
+    """Sites move by 1, 2 and 3 times (1, 1): norms 1.41, 2.83, 4.24."""
+    bounded = Rounds(quorum=0.3, max_change_norm=3.0)
+    found = list(tolerant(Moving(), tmp_path / "1", bounded, norm_of=change_norm).train(1, START))
+    assert [r.update.site for r in found[:2]] == ["a", "b"]
+    assert [round(r.change_norm, 2) for r in found[:2]] == [1.41, 2.83]
+    assert found[2] == Absent("c", "refused: it moved by 4.243, and max_change_norm is 3")
+
+    ratio = Rounds(quorum=0.3, max_norm_ratio=1.4)
+    store = MethodFolder(tmp_path / "rounds")
+    carrier = tolerant(Moving(), tmp_path / "2", ratio, norm_of=change_norm, history=store.record)
+    _, (first, second) = run_rounds(START, load_rule("fed_medlora"), carrier, 2, store=store)
+    assert first["absent"] == []  # nothing to compare with yet
+    assert [one["site"] for one in second["absent"]] == ["c"]  # 4.24 is more than 1.4 times 2.83
+
+
+def test_the_wait_follows_what_sites_took_before(tmp_path):
+    waits = []
+
+    class Slow(Moving):
+        def train(self, names, round_num, current, errand, changes, last_rounds, wait):
+            waits.append(wait)
+            taken = {"a": 10.0, "b": 12.0, "c": 40.0}
+            reports = super().train(names, round_num, current, errand, changes, last_rounds, wait)
+            for number, one in enumerate(reports):
+                assert wait.is_enough() == (number >= 2)  # two of three are a quorum
+                yield replace(one, answer_seconds=taken[one.update.site])
+
+    rounds = Rounds(quorum=0.6, deadline_mads=3.0, late="keep", late_discount=0.25)
+    store = MethodFolder(tmp_path / "rounds")
+    carrier = tolerant(Slow(), tmp_path, rounds, history=store.record)
+    run_rounds(START, load_rule("fed_medlora"), carrier, 2, store=store)
+    # median 12, deviations 2, 0, 28: their median is 2
+    assert [wait.deadline_s for wait in waits] == [None, 12.0 + 3 * 2.0]
+    assert [wait.late_discount for wait in waits] == [0.25, 0.25]
+
+
+def test_who_did_the_work_of_a_round(tmp_path):
+    """b was absent in round 1, and its update of round 2 came in round 3."""
+    records = {
+        1: {"sites": [{"site": "a"}, {"site": "c"}]},
+        2: {"sites": [{"site": "a", "late_from": None}]},
+        3: {"sites": [{"site": "a"}, {"site": "b", "late_from": 2}]},
+    }
+    carrier = tolerant(Moving(), tmp_path, history=records.get)
+    assert carrier.last_rounds(4) == {"a": 3, "b": 2, "c": 1}
+    assert carrier.last_rounds(2) == {"a": 1, "b": 0, "c": 1}

@@ -17,7 +17,7 @@ from fedmedlora.exchange.codec import Codec
 from fedmedlora.exchange.sent_update import SentUpdate, send_update
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.own_parts import OwnParts
-from fedmedlora.rounds import SiteReport
+from fedmedlora.rounds import Absent, SiteReport
 from fedmedlora.sites import Participants
 
 # Of this round and of the last before it that the site took part in: asked for this one again, it finds that.
@@ -64,7 +64,9 @@ class AsSent:
     participants: Participants
     residuals: OwnParts
 
-    def train(self, round_num: int, current: Adapter, change: Change | None = None) -> Iterator[SiteReport]:
+    def train(
+        self, round_num: int, current: Adapter, change: Change | None = None
+    ) -> Iterator[SiteReport | Absent]:
         """See ``rounds.Carrier``."""
         errand = self.participants.errand
         codec = errand.exchange.up()
@@ -72,6 +74,9 @@ class AsSent:
         changes = self.participants.changes(round_num, change)
         last_rounds = self.participants.last_rounds(round_num)
         for report in self.participants.train(round_num, current, change):
+            if isinstance(report, Absent):
+                yield report
+                continue
             site = report.update.site
             sent = send_with_residual(
                 report.update, current, codec, self.residuals, errand.whose, last_rounds[site]

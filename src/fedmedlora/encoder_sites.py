@@ -28,7 +28,7 @@ from fedmedlora.measure import Form, Predictions, Report
 from fedmedlora.prepare import Prepared
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import SiteReport
-from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, Errand, SiteInfo
+from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, WAIT_FOR_ALL, Errand, SiteInfo, Wait
 from fedmedlora.study import Study
 from fedmedlora.study_tables import Encoder
 from fedmedlora.tasks.markup import Mention
@@ -109,6 +109,7 @@ class EncoderSites:
         errand: Errand,
         changes: Mapping[str, Change] = NO_CHANGES,
         last_rounds: Mapping[str, int] = NO_ROUNDS,
+        wait: Wait = WAIT_FOR_ALL,
     ) -> Iterator[SiteReport]:
         """See ``sites.Sites``."""
         for name in names:

@@ -21,7 +21,7 @@ from fedmedlora.model.load import BaseModel
 from fedmedlora.own_parts import OwnParts
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import SiteReport
-from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, Errand, SiteInfo
+from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, WAIT_FOR_ALL, Errand, SiteInfo, Wait
 from fedmedlora.study_tables import Model
 from fedmedlora.terms import Terms
 from fedmedlora.training.data_parallel import Workers
@@ -72,6 +72,7 @@ class InProcess:
         errand: Errand,
         changes: Mapping[str, Change] = NO_CHANGES,
         last_rounds: Mapping[str, int] = NO_ROUNDS,
+        wait: Wait = WAIT_FOR_ALL,
     ) -> Iterator[SiteReport]:
         """See ``sites.Sites``."""
         for name in names:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,7 +30,12 @@ from fedmedlora.exchange.update import SiteUpdate
 
 @dataclass(frozen=True, slots=True)
 class SiteReport:
-    """A site's update of one round and what it took. Counts and times only, never content."""
+    """A site's update of one round and what it took. Counts and times only, never content.
+
+    ``seconds``: of training. ``late_from``: the round that the update was asked for in, where that is an
+    earlier one. ``change_norm``: how far it moved, where the run has bounds on that.
+    ``answer_seconds``: from the question to its answer, over a network.
+    """
 
     update: SiteUpdate
     num_examples: int
@@ -39,17 +44,33 @@ class SiteReport:
     upload_bytes: int
     download_bytes: int
     peak_memory_bytes: int
+    late_from: int | None = None
+    change_norm: float | None = None
+    answer_seconds: float | None = None
 
     def numbers(self) -> dict[str, Any]:
         """All but the update."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "update"}
 
 
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A site that was asked and is not in the round. ``reason``: why, in words for the round's record."""
+
+    site: str
+    reason: str
+
+
 class Carrier(Protocol):
     """Brings the current adapter to the sites and their updates back."""
 
-    def train(self, round_num: int, current: Adapter, change: Change | None = None) -> Iterable[SiteReport]:
-        """One report per site, as they answer; every update started from ``current``.
+    def train(
+        self, round_num: int, current: Adapter, change: Change | None = None
+    ) -> Iterable[SiteReport | Absent]:
+        """One answer per site, as they come; every update started from ``current``.
+
+        Whether a round may do without those that are absent is for the carrier to say: it raises
+        ``ValueError`` where it may not.
 
         ``change``: leads there from what the sites held in the round before (in the first: from the untrained
         adapter). None: the whole adapter is sent.
@@ -130,7 +151,8 @@ def _one_round(
     spill_to: Path | None,
 ) -> tuple[Adapter, dict[str, Any]]:
     fold = rule.fold(current)
-    arrived = carrier.train(round_num, current, change)
+    absent: list[Absent] = []
+    arrived = _present(carrier.train(round_num, current, change), absent)
     if fold is not None:
         sites, seconds = _folded(fold, arrived)
         began = time.perf_counter()
@@ -156,10 +178,20 @@ def _one_round(
         "round_num": round_num,
         "weights": weights,
         "sites": sorted(sites, key=lambda record: str(record["site"])),
+        "absent": [{"site": one.site, "reason": one.reason} for one in sorted(absent, key=lambda a: a.site)],
         "aggregate_seconds": seconds,
         "validate_seconds": validate_seconds,
         "validation": watch(round_num, following),
     }
+
+
+def _present(answers: Iterable[SiteReport | Absent], absent: list[Absent]) -> Iterator[SiteReport]:
+    """The reports among ``answers``; the others are put into ``absent``."""
+    for answer in answers:
+        if isinstance(answer, Absent):
+            absent.append(answer)
+        else:
+            yield answer
 
 
 def _folded(fold: Fold, arrived: Iterable[SiteReport]) -> tuple[list[dict[str, Any]], float]:
@@ -209,4 +241,7 @@ def _site_record(report: SiteReport) -> dict[str, Any]:
         "upload_bytes": report.upload_bytes,
         "download_bytes": report.download_bytes,
         "peak_memory_bytes": report.peak_memory_bytes,
+        "late_from": report.late_from,
+        "change_norm": report.change_norm,
+        "answer_seconds": report.answer_seconds,
     }

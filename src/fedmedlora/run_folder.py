@@ -161,6 +161,11 @@ class MethodFolder:
             )
         return adapter, record
 
+    def record(self, round_num: int) -> dict[str, Any] | None:
+        """The record of a finished round, without its adapter; None where it is not finished."""
+        record: dict[str, Any] | None = read_json(self._path(round_num, "json"))
+        return record
+
     def is_finished(self, round_num: int) -> bool:
         """Whether ``load`` would find the round."""
         return self._path(round_num, "json").exists()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -21,8 +21,10 @@ from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.measure import OtherReader
 from fedmedlora.participation import holders, last_rounds
-from fedmedlora.rounds import SiteReport
+from fedmedlora.rounds import Absent, SiteReport
 from fedmedlora.run_folder import UpdateCache
+from fedmedlora.security.admission import Bounds, NotAdmitted, admit, admit_norm
+from fedmedlora.study_rounds import Rounds
 from fedmedlora.tasks.few_shot import Shots
 
 NO_CHANGES: Mapping[str, Change] = MappingProxyType({})
@@ -74,6 +76,24 @@ class Errand:
         return f"{self.run}/{self.method}" if self.run else self.method
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long a round waits for sites at other machines.
+
+    ``is_enough``: whether it could go on with what it has. ``deadline_s``: then it waits so long in all;
+    None: for all that are connected. ``attempts``: how often a site is asked that was lost.
+    ``late_discount``: what a late update's size is multiplied by for each round; None: it is dropped.
+    """
+
+    is_enough: Callable[[], bool] = lambda: False
+    deadline_s: float | None = None
+    attempts: int = 3
+    late_discount: float | None = None
+
+
+WAIT_FOR_ALL = Wait()
+
+
 class Sites(Protocol):
     """Sites that can be asked to work. Answers come in any order, one per site that was named."""
 
@@ -94,8 +114,9 @@ class Sites(Protocol):
         errand: Errand,
         changes: Mapping[str, Change] = NO_CHANGES,
         last_rounds: Mapping[str, int] = NO_ROUNDS,
-    ) -> Iterator[SiteReport]:
-        """The sites' updates from ``current``, each as it arrives.
+        wait: Wait = WAIT_FOR_ALL,
+    ) -> Iterator[SiteReport | Absent]:
+        """The sites' updates from ``current``, each as it arrives, and whoever sent none.
 
         Both hold what travels under ``errand.local``; the rest is the site's own affair. ``changes``: site ->
         the change that leads it there; the others are sent all of ``current``. ``last_rounds``: site -> the
@@ -131,7 +152,9 @@ class Participants:
 
     The first round of every rule starts from the same adapter, so the rules share its training, and a run
     that was stopped asks only for what is missing. ``takes_part``: round -> who is asked in it.
-    ``begin_alike``: see ``participation.holders``.
+    ``begin_alike``: see ``participation.holders``. ``rounds``: without whom a round goes on, and what is let
+    in. ``history``: a finished round -> its record, or None. ``norm_of``: how far one adapter is from
+    another, needed where ``rounds`` has bounds on that.
     """
 
     sites: Sites
@@ -140,22 +163,28 @@ class Participants:
     errand: Errand
     takes_part: Callable[[int], tuple[str, ...]] | None = None
     begin_alike: bool = True
+    rounds: Rounds = field(default_factory=Rounds)
+    history: Callable[[int], Mapping[str, Any] | None] = lambda round_num: None
+    norm_of: Callable[[Adapter, Adapter], float] | None = None
 
     def changes(self, round_num: int, change: Change | None) -> dict[str, Change]:
         """Site -> ``change``, for those that can be sent one in this round."""
         if change is None:
             return {}
         names = self._asked(round_num)
-        return dict.fromkeys(holders(names, round_num, self._asked, begin_alike=self.begin_alike), change)
+        return dict.fromkeys(holders(names, round_num, self._there, begin_alike=self.begin_alike), change)
 
     def last_rounds(self, round_num: int) -> dict[str, int]:
         """Of those that take part in this round, the last round before that each took part in; 0: none."""
-        return last_rounds(self._asked(round_num), round_num, self._asked)
+        return last_rounds(self._asked(round_num), round_num, self._there)
 
-    def train(self, round_num: int, current: Adapter, change: Change | None = None) -> Iterator[SiteReport]:
-        """See ``rounds.Carrier``. Raises ``ValueError`` for an update too few, too many or out of place."""
+    def train(
+        self, round_num: int, current: Adapter, change: Change | None = None
+    ) -> Iterator[SiteReport | Absent]:
+        """See ``rounds.Carrier``. Raises ``ValueError`` for an update that nobody asked for, and where too
+        few are let in."""
         names, changes = self._asked(round_num), self.changes(round_num, change)
-        started_from = current.hash()
+        started_from, shapes = current.hash(), current.shapes()
         keys = {info.name: self._key(info) for info in self.sites.infos}
         missing: list[str] = []
 
@@ -173,17 +202,82 @@ class Participants:
             yield from known(tuple(missing))  # another run may have trained it while this one waited
             asked = tuple(missing)
             since = self.last_rounds(round_num)
+            num_needed = self.rounds.num_needed(len(names))
+            wait = self._wait(round_num, lambda: len(names) - len(missing) >= num_needed)
             arriving = (
-                self.sites.train(asked, round_num, current, self.errand, changes, since) if asked else ()
+                self.sites.train(asked, round_num, current, self.errand, changes, since, wait)
+                if asked
+                else ()
             )
-            for report in arriving:
-                update = report.update
-                _refuse_unasked(update, asked, missing, round_num, started_from)
+            absent: dict[str, Absent] = {}
+            before = self._numbers_before(round_num, "change_norm")
+            for answer in arriving:
+                if isinstance(answer, Absent):
+                    absent[answer.site] = answer
+                    if len(names) - len(absent) < num_needed:
+                        break
+                    continue
+                update = answer.update
+                _refuse_unasked(update, asked, missing, round_num)
+                try:
+                    admit(
+                        update,
+                        site=update.site,
+                        round_num=round_num,
+                        started_from=started_from,
+                        shapes=shapes,
+                    )
+                    report = self._measured(answer, current, before)
+                except NotAdmitted as reason:
+                    absent[update.site] = Absent(update.site, f"refused: {reason}")
+                    if len(names) - len(absent) < num_needed:
+                        break
+                    continue
                 self.cache.save(update, report.numbers(), keys[update.site])
                 missing.remove(update.site)
                 yield report
-        if missing:
-            raise ValueError(f"round {round_num}: no update of {', '.join(missing)}; go on with --resume")
+        left = [absent.get(name, Absent(name, "no answer")) for name in missing]
+        num_there = len(names) - len(left)
+        if num_there < num_needed:
+            told = "; ".join(f"{one.site}: {one.reason}" for one in left)
+            raise ValueError(
+                f"round {round_num}: {num_there} of {len(names)} sites sent an update that is let in, and "
+                f"{num_needed} are needed ({told}); go on with --resume"
+            )
+        yield from left
+
+    def _measured(self, report: SiteReport, current: Adapter, before: Sequence[float]) -> SiteReport:
+        """``report`` with how far it moved, where that is bounded. Raises ``NotAdmitted``: too far."""
+        bounds = Bounds(self.rounds.max_change_norm, self.rounds.max_norm_ratio)
+        if bounds == Bounds():
+            return report
+        assert self.norm_of is not None, "where there are bounds, somebody measures"
+        norm = self.norm_of(current, report.update.adapter)
+        admit_norm(norm, before, bounds)
+        return replace(report, change_norm=norm)
+
+    def _wait(self, round_num: int, is_enough: Callable[[], bool]) -> Wait:
+        seconds = self._numbers_before(round_num, "answer_seconds")
+        discount = self.rounds.late_discount if self.rounds.late == "keep" else None
+        return Wait(is_enough, self.rounds.deadline(seconds), self.rounds.attempts, discount)
+
+    def _numbers_before(self, round_num: int, name: str) -> list[float]:
+        """What the updates of all rounds before ``round_num`` say under ``name``."""
+        records = [self.history(number) for number in range(1, round_num)]
+        found = [site.get(name) for record in records if record for site in record["sites"]]
+        return [number for number in found if number is not None]
+
+    def _there(self, round_num: int) -> tuple[str, ...]:
+        """Who did the work of a finished round, in time or late; of any other round, who is asked in it."""
+        record = self.history(round_num)
+        if record is None:
+            return self._asked(round_num)
+        there = [site["site"] for site in record["sites"] if site.get("late_from") is None]
+        later = round_num + 1
+        while (record := self.history(later)) is not None:
+            there += [site["site"] for site in record["sites"] if site.get("late_from") == round_num]
+            later += 1
+        return tuple(there)
 
     def _asked(self, round_num: int) -> tuple[str, ...]:
         return self.names if self.takes_part is None else self.takes_part(round_num)
@@ -214,17 +308,10 @@ def _refuse_unasked(
     asked: Sequence[str],
     missing: Sequence[str],
     round_num: int,
-    started_from: str,
 ) -> None:
-    """Raise ``ValueError`` unless ``update`` is an answer to what was asked, and the first one."""
+    """Raise ``ValueError`` unless ``update`` is of a site that was asked, and the first one."""
     whose = f"round {round_num}: update of {update.site!r}"
     if update.site not in asked:
         raise ValueError(f"{whose} was not asked for; asked were {', '.join(asked)}")
     if update.site not in missing:
         raise ValueError(f"{whose} came twice; a site counts once")
-    if update.round_num != round_num:
-        raise ValueError(f"{whose} belongs to round {update.round_num}")
-    if update.started_from != started_from:
-        raise ValueError(
-            f"{whose} started from adapter {update.started_from[:12]}, the current one is {started_from[:12]}"
-        )

@@ -23,6 +23,7 @@ from fedmedlora.settings import SEEDS, Range, nearest, read_table, setting
 from fedmedlora.study_forms import answers_read_by, check_form, loss_of
 from fedmedlora.study_names import refuse_doubles
 from fedmedlora.study_notices import without_effect
+from fedmedlora.study_rounds import Rounds
 from fedmedlora.study_tables import (
     Adaptation,
     Arm,
@@ -90,6 +91,7 @@ class Study:
     tasks: Tasks = field(default_factory=Tasks)
     training: Training = field(default_factory=Training)
     exchange: Exchange = field(default_factory=Exchange)
+    rounds: Rounds = field(default_factory=Rounds)
     rules: dict[str, dict[str, Any]] = field(default_factory=dict)  # rule name -> its settings
     validation: Validation = field(default_factory=Validation)
     evaluation: Evaluation = field(default_factory=Evaluation)

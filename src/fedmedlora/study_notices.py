@@ -88,6 +88,20 @@ def without_effect(
             "top_k" not in (study["exchange"]["upload"], study["exchange"]["download"]),
             "neither upload nor download is top_k",
         ),
+        ("rounds", None, not exchanges, "no method of the study sends adapters"),
+        (
+            "rounds",
+            ["quorum", "deadline_s", "deadline_mads", "late", "late_discount", "attempts"],
+            sites_are_here,
+            "sites on this machine always answer",
+        ),
+        ("rounds", ["late_discount"], study["rounds"]["late"] != "keep", "late updates are dropped"),
+        (
+            "rounds",
+            ["late"],
+            not (study["rounds"]["deadline_s"] or study["rounds"]["deadline_mads"]),
+            "there is no deadline to be late for",
+        ),
         ("tasks", ["modifier_scope", "prompts", "form", "schema"], is_instruction, extracts_not),
         ("evaluation", ["decoding", "zero_shot_free"], is_instruction, extracts_not),
         (

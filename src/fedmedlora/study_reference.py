@@ -7,6 +7,7 @@ from fedmedlora.endpoint.settings import Endpoint
 from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.settings import reference
 from fedmedlora.study import Study
+from fedmedlora.study_rounds import Rounds
 from fedmedlora.study_tables import (
     Adaptation,
     Arm,
@@ -33,6 +34,7 @@ def reference_page() -> str:
         ("`[tasks]`", Tasks),
         ("`[training]`", Training),
         ("`[exchange]`", Exchange),
+        ("`[rounds]`", Rounds),
     ]
     for name in known_rules():
         parts.append((f"`[rules.{name}]`", type(load_rule(name))))

@@ -78,9 +78,10 @@ class Tasks:
     prompts: Literal["study", "short"] = setting(
         "study: about 250 and 700 tokens with every type defined; short: about 100", "study"
     )
-    form: Literal["markup", "json", "tags"] = setting(
-        "how answers are written: markup, the sentence with tags in it; json, a list of what was found in "
-        "it; tags, a word for each piece of the sentence, all decided in one pass (no nested mentions)",
+    form: Literal["markup", "compact", "json", "tags"] = setting(
+        "how answers are written: markup, the sentence with tags in it; compact, the same with a letter "
+        "for a tag; json, a list of what was found in it; tags, a word for each piece of the sentence, all "
+        "decided in one pass (no nested mentions)",
         "markup",
     )
     schema: str = setting(

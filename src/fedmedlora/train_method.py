@@ -20,6 +20,7 @@ from fedmedlora.participation import participants, sites_there
 from fedmedlora.rounds import Carrier, Validator, run_rounds
 from fedmedlora.run import Run
 from fedmedlora.run_folder import UpdateCache
+from fedmedlora.security.change_norm import change_norm
 from fedmedlora.signals import read_validation, signals
 from fedmedlora.sites import Participants, mean_of_others
 from fedmedlora.study import Study
@@ -55,6 +56,9 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         errand=method.errand(),
         takes_part=takes_part if method.is_federated else None,
         begin_alike=local.trains != "model",
+        rounds=study.rounds,
+        history=run.store(method).record,
+        norm_of=change_norm,
     )
     carrier: Carrier = participants_of
     if method.sites.are_here and not method.exchange.is_exact:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -86,6 +88,18 @@ def test_other_architectures(build, encoder, expected, kind, seed):
     for batch_size, window in ((1, None), (4, 2), (16, 1000)):
         got = decode(build(kind, seed), encoder, EXAMPLES, batch_size=batch_size, window=window)
         assert got == expected(kind, seed)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_tags_in_short(build, encoder, seed):
+    """Form "compact": other tokens, the same constraint, and an output that names tags as it always does."""
+    model, short = build("llama", seed), [replace(case, form="compact") for case in EXAMPLES]
+    reference = [decode_stepwise(model, encoder, case) for case in short]
+    for batch_size, window in ((1, None), (4, 2), (16, 1000)):
+        assert decode(model, encoder, short, batch_size=batch_size, window=window) == reference
+    for case, output in zip(short, reference, strict=True):
+        assert_path(case, output)
+    assert sum(is_tag(piece) for output in reference for piece in output) > 5
 
 
 def test_attention_in_plain_products(build, encoder, expected):

@@ -32,6 +32,24 @@ def test_a_form_that_does_not_copy_is_tokenized_whole_and_leaves_no_choice(encod
     assert found.choices == ((),) * len(found.target)
 
 
+def test_tags_in_short_compete_with_each_other_and_with_the_text(encoder):
+    from fedmedlora.tasks.example import Example
+
+    cut = pieces("no fever", 0, 8)
+    target = ("no", "<p", " fever", "</")
+    example = Example("n", "n", "ner", "Mark.", (), cut, ("problem", "drug"), target, form="compact")
+    found = encoder.encode(example)
+    assert encoder.decode(found.target) == "no<p fever</"
+    opening, closing = encoder.piece("<p"), encoder.piece("</")
+    at = len(encoder.piece("no"))
+    assert found.choices[at][0] == opening[0]
+    assert set(found.choices[at]) >= {encoder.piece(" fever")[0]}
+    assert found.choices[-1 - len(closing) : -1] == ((),) * len(closing), "at the end it must close"
+    drug = encoder.piece("<d")
+    apart = next(i for i, (one, other) in enumerate(zip(opening, drug, strict=True)) if one != other)
+    assert set(found.choices[at + apart]) >= {opening[apart], drug[apart]}
+
+
 def tagged(text: str, words: str, labels=("problem", "drug")):
     from fedmedlora.tasks.example import Example
 

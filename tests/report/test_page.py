@@ -272,3 +272,13 @@ def test_what_was_not_measured_is_not_zero(results):
     text = "".join(read(page_text(results)).texts)
     assert "Not measured." in text
     assert "0.000" not in text
+
+
+def test_who_was_absent_is_said_and_hostile_reasons_stay_text(results):
+    assert "asked and are not in a round" not in page_text(results)
+    rounds = next(method["rounds"] for method in results["methods"] if method["rounds"])
+    rounds[0]["absent"] = [{"site": "northgate", "reason": "<script>alert(1)</script>"}]
+    told = page_text(results)
+    assert "asked and are not in a round" in told
+    assert "&lt;script&gt;alert(1)" in told
+    assert "<script>alert" not in told

@@ -136,6 +136,7 @@ def without_time(value):
     """Results without what a clock, a memory counter or a command line put there."""
     changing = {
         "seconds",
+        "answer_seconds",
         "aggregate_seconds",
         "validate_seconds",
         "created_utc",

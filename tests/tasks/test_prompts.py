@@ -116,7 +116,7 @@ def test_pairs_outside_the_schema_are_not_asked_for() -> None:
         ("re", {}, "unknown task 're'; known tasks: ner, modifiers"),
         ("ner", {"prompt_set": "long"}, "unknown prompt set 'long'; known: short, study"),
         ("ner", {"prompt_set": "../tasks"}, "unknown prompt set"),
-        ("ner", {"form": "../short"}, "unknown form '../short'; known: markup, json"),
+        ("ner", {"form": "../short"}, "unknown form '../short'; known: markup, compact, json"),
         ("modifiers", {"scope": "note"}, "unknown scope 'note'; known: entity, sentence"),
     ],
 )

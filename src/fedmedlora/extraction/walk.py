@@ -2,7 +2,7 @@
 
 The options of one gap are token sequences, which form a trie; at each step the tokens that continue some
 option are allowed. An option is chosen as soon as its tokens are complete. (No option's text begins with
-another's: copied forms do not begin with ``<`` and every tag ends with ``>``.)
+another's: copied forms do not begin with ``<``, and of tags see ``forms/``.)
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedmedlora.model.tokens import Encoder
-from fedmedlora.tasks.copying import START, State, advance, options
+from fedmedlora.tasks.copying import START, State, advance
 from fedmedlora.tasks.example import Example
 
 
@@ -46,8 +46,8 @@ def step(encoder: Encoder, walk: Walk, token: int) -> tuple[Walk, tuple[str, ...
 
 
 def _at_gap(encoder: Encoder, example: Example, state: State) -> Walk:
-    choices = options(state, example.pieces, example.labels)
-    return Walk(example, state, 0, tuple([(choice, encoder.piece(choice)) for choice in choices]))
+    choices = encoder.options(state, example)
+    return Walk(example, state, 0, tuple([(option, ids) for option, _, ids in choices]))
 
 
 def _settle(encoder: Encoder, walk: Walk) -> tuple[Walk, tuple[str, ...]]:

@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedmedlora.cohort import Evaluation
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.change import Change
+from fedmedlora.exchange.late import carried
 from fedmedlora.exchange.sent_update import receive_update
-from fedmedlora.flower.answers import evaluation, losses, site_info
-from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, TRAIN, Letter, errand_fields
+from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.flower.answers import evaluation, losses
+from fedmedlora.flower.asking import Unanswered, ask, refusal
+from fedmedlora.flower.messages import LOSSES, READ, TRAIN, Letter, errand_fields
+from fedmedlora.flower.roll import Roll, wait_for
 from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, LAST_ROUND, UPDATE
 from fedmedlora.progress import Progress
-from fedmedlora.rounds import SiteReport
-from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, Errand, SiteInfo, Sites
+from fedmedlora.rounds import Absent, SiteReport
+from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, WAIT_FOR_ALL, Errand, SiteInfo, Sites, Wait
+from fedmedlora.study_rounds import Rounds
 from fedmedlora.terms import Terms
 from fedmedlora.training import validation
 
-POLL_S = 0.5
-DESCRIBE_S = 3600.0  # a site may have to wait for its turn
+log = logging.getLogger("fedmedlora")
+
 WORK_S = 7 * 24 * 3600.0
-PULLED_AT_ONCE = 4  # answers that are in memory together, each with an adapter
 LETTER_BYTES = 1 << 30  # adapters that are sent to be scored in one letter
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """A site that was given up in a round and may yet answer. ``base``: what the round began with."""
+
+    ids: tuple[str, ...]
+    round_num: int
+    base: Adapter
 
 
 @dataclass(frozen=True)
 class GridSites:
-    """``sites.Sites`` over a Flower grid. ``nodes``: site -> Flower's node id."""
+    """``sites.Sites`` over a Flower grid. ``roll``: which node is which site. ``late``: who is waited for
+    from an earlier round."""
 
     grid: Grid
     terms: Terms
     progress: Progress
-    nodes: Mapping[str, int]
+    roll: Roll
     infos: tuple[SiteInfo, ...]
+    late: dict[str, _Late] = field(default_factory=dict)
 
     @property
     def are_here(self) -> bool:
@@ -53,22 +69,30 @@ class GridSites:
         errand: Errand,
         changes: Mapping[str, Change] = NO_CHANGES,
         last_rounds: Mapping[str, int] = NO_ROUNDS,
-    ) -> Iterator[SiteReport]:
+        wait: Wait = WAIT_FOR_ALL,
+    ) -> Iterator[SiteReport | Absent]:
         """See ``sites.Sites``. A site that lacks what its change begins with is asked again at once."""
         costs = {info.name: info.train_cost for info in self.infos}
+        self._look_again()
+        for name in self.roll.missing():
+            if name in names:
+                yield Absent(name, "not connected")
+        names = [name for name in names if name in self.roll.nodes]
         whole = {CURRENT: current.to_bytes()}
-        parts = {n: {CHANGE: changes[n].message} if n in changes else whole for n in names}
+        late = {name: self.late[name] for name in names if name in self.late}
+        asked = [name for name in names if name not in late]
+        parts = {n: {CHANGE: changes[n].message} if n in changes else whole for n in asked}
         errand_told = errand_fields(errand)
         fields = {
-            n: {"round_num": round_num, LAST_ROUND: last_rounds.get(n, 0), **errand_told} for n in names
+            n: {"round_num": round_num, LAST_ROUND: last_rounds.get(n, 0), **errand_told} for n in asked
         }
-        by_node = {self.nodes[name]: name for name in names}
-        letters = {node: self._letter(fields[name], parts[name]) for node, name in by_node.items()}
-        download_bytes = {name: sum(map(len, parts[name].values())) for name in names}
+        by_node = {self.roll.nodes[name]: name for name in names}
+        letters = {self.roll.nodes[name]: self._letter(fields[name], parts[name]) for name in asked}
+        download_bytes = {name: sum(map(len, parts[name].values())) for name in asked}
 
         def again(node: int, answer: Letter) -> Letter | None:
             name = by_node[node]
-            if CHANGE not in parts[name] or not answer.flag(LACKS_BASE):
+            if name in late or CHANGE not in parts[name] or not answer.flag(LACKS_BASE):
                 return None
             parts[name] = whole
             download_bytes[name] += len(whole[CURRENT])
@@ -78,11 +102,44 @@ class GridSites:
         label = (
             f"round {round_num}/{total}: {len(names)} {'sites train' if len(names) > 1 else 'site trains'}"
         )
+        began = time.monotonic()
         with self.progress.stage(label, sum(costs[name] for name in names)) as advance:
-            answers = ask(self.grid, TRAIN, letters, round_num, again)
+            answers = ask(
+                self.grid,
+                TRAIN,
+                letters,
+                limit_s=WORK_S,
+                round_num=round_num,
+                wait=wait,
+                again=again,
+                still_out={self.roll.nodes[name]: one.ids for name, one in late.items()},
+            )
             for number, (node, answer) in enumerate(answers, start=1):
-                name = by_node[node]
-                yield _report(name, answer, current, errand, download_bytes[name])
+                name, seconds = by_node[node], time.monotonic() - began
+                since = self.late.pop(name, None)
+                if isinstance(answer, Unanswered):
+                    if answer.ids and wait.late_discount is not None:
+                        self.late[name] = since or _Late(answer.ids, round_num, current)
+                    yield Absent(name, answer.reason if since is None else f"{answer.reason}, late")
+                    continue
+                refused = refusal(answer)
+                if refused:
+                    yield Absent(name, f"will not do what the study asks: {refused}")
+                    continue
+                try:
+                    update = _read_update(name, answer, since.base if since else current, errand)
+                    if since is not None:
+                        assert wait.late_discount is not None, "else it would have been asked again"
+                        update = carried(update, since.base, current, round_num, wait.late_discount)
+                    yield _report(
+                        answer,
+                        update,
+                        download_bytes.get(name, 0),
+                        since.round_num if since else None,
+                        seconds,
+                    )
+                except ValueError as error:
+                    yield Absent(name, f"refused: {error}")
                 advance(number, len(names), f"{name} answered")
 
     def mean_own(self, errand: Errand) -> None:
@@ -91,9 +148,10 @@ class GridSites:
     def losses(
         self, names: Sequence[str], adapters: Mapping[str, Adapter], errand: Errand
     ) -> dict[str, dict[str, float]]:
-        """See ``sites.Sites``."""
+        """See ``sites.Sites``. Who is away scores nobody."""
+        names = [name for name in names if name in self.roll.nodes]
         whose = errand_fields(errand)
-        by_node = {self.nodes[name]: name for name in names}
+        by_node = {self.roll.nodes[name]: name for name in names}
         costs = {info.name: info.loss_cost for info in self.infos}
         others = {name: [label for label in adapters if label != name] for name in names}
         found: dict[str, dict[str, float]] = {name: {} for name in names}
@@ -105,11 +163,11 @@ class GridSites:
                 asked = {name: labels[start : start + num_in_letter] for name, labels in others.items()}
                 parts = {label: adapters[label].to_bytes() for label in sorted(set().union(*asked.values()))}
                 letters = {
-                    self.nodes[name]: self._letter(whose, {label: parts[label] for label in labels})
+                    self.roll.nodes[name]: self._letter(whose, {label: parts[label] for label in labels})
                     for name, labels in asked.items()
                     if labels
                 }
-                for node, answer in ask(self.grid, LOSSES, letters):
+                for node, answer in ask_all(self.grid, LOSSES, letters):
                     name = by_node[node]
                     scored = losses(name, answer, set(asked[name]))
                     found[name] |= scored
@@ -121,15 +179,20 @@ class GridSites:
         self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
     ) -> Iterator[tuple[str, Evaluation]]:
         """See ``sites.Sites``. What was predicted, and the counts of each note, stay at the site."""
+        self._look_again()
+        away = [name for name in self.roll.missing() if name in names]
+        if away:
+            told = ", ".join(away)
+            raise ValueError(f"{told}: not connected, with test notes to read; go on with --resume")
         costs = {info.name: info.read_cost.get(decoding, 0.0) for info in self.infos}
         how = "" if decoding == "constrained" else ", free"
         fields = {"decoding": decoding, **errand_fields(errand)}
         letter = self._letter(fields, {CURRENT: adapter.to_bytes()})
-        by_node = {self.nodes[name]: name for name in names}
+        by_node = {self.roll.nodes[name]: name for name in names}
         with self.progress.stage(
             f"{label}: {len(names)} sites read their test notes{how}", sum(costs[name] for name in names)
         ) as advance:
-            answers = ask(self.grid, READ, dict.fromkeys(by_node, letter))
+            answers = ask_all(self.grid, READ, dict.fromkeys(by_node, letter))
             for number, (node, answer) in enumerate(answers, start=1):
                 name = by_node[node]
                 yield name, Evaluation(evaluation(name, decoding, answer))
@@ -142,40 +205,35 @@ class GridSites:
             "sites; take it out of methods"
         )
 
+    def _look_again(self) -> None:
+        """Take in who is back on another node. Before a round that is no reason to stop it."""
+        try:
+            self.roll.look()
+        except ValueError as error:
+            log.warning("%s", error)
+
     def _letter(self, fields: Mapping[str, Any], parts: Mapping[str, bytes]) -> Letter:
         return Letter({"terms": self.terms.to_json(), **fields}, parts)
 
 
-def join(grid: Grid, names: Sequence[str], terms: Terms, progress: Progress, *, wait_s: float) -> GridSites:
-    """Wait until every site of ``names`` is connected and has said what it holds.
+def join(
+    grid: Grid,
+    names: Sequence[str],
+    terms: Terms,
+    progress: Progress,
+    *,
+    wait_s: float,
+    rounds: Rounds | None = None,
+    registered: Mapping[int, str] | None = None,
+    remembered: Path | None = None,
+) -> GridSites:
+    """The sites ``names``, once they are connected and have said what they hold: see ``roll.wait_for``.
 
-    Sites that the study does not name are left alone. Raises ``ValueError`` for a site that refuses, for
-    two nodes that call themselves the same, and where a site is not there after ``wait_s`` seconds.
+    ``rounds``: how many of them are a quorum (None: all). ``registered``, ``remembered``: see ``roll.Roll``.
     """
-    letter = Letter({"terms": terms.to_json()})
-    nodes: dict[str, int] = {}
-    infos: dict[str, SiteInfo] = {}
-    known: set[int] = set()
-    deadline = time.monotonic() + wait_s
-    with progress.stage(f"waiting for {len(names)} sites", 0.0):
-        while set(names) - set(nodes):
-            new = [node for node in grid.get_node_ids() if node not in known]
-            known.update(new)
-            for node, answer in ask(grid, DESCRIBE, dict.fromkeys(new, letter)):
-                info = site_info(answer)
-                if info.name in nodes:
-                    raise ValueError(f"two SuperNodes call themselves {info.name!r}; stop one of them")
-                if info.name in names:
-                    nodes[info.name], infos[info.name] = node, info
-            missing = [name for name in names if name not in nodes]
-            if missing and time.monotonic() > deadline:
-                raise ValueError(
-                    f"{', '.join(missing)}: not connected after {wait_s:.0f} s; start the SuperNodes, look "
-                    "that each site.toml has the name that the study uses, and go on with --resume"
-                )
-            if missing and not new:
-                time.sleep(POLL_S)
-    return GridSites(grid, terms, progress, nodes, tuple(infos[name] for name in names))
+    roll = Roll(grid, tuple(names), terms, registered, remembered)
+    wait_for(roll, progress, wait_s=wait_s, num_needed=(rounds or Rounds()).num_needed(len(names)))
+    return GridSites(grid, terms, progress, roll, roll.infos())
 
 
 def _num_in_letter(adapters: Mapping[str, Adapter]) -> int:
@@ -184,85 +242,41 @@ def _num_in_letter(adapters: Mapping[str, Adapter]) -> int:
     return max(1, LETTER_BYTES // largest // validation.AT_ONCE) * validation.AT_ONCE
 
 
-def ask(
-    grid: Grid,
-    kind: str,
-    letters: Mapping[int, Letter],
-    round_num: int = 0,
-    again: Callable[[int, Letter], Letter | None] = lambda node, answer: None,
+def ask_all(
+    grid: Grid, kind: str, letters: Mapping[int, Letter], wait: Wait = WAIT_FOR_ALL
 ) -> Iterator[tuple[int, Letter]]:
-    """(node, answer) of every node that was asked, as they arrive. Raises ``ValueError`` for a refusal.
-
-    ``again``: a node and its answer -> another question for it, whose answer counts instead; None: none.
-    """
-    if not letters:
-        return
-    limit = DESCRIBE_S if kind == DESCRIBE else WORK_S
-
-    def push(letters: Mapping[int, Letter]) -> dict[str, int]:
-        messages = [
-            Message(
-                content=letter.to_records(),
-                dst_node_id=node,
-                message_type=kind,
-                ttl=limit,
-                group_id=str(round_num),
+    """(node, answer) of every node, as they arrive. Raises ``ValueError`` for one that refuses or is lost."""
+    for node, answer in ask(grid, kind, letters, limit_s=WORK_S, wait=wait):
+        if isinstance(answer, Unanswered):
+            raise ValueError(
+                f"a site did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with "
+                "--resume"
             )
-            for node, letter in letters.items()
-        ]
-        return dict(zip(grid.push_messages(messages), letters, strict=True))
-
-    sent = push(letters)
-    deadline = time.monotonic() + limit
-    while sent:
-        arrived = 0
-        waiting = list(sent)
-        for start in range(0, len(waiting), PULLED_AT_ONCE):
-            for message in list(grid.pull_messages(waiting[start : start + PULLED_AT_ONCE])):
-                arrived += 1
-                # To which question it is the answer, is for Flower to say: not for the site.
-                node = sent.pop(message.metadata.reply_to_message_id, None)
-                if node is None:
-                    continue
-                answer = _answer(message)
-                more = again(node, answer)
-                if more is None:
-                    yield node, answer
-                else:
-                    sent |= push({node: more})
-                    deadline = time.monotonic() + limit
-        if sent and time.monotonic() > deadline:
-            raise ValueError(f"{len(sent)} sites did not answer in {limit:.0f} s; go on with --resume")
-        if sent and not arrived:
-            time.sleep(POLL_S)
+        refused = refusal(answer)
+        if refused:
+            raise ValueError(f"a site will not do what the study asks: {refused}")
+        yield node, answer
 
 
-def _answer(message: Message) -> Letter:
-    if message.has_error():
-        raise ValueError(
-            f"a site's program failed (Flower's error code {message.error.code}); the log of its SuperNode "
-            "says why. Go on with --resume"
-        )
-    answer = Letter.from_records(message.content)
-    refused = answer.text("refused")
-    if refused:
-        # A site's own words: shortened, and with nothing that could steer a terminal.
-        plain = "".join(c if c.isprintable() else " " for c in refused[:500])
-        raise ValueError(f"a site will not do what the study asks: {plain}")
-    return answer
-
-
-def _report(name: str, answer: Letter, current: Adapter, errand: Errand, download_bytes: int) -> SiteReport:
-    data = answer.part(UPDATE)
-    update = receive_update(data, current, errand.exchange.up())
+def _read_update(name: str, answer: Letter, base: Adapter, errand: Errand) -> SiteUpdate:
+    """The update in a site's answer. Raises ``ValueError`` for one that is not the site's, or none at all."""
+    update = receive_update(answer.part(UPDATE), base, errand.exchange.up())
     if update.site != name:
         raise ValueError(f"site {name!r} sent an update in the name of {update.site!r}")
+    return update
+
+
+def _report(
+    answer: Letter, update: SiteUpdate, download_bytes: int, late_from: int | None, answer_seconds: float
+) -> SiteReport:
     return SiteReport(
         update=update,
         num_examples=answer.whole("num_examples"),
         train_loss=answer.number("train_loss"),
         seconds=answer.number("seconds"),
-        upload_bytes=len(data),
+        upload_bytes=len(answer.part(UPDATE)),
         download_bytes=download_bytes,
         peak_memory_bytes=answer.whole("peak_memory_bytes"),
+        late_from=late_from,
+        answer_seconds=answer_seconds,
     )

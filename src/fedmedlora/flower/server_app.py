@@ -37,7 +37,15 @@ def main(grid: Grid, context: Context) -> None:
                 resume=found.resume,
                 progress=progress,
                 command=found.command,
-                elsewhere=lambda terms, progress: join(grid, names, terms, progress, wait_s=found.wait_s),
+                elsewhere=lambda terms, progress: join(
+                    grid,
+                    names,
+                    terms,
+                    progress,
+                    wait_s=found.wait_s,
+                    rounds=study.rounds,
+                    remembered=folder / "sites.json",
+                ),
             )
     except ValueError as error:  # what a user can do something about
         write_outcome(folder, results=None, error=str(error))

@@ -27,6 +27,7 @@ from fedmedlora.model.lora import read_adapter
 from fedmedlora.model.memory import keep_freed_memory
 from fedmedlora.own_parts import OwnParts
 from fedmedlora.prepare import hash_notes, read_notes, refuse_overlap
+from fedmedlora.rounds import Absent
 from fedmedlora.run_folder import UpdateCache
 from fedmedlora.sites import Errand, Participants
 from fedmedlora.terms import Terms
@@ -103,6 +104,7 @@ class SiteWork:
             self.site, here, cache, errand, lambda number: here if number in (last_round, round_num) else ()
         )
         (report,) = carrier.train(round_num, current)
+        assert not isinstance(report, Absent), "one site alone is a quorum of itself"
         codec = errand.exchange.up()
         sent = send_with_residual(report.update, current, codec, self.residuals, errand.whose, last_round)
         return Letter({"site": self.file.name, LACKS_BASE: False, **report.numbers()}, {UPDATE: sent.message})

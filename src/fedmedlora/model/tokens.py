@@ -21,7 +21,7 @@ from typing import Any
 
 from fedmedlora.tasks.copying import START, State, advance, options
 from fedmedlora.tasks.example import PLAIN, Example
-from fedmedlora.tasks.form import read_by
+from fedmedlora.tasks.form import load_form, read_by
 from fedmedlora.tasks.tagging import options as tag_words
 
 # Stands for the input while the chat template is rendered; no template and no prompt contains it.
@@ -196,14 +196,21 @@ class Encoder:
             found[word] = free
         return found
 
+    def options(self, state: State, example: Example) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+        """What may come next: (option, how the example's form writes it, tokens of that), see ``copying``."""
+        texts = load_form(example.form).tag_texts(example.labels)
+        found = options(state, example.pieces, example.labels)
+        return tuple([(o, text := texts.get(o, o), self.piece(text)) for o in found])
+
     def _copied(self, example: Example) -> tuple[list[int], list[tuple[int, ...]]]:
         target: list[int] = []
         choices: list[tuple[int, ...]] = []
         state = START
-        for output_piece in example.target:
-            target.extend(self.piece(output_piece))
-            choices.extend(self.open_choices(state, example, output_piece))
-            state = advance(state, output_piece)
+        for written in example.target:
+            target.extend(self.piece(written))
+            choices.extend(self.open_choices(state, example, written))
+            allowed = self.options(state, example)
+            state = advance(state, next(option for option, text, _ in allowed if text == written))
         return target, [*choices, ()]
 
     def _tagged(self, example: Example) -> tuple[list[int], list[tuple[int, ...]]]:
@@ -217,11 +224,11 @@ class Encoder:
         return list(ids), choices
 
     def open_choices(self, state: State, example: Example, chosen: str) -> list[tuple[int, ...]]:
-        """For each token of the output piece ``chosen``: the tokens it competes with, itself first.
+        """For each token of ``chosen``, an output piece as written: what it competes with, itself first.
 
         The options of one gap form a trie of token sequences; a token is open where the trie branches.
         """
-        alive = [self.piece(option) for option in options(state, example.pieces, example.labels)]
+        alive = [ids for _, _, ids in self.options(state, example)]
         ids = self.piece(chosen)
         found: list[tuple[int, ...]] = []
         for depth, token in enumerate(ids):

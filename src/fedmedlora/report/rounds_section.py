@@ -48,7 +48,21 @@ def rounds_section(results: Mapping[str, Any]) -> Markup:
             site["validation_loss"] is not None for m in federated for r in m["rounds"] for site in r["sites"]
         ):
             parts.append(_site_validation(federated, styles, made))
+    if any(one.get("absent") for method in methods for one in method["rounds"]):
+        parts.append(_absent(methods))
     return section("rounds", "Training, round by round", *parts)
+
+
+def _absent(methods: Sequence[Mapping[str, Any]]) -> Markup:
+    rows: list[list[Child]] = [
+        [name(method["label"]), str(one["round_num"]), name(absent["site"]), absent["reason"]]
+        for method in methods
+        for one in method["rounds"]
+        for absent in one.get("absent") or ()
+    ]
+    columns = ["Method", "Round", "Site", "Why"]
+    caption = "Sites that were asked and are not in a round."
+    return data_table("absent-data", caption, columns, rows, num_words=4)
 
 
 def cost_section(results: Mapping[str, Any]) -> Markup:

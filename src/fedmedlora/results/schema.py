@@ -97,8 +97,33 @@ _SITE_ROUND = Table(
         "peak_memory_bytes": Value(
             "count", "most memory held by the process or the GPU", "bytes", null="it could not be measured"
         ),
+        "late_from": Value(
+            "positive",
+            "round that the update was asked for in, where it is an earlier one",
+            null="it is this one",
+        ),
+        "change_norm": Value(
+            "number",
+            "Frobenius norm of its change of B A, over all layers",
+            null="the run has no bounds on it",
+        ),
+        "answer_seconds": Value(
+            "seconds",
+            "from the question to the answer, over a network",
+            "s",
+            null="the site is on this machine",
+        ),
     },
     "one site's work",
+    optional=("late_from", "change_norm", "answer_seconds"),
+)
+
+_ABSENT = Table(
+    {
+        "site": Value("text", "the site's name"),
+        "reason": Value("text", "why, in words"),
+    },
+    "a site that was asked and is not in the round",
 )
 
 _ROUND = Table(
@@ -106,6 +131,7 @@ _ROUND = Table(
         "round_num": Value("positive", "1, 2, 3, ... without a gap"),
         "weights": Named("site", Value("share", "its weight; all together are 1"), "weight of each site"),
         "sites": Many(_SITE_ROUND, "one per site that took part, each once"),
+        "absent": Many(_ABSENT, "sites that were asked and are not in the round", null="not recorded"),
         "aggregate_seconds": Value("seconds", "time of the coordinator's aggregation", "s"),
         "validate_seconds": Value(
             "seconds",
@@ -126,7 +152,7 @@ _ROUND = Table(
         ),
     },
     "one round",
-    optional=("validate_seconds",),
+    optional=("absent", "validate_seconds"),
 )
 
 USAGE = Table(

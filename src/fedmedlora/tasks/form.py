@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Protocol, cast
@@ -84,6 +84,9 @@ class Form(Protocol):
 
     def grammar(self, labels: Sequence[str]) -> dict[str, Any] | None:
         """A JSON schema for answers with ``labels``, written without white space; None: there is none."""
+
+    def tag_texts(self, labels: tuple[str, ...]) -> Mapping[str, str]:
+        """How the tags of the copy constraint are written, by tag; one that is missing, as it is."""
 
 
 @cache

@@ -12,7 +12,7 @@ Laws (a property test holds them): every rendered target is a path through ``cop
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -177,12 +177,19 @@ def _placed(
     return [one for one in found if one is not None], problems
 
 
-def parse(pieces: Sequence[Piece], text: str, labels: Sequence[str]) -> Parsed:
-    """Read free model text as markup of ``pieces``; tags of other labels are ignored and counted."""
-    walked, rest, complete = recovery.walk(tuple(pieces), text, tuple(labels))
+def parse(
+    pieces: Sequence[Piece], text: str, labels: Sequence[str], tag_texts: Mapping[str, str] | None = None
+) -> Parsed:
+    """Read free model text as markup of ``pieces``; tags of other labels are ignored and counted.
+
+    ``tag_texts``: how the text writes a tag, where that is not as it is.
+    """
+    tag_texts = tag_texts or {}
+    walked, rest, complete = recovery.walk(tuple(pieces), text, tuple(labels), tag_texts)
     if complete:
         mentions, problems = place(pieces, walked)
         return Parsed(walked, mentions, problems, True)
+    rest = recovery.in_full(rest, walked, tag_texts)
     recovered, problems = recovery.recover(pieces, walked, rest, labels)
     entities = [Entity(str(i), label, ((start, end),)) for i, (label, start, end) in enumerate(recovered)]
     output, unplaced = render(pieces, entities, labels)

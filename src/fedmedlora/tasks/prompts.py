@@ -22,7 +22,7 @@ from typing import Any
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.tasks.copying import close_tag, open_tag
-from fedmedlora.tasks.form import DEFAULT, known_forms
+from fedmedlora.tasks.form import DEFAULT, known_forms, load_form
 from fedmedlora.tasks.task import load_task
 
 SCOPES = ("entity", "sentence")
@@ -53,6 +53,8 @@ def instruction(
             "a source that annotates some, or leave this task out"
         )
     asked = [(e, modifier_labels(schema, annotates, e)) for e in schema.entities]
+    texts = load_form(form).tag_texts(labels)
+    marks = {label: texts.get(open_tag(label), open_tag(label)) for label in labels}
     fields = {
         "long_scope": _scopes()[form][scope]["long"],
         "short_scope": _scopes()[form][scope]["short"],
@@ -61,6 +63,7 @@ def instruction(
         "pairs": "\n".join(f"- {e}: {', '.join(ms)}" for e, ms in asked if ms),
         "tags": ", ".join(open_tag(label) + close_tag(label) for label in labels),
         "first_tags": open_tag(labels[0]) + close_tag(labels[0]),
+        "marks": ", ".join(f"{mark} for {label}" for label, mark in marks.items()),
         "types": ", ".join(labels),
         "first_type": labels[0],
     }

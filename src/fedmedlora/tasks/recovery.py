@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fedmedlora.tasks.copying import START, advance, is_tag, options
@@ -39,18 +39,51 @@ class _Reading:
     problems: list[str] = field(default_factory=list)
 
 
-def walk(pieces: tuple[Piece, ...], text: str, labels: tuple[str, ...]) -> tuple[tuple[str, ...], str, bool]:
-    """Output pieces read along the copy constraint, the text left over, and whether all was read."""
+def walk(
+    pieces: tuple[Piece, ...], text: str, labels: tuple[str, ...], tag_texts: Mapping[str, str]
+) -> tuple[tuple[str, ...], str, bool]:
+    """Output pieces read along the copy constraint, the text left over, and whether all was read.
+
+    ``tag_texts``: how a tag is written, where that is not as it is.
+    """
     state, at = START, 0
     output: list[str] = []
     while choices := options(state, pieces, labels):
-        step = next((choice for choice in choices if choice and text.startswith(choice, at)), None)
-        if step is None:
+        texts = ((choice, tag_texts.get(choice, choice)) for choice in choices)
+        found = next(((step, seen) for step, seen in texts if seen and text.startswith(seen, at)), None)
+        if found is None:
             return tuple(output), text[at:], False
+        step, seen = found
         output.append(step)
         state = advance(state, step)
-        at += len(step)
+        at += len(seen)
     return tuple(output), text[at:], at == len(text)
+
+
+def in_full(rest: str, walked: Sequence[str], tag_texts: Mapping[str, str]) -> str:
+    """``rest``, the text behind ``walked``, with its tags written as the copy constraint has them.
+
+    A closing tag that does not say what it closes closes what was opened last, and is left out where nothing
+    is open.
+    """
+    if not tag_texts:
+        return rest
+    opening = {seen: tag for tag, seen in tag_texts.items() if not tag.startswith("</")}
+    opened: list[str] = []
+    for step in filter(is_tag, walked):
+        if step.startswith("</"):
+            opened.pop()
+        else:
+            opened.append(step)
+
+    def full(match: re.Match[str]) -> str:
+        if match[0] in opening:
+            opened.append(opening[match[0]])
+            return opened[-1]
+        return f"</{opened.pop()[1:]}" if opened else ""
+
+    seen = sorted(set(tag_texts.values()), key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, seen)), full, rest)
 
 
 def recover(

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from fedmedlora.tasks.copying import is_tag
 from fedmedlora.tasks.example import PLAIN, Example
-from fedmedlora.tasks.form import read_by
+from fedmedlora.tasks.form import load_form, read_by
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")  # tags, by the label's place in ``labels``
 
@@ -29,9 +29,11 @@ def show(example: Example, tokens: Sequence[tuple[str, bool]] | None = None) -> 
         for part in example.input:
             view.append(part, f"dim {_colour(part, example)}".strip() if _is_label(part, example) else "dim")
         view.append("\n\n")
+        tags = _tags(example)
         for step in example.target:
             is_coloured = is_tag(step) or step.strip() in example.labels
-            view.append(step, f"{_colour(step.strip(), example)} underline" if is_coloured else "underline")
+            tag = tags.get(step, step.strip())
+            view.append(step, f"{_colour(tag, example)} underline" if is_coloured else "underline")
         if not example.target:
             view.append("(no gold)", "italic")
     else:
@@ -65,11 +67,18 @@ def _legend(example: Example, tokens: Sequence[tuple[str, bool]] | None) -> Text
     return legend
 
 
+def _tags(example: Example) -> dict[str, str]:
+    """What opens a mention in this form, and its tag; what closes one does not always say which."""
+    texts = load_form(example.form).tag_texts(example.labels) if example.form != PLAIN else {}
+    return {text: tag for tag, text in texts.items() if not tag.startswith("</")}
+
+
 def _colour_tags(view: Text, example: Example) -> None:
+    tags = _tags(example)
     names = "|".join(map(re.escape, example.labels))
     if names:
-        for match in re.finditer(f"</?(?:{names})>", view.plain):
-            view.stylize(_colour(match[0], example), *match.span())
+        for match in re.finditer("|".join([f"</?(?:{names})>", *map(re.escape, tags)]), view.plain):
+            view.stylize(_colour(tags.get(match[0], match[0]), example), *match.span())
 
 
 def _is_label(part: str, example: Example) -> bool:

@@ -5,7 +5,7 @@ Nested spans can be said, crossing and discontinuous ones cannot. ``tasks/markup
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmedlora.tasks import markup
@@ -41,3 +41,8 @@ def limit(num_tokens: int) -> int:
 def grammar(labels: Sequence[str]) -> dict[str, Any] | None:
     """None: the copy constraint depends on the sentence and has a decoder of its own."""
     return None
+
+
+def tag_texts(labels: tuple[str, ...]) -> Mapping[str, str]:
+    """None of its own."""
+    return {}

@@ -14,7 +14,7 @@ Flat: a mention inside another one cannot be said, nor can crossing and disconti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmedlora.corpora.note import Entity
@@ -60,3 +60,8 @@ def limit(num_tokens: int) -> int:
 def grammar(labels: Sequence[str]) -> dict[str, Any] | None:
     """None: the words are decided, each between all of them."""
     return None
+
+
+def tag_texts(labels: tuple[str, ...]) -> Mapping[str, str]:
+    """None of its own."""
+    return {}

@@ -1,0 +1,165 @@
+"""Questions to sites over Flower's grid: asked, asked again where a site was lost, given up in the end.
+
+A SuperNode that is killed loses the question that it was at, and Flower says so only as long as it takes the
+node for gone. So a site that was gone and is back is asked again. One that had worked on behind a broken
+connection answers the second time from what it keeps (``site_work.py``), without training again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedmedlora.flower.messages import Letter
+from fedmedlora.sites import Wait
+
+POLL_S = 0.5
+PRESENCE_S = 3.0  # how often Flower is asked who is connected
+GONE_S = 60.0  # a round that could go on without a site waits so long for its connection
+PULLED_AT_ONCE = 4  # answers that are in memory together, each with an adapter
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A site that gave no answer. ``reason``: why, in our words. ``ids``: questions that it may yet
+    answer."""
+
+    reason: str
+    ids: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Out:
+    """What is out at one site. ``letter``: what it is asked again; None where that is not known any more."""
+
+    letter: Letter | None
+    ids: set[str] = field(default_factory=set)
+    num_asked: int = 1
+    gone_since: float | None = None
+
+
+def ask(
+    grid: Grid,
+    kind: str,
+    letters: Mapping[int, Letter],
+    *,
+    limit_s: float,
+    round_num: int = 0,
+    wait: Wait,
+    again: Callable[[int, Letter], Letter | None] = lambda node, answer: None,
+    still_out: Mapping[int, tuple[str, ...]] | None = None,
+) -> Iterator[tuple[int, Letter | Unanswered]]:
+    """(node, answer) of every node that was asked, as they arrive, and of those that gave none.
+
+    ``limit_s``: after so long it is an error (``ValueError``) that somebody has not answered. ``again``: a
+    node and its answer -> another question for it, whose answer counts instead; None: none. ``still_out``:
+    nodes that are waited for as well, by the ids of questions that they were asked before.
+    """
+
+    def push(letters: Mapping[int, Letter]) -> None:
+        messages = [
+            Message(
+                content=letter.to_records(),
+                dst_node_id=node,
+                message_type=kind,
+                ttl=limit_s,
+                group_id=str(round_num),
+            )
+            for node, letter in letters.items()
+        ]
+        for node, id_ in zip(letters, grid.push_messages(messages), strict=True):
+            out[node].ids.add(id_)
+
+    out = {node: _Out(letter) for node, letter in letters.items()}
+    push(letters)
+    out |= {node: _Out(None, set(ids)) for node, ids in (still_out or {}).items()}
+    began = pushed = looked = time.monotonic()
+    while out:
+        arrived = False
+        for message in _replies(grid, {id_ for one in out.values() for id_ in one.ids}):
+            arrived = True
+            # To which question it is the answer, is for Flower to say: not for the site.
+            id_ = message.metadata.reply_to_message_id
+            node = next((n for n, one in out.items() if id_ in one.ids), None)
+            if node is None:
+                continue
+            out[node].ids.discard(id_)
+            if message.has_error():
+                continue  # below, with those that have no question out any more
+            try:
+                answer = Letter.from_records(message.content)
+            except ValueError as error:
+                del out[node]
+                yield node, Unanswered(f"its answer cannot be read: {error}")
+                continue
+            more = again(node, answer)
+            if more is None:
+                del out[node]
+                yield node, answer
+            else:
+                out[node].letter = more
+                push({node: more})
+                pushed = time.monotonic()
+        now = time.monotonic()
+        lost = {node for node, one in out.items() if not one.ids}
+        if lost or now - looked > PRESENCE_S:
+            looked = now
+            lost |= _back(grid, out, now)
+            for node in lost:
+                one = out[node]
+                if one.gone_since is not None:
+                    continue  # asked again when it is back
+                if one.letter is not None and one.num_asked < wait.attempts:
+                    one.num_asked += 1
+                    push({node: one.letter})
+                    pushed = now
+                elif not one.ids:
+                    del out[node]
+                    yield node, Unanswered(f"its program failed or was lost, {one.num_asked} times")
+        for node, reason in _given_up(out, wait, now, began):
+            ids = tuple(sorted(out.pop(node).ids))
+            yield node, Unanswered(reason, ids)
+        if out and now - pushed > limit_s:
+            raise ValueError(f"{len(out)} sites did not answer in {limit_s:.0f} s; go on with --resume")
+        if out and not arrived:
+            time.sleep(POLL_S)
+
+
+def refusal(answer: Letter) -> str:
+    """Why a site will not, in its own words, or "": shortened, and with nothing that could steer a
+    terminal."""
+    return "".join(c if c.isprintable() else " " for c in answer.text("refused")[:500])
+
+
+def _replies(grid: Grid, ids: set[str]) -> Iterator[Message]:
+    waiting = sorted(ids)
+    for start in range(0, len(waiting), PULLED_AT_ONCE):
+        yield from list(grid.pull_messages(waiting[start : start + PULLED_AT_ONCE]))
+
+
+def _back(grid: Grid, out: Mapping[int, _Out], now: float) -> set[int]:
+    """Nodes that were gone and are connected again; notes who is gone."""
+    present = set(grid.get_node_ids())
+    back = set()
+    for node, one in out.items():
+        if node not in present:
+            one.gone_since = now if one.gone_since is None else one.gone_since
+        elif one.gone_since is not None:
+            one.gone_since = None
+            back.add(node)
+    return back
+
+
+def _given_up(out: Mapping[int, _Out], wait: Wait, now: float, began: float) -> list[tuple[int, str]]:
+    """Nodes that are waited for no longer, each with the reason."""
+    is_late = wait.deadline_s is not None and now - began > wait.deadline_s
+    gone = [node for node, one in out.items() if one.gone_since is not None and now - one.gone_since > GONE_S]
+    if not (is_late or gone) or not wait.is_enough():
+        return []
+    if is_late:
+        return [(node, f"no answer after {now - began:.0f} s") for node in out]
+    return [(node, f"not connected for {GONE_S:.0f} s") for node in gone]

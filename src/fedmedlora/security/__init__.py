@@ -1,0 +1,1 @@
+"""What is let in at the coordinator."""

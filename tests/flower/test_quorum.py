@@ -1,0 +1,204 @@
+"""Rounds that go on: sites that fail, vanish, come back, refuse or are late, over the real ClientApp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedmedlora.experiment import run_study
+from fedmedlora.flower import asking, grid_sites
+from fedmedlora.flower.grid_sites import join
+from fedmedlora.model.saved import read_saved_adapter
+from fedmedlora.study import load_study
+
+SITES = ("lakeside", "northgate", "stonebridge")
+STONEBRIDGE = 3  # its node
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(grid_sites, "WORK_S", 3.0)
+    monkeypatch.setattr(asking, "POLL_S", 0.02)
+    monkeypatch.setattr(asking, "PRESENCE_S", 0.0)
+    monkeypatch.setattr(asking, "GONE_S", 0.1)
+
+
+@pytest.fixture(scope="module")
+def study_with(three_sites):
+    """``study_with(rounds)``: the study file with ``rounds`` as its table."""
+
+    def write(rounds: str) -> Path:
+        text = (three_sites / "study.toml").read_text()
+        head = text.replace('"fed_medlora_plus"', '"fed_medlora"').split("[rules")[0]
+        path = three_sites / f"quorum-{abs(hash(rounds))}.toml"
+        tail = "[evaluation]\nmax_sentences = 1\nbootstrap = 0\n" + text[text.index("[[sites]]") :]
+        path.write_text(f"{head}[rounds]\n{rounds}\n{tail}")
+        return path
+
+    return write
+
+
+def run_over(grid, path: Path, out: Path, **more):
+    study = load_study(path, sites_are_here=False)
+    return run_study(
+        study, out, elsewhere=lambda terms, progress: join(grid, SITES, terms, progress, wait_s=0.3), **more
+    )
+
+
+def rounds_of(results):
+    return results["methods"][0]["rounds"]
+
+
+@pytest.fixture(scope="module")
+def expected(study_with, tmp_path_factory, one_thread):
+    out = tmp_path_factory.mktemp("expected") / "run"
+    path = study_with("quorum = 1.0")
+    plain = path.with_name("quorum-plain.toml")
+    plain.write_text(path.read_text().replace("[rounds]\nquorum = 1.0\n", ""))
+    run_study(load_study(plain), out)
+    return read_saved_adapter(out / "adapters" / "fed_medlora")
+
+
+def from_stonebridge(reply) -> bool:
+    return reply[1].metadata.message_type == "train" and reply[1].metadata.src_node_id == STONEBRIDGE
+
+
+def failing(grid, times: int):
+    """The first ``times`` of stonebridge's updates become Flower's error for a program that ended."""
+    from flwr.app import Error, Message
+
+    num = 0
+
+    def fault(replies):
+        nonlocal num
+        found = []
+        for question, reply in replies:
+            if from_stonebridge([question, reply]) and num < times:
+                num += 1
+                asked = next(m for m in grid.sent if m.metadata.message_id == question)
+                reply = Message(Error(code=2, reason="killed"), reply_to=asked)
+            found.append([question, reply])
+        return found
+
+    return fault
+
+
+def test_a_site_whose_program_is_killed_is_asked_again(local_grid, study_with, expected, tmp_path):
+    local_grid.fault = failing(local_grid, 2)
+    results = run_over(local_grid, study_with("quorum = 1.0"), tmp_path / "out")
+    assert read_saved_adapter(tmp_path / "out" / "adapters" / "fed_medlora") == expected
+    assert [one["absent"] for one in rounds_of(results)] == [[], []]
+
+
+def test_and_given_up_after_some_attempts(local_grid, study_with, expected, tmp_path):
+    local_grid.fault = failing(local_grid, 2)
+    path = study_with("quorum = 0.6\nattempts = 2")
+    first, second = rounds_of(run_over(local_grid, path, tmp_path / "out"))
+    reason = "its program failed or was lost, 2 times"
+    assert first["absent"] == [{"site": "stonebridge", "reason": reason}]
+    assert [site["site"] for site in first["sites"]] == ["lakeside", "northgate"]
+    assert second["absent"] == []  # it is back in the next round
+    assert len(second["sites"]) == 3
+    assert read_saved_adapter(tmp_path / "out" / "adapters" / "fed_medlora") != expected
+
+
+def test_a_question_that_a_site_lost_with_its_connection_is_asked_again(
+    local_grid, study_with, expected, tmp_path
+):
+    """The node is gone with the first question, and back without it."""
+    config, looks = dict(local_grid.node_config), 0
+    lost = []
+
+    def fault(replies):
+        nonlocal looks
+        if any(map(from_stonebridge, replies)) and not lost:
+            lost.append(True)
+            local_grid.node_config.pop(STONEBRIDGE)
+            return [reply for reply in replies if not from_stonebridge(reply)]
+        if lost and STONEBRIDGE not in local_grid.node_config:
+            looks += 1
+            if looks > 2:
+                local_grid.node_config[STONEBRIDGE] = config[STONEBRIDGE]
+        return replies
+
+    local_grid.fault = fault
+    run_over(local_grid, study_with("quorum = 1.0"), tmp_path / "out")
+    assert lost
+    assert read_saved_adapter(tmp_path / "out" / "adapters" / "fed_medlora") == expected
+
+
+def held_back(grid, until_round: str):
+    """stonebridge's update of round 1 arrives once questions of ``until_round`` were asked."""
+
+    def fault(replies):
+        is_time = any(m.metadata.group_id == until_round for m in grid.sent)
+        kept = [r for r in replies if from_stonebridge(r) and r[0] in first and not is_time]
+        grid.waiting += kept
+        return [r for r in replies if r not in kept]
+
+    first = {"question 5"}  # three descriptions, then the third training
+    return fault
+
+
+def test_a_late_update_is_dropped(local_grid, study_with, tmp_path):
+    local_grid.fault = held_back(local_grid, "2")
+    path = study_with("quorum = 0.6\ndeadline_s = 0.3")
+    first, second = rounds_of(run_over(local_grid, path, tmp_path / "out"))
+    [absent] = first["absent"]
+    assert absent["site"] == "stonebridge"
+    assert absent["reason"].startswith("no answer after")
+    assert second["absent"] == []
+    assert [site["late_from"] for site in second["sites"]] == [None, None, None]
+    asked = [m for m in local_grid.sent if m.metadata.message_type == "train"]
+    assert len(asked) == 6
+
+
+def test_or_kept_for_the_next_round(local_grid, study_with, tmp_path):
+    local_grid.fault = held_back(local_grid, "2")
+    path = study_with('quorum = 0.6\ndeadline_s = 0.3\nlate = "keep"\nlate_discount = 0.25')
+    first, second = rounds_of(run_over(local_grid, path, tmp_path / "out"))
+    assert [one["site"] for one in first["absent"]] == ["stonebridge"]
+    by_site = {site["site"]: site for site in second["sites"]}
+    assert by_site["stonebridge"]["late_from"] == 1
+    assert by_site["lakeside"]["late_from"] is None
+    sizes = {site["site"]: site["num_target_tokens"] for site in second["sites"]}
+    info = next(c for c in [by_site["stonebridge"]])
+    assert second["weights"]["stonebridge"] == pytest.approx(sizes["stonebridge"] / sum(sizes.values()))
+    assert info["num_target_tokens"] > 0
+    asked = [m for m in local_grid.sent if m.metadata.message_type == "train"]
+    assert len(asked) == 5  # it is not asked in round 2
+    # What was carried over is in the round's own files: going on gives the same.
+    again = run_over(local_grid, path, tmp_path / "out", resume=True)
+    assert rounds_of(again)[1]["sites"] == second["sites"]
+
+
+def test_a_refusal_counts_as_absence_where_the_quorum_holds(local_grid, study_with, three_sites, tmp_path):
+    path = three_sites / "refuses.toml"
+    path.write_text((three_sites / "stonebridge.toml").read_text() + "max_rounds = 1\n")
+    usual = local_grid.node_config[STONEBRIDGE]
+    study = study_with("quorum = 0.6")
+
+    def strict(replies):  # in the second round it allows less than before and after
+        rounds = [m.metadata.group_id for m in local_grid.sent if m.metadata.message_type == "train"]
+        is_second = rounds.count("1") == 3 and "2" not in rounds
+        local_grid.node_config[STONEBRIDGE] = {"site": str(path)} if is_second else usual
+        return replies
+
+    local_grid.fault = strict
+    first, second = rounds_of(run_over(local_grid, study, tmp_path / "out"))
+    assert first["absent"] == []
+    [absent] = second["absent"]
+    assert absent["reason"] == "will not do what the study asks: rounds 2: this site allows at most 1"
+
+
+def test_without_its_quorum_a_round_waits_longer_than_its_deadline(
+    local_grid, study_with, expected, tmp_path
+):
+    local_grid.fault = held_back(local_grid, "never")
+    path = study_with("quorum = 1.0\ndeadline_s = 0.1")
+    with pytest.raises(ValueError, match="1 sites did not answer in 3 s"):
+        run_over(local_grid, path, tmp_path / "out")
+    local_grid.fault = lambda replies: replies
+    run_over(local_grid, path, tmp_path / "out", resume=True)
+    assert read_saved_adapter(tmp_path / "out" / "adapters" / "fed_medlora") == expected
