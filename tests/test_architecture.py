@@ -72,6 +72,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "progress": (set(), {"rich"}),
     "progress_jobs": ({"progress"}, {"rich"}),
     "run_folder": ({"exchange", "corpora"}, {"filelock"}),
+    "new_folder": (set(), set()),
     "own_parts": ({"exchange", "run_folder"}, set()),  # what sites keep between rounds, wherever they are
     "results": (set(), set()),
     "tracking": (set(), {"torch", "mlflow"}),
@@ -85,7 +86,8 @@ JOINERS = [
     "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site", "participation",
     "sites", "as_sent", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run", "signals",
     "train_method", "evaluate_method", "new_site", "planned_cost", "experiment", "study_results", "rebuild",
-    "one_run", "side_by_side", "many_runs", "extract", "init", "demo", "report_examples",
+    "one_run", "side_by_side", "many_runs", "extract", "export", "init", "demo",
+    "report_examples",
 ]
 # fmt: on
 for number, joiner in enumerate(JOINERS):
@@ -94,6 +96,7 @@ MAP["plan"] = (MEETING | set(JOINERS) - {"experiment"}, TORCH | {"rich"})
 MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr", "filelock"})
 MAP["cli_help"] = (set(), set())
 MAP["cli_corpora"] = ({"corpora", "cli_help"}, set())
+MAP["cli_export"] = ({"export", "cli_help"}, set())
 MAP["cli_run"] = (set(MAP) - {"cli_corpora"}, {"rich"})
 MAP["cli"] = (set(MAP), {"numpy", "rich"})
 MAP["__main__"] = ({"cli"}, set())
