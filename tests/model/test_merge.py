@@ -109,6 +109,14 @@ def test_what_float16_cannot_hold_is_refused(load, model_folders, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_base_model_that_is_damaged_is_said(load, model_folders, number):
+    model = both(model_folders["llama"], drawn(load()))
+    model.get_base_model().model.norm.weight.data[3] = number
+    with pytest.raises(ValueError, match=r"model\.norm\.weight holds infinities.* are damaged"):
+        dict(merge.merged_weights(model))
+
+
 def test_sizes_out_of_the_headers(load, model_folders, half):
     num = sum(p.numel() for p in load().model.parameters())
     values, num_bytes = merge.size(model_files(str(model_folders["llama"])))

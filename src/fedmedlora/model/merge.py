@@ -92,7 +92,10 @@ def load_both(files: ModelFiles, shape: dict[str, Any], adapter: Adapter) -> Any
 
 
 def merged_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name in the base model -> weight with the adapter in it, float32, one at a time; shared ones once."""
+    """Name in the base model -> weight with the adapter in it, float32, one at a time; shared ones once.
+
+    Raises ``ValueError`` for a weight that is no number.
+    """
     layers = _lora_layers(model)
     for name, weight in _base_weights(model):
         layer = layers.get(name.removesuffix(".weight"))
@@ -100,6 +103,11 @@ def merged_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
         if layer is not None:
             # For layers that keep their weights transposed, too.
             found = found + layer.get_delta_weight("default").detach().float()
+        if not torch.isfinite(found).all():
+            raise ValueError(
+                f"{name} holds infinities or what is no number, with the adapter merged into it: the base "
+                "model's files or the adapter are damaged"
+            )
         yield name, found
 
 
@@ -140,7 +148,7 @@ def write_merged(model: Any, files: ModelFiles, folder: Path, precision: str) ->
 
 
 def cast(weight: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
-    """``weight`` in ``dtype``. Raises ``ValueError`` where that makes infinities of it, or it is none."""
+    """``weight`` in ``dtype``. Raises ``ValueError`` where that makes infinities of its numbers."""
     found = weight.to(dtype)
     if not torch.isfinite(found).all():
         raise ValueError(
