@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from llama_cpp import LlamaCpp
 from peft import AutoPeftModelForCausalLM, PeftModel
+from run_gguf import LlamaCpp
 from saved_adapter import save_adapter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

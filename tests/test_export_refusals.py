@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from saved_adapter import save_adapter
@@ -12,6 +13,7 @@ from saved_adapter import save_adapter
 from fedmedlora import cli_export
 from fedmedlora.cli import main
 from fedmedlora.export import TARGETS, export
+from fedmedlora.model.gguf_layout import ARCHITECTURES
 
 
 def names(folder):
@@ -195,6 +197,12 @@ def test_the_command_offers_what_there_is():
     assert tuple(TARGETS) == cli_export.TARGETS
     every = dict.fromkeys(precision for allowed in TARGETS.values() for precision in allowed)
     assert set(cli_export.PRECISIONS) == set(every)
+
+
+def test_the_page_names_what_there_is():
+    page = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
+    asked = {*TARGETS, *cli_export.PRECISIONS, *ARCHITECTURES}
+    assert [name for name in sorted(asked) if f"`{name}`" not in page] == []
 
 
 def test_what_argparse_refuses(saved_adapter, tmp_path, capsys):

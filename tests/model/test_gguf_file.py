@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from llama_cpp import LlamaCpp
+from run_gguf import LlamaCpp
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
