@@ -55,10 +55,12 @@ class SiteReport:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A site that was asked and is not in the round. ``reason``: why, in words for the round's record."""
+    """A site that was asked and is not in the round. ``reason``: why, in words for the round's record.
+    ``is_final``: whether asking again would get the same answer."""
 
     site: str
     reason: str
+    is_final: bool = False
 
 
 class Carrier(Protocol):

@@ -40,8 +40,8 @@ def test_there_and_back(state, three_sites):
     assert found.study == (three_sites / "study.toml").resolve()
     assert (found.resume, found.wait_s, found.command) == (True, 5.0, ("run",))
     assert read_outcome(folder) is None
-    write_outcome(folder, results={"a": 1}, error="")
-    assert read_outcome(folder) == {"results": {"a": 1}, "error": ""}
+    write_outcome(folder, results={"a": 1})
+    assert read_outcome(folder) == {"results": {"a": 1}, "error": "", "may_go_on": False}
     assert read_run(folder) == ""
     write_run(folder, "17")
     assert read_run(folder) == "17"

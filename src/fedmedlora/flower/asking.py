@@ -15,7 +15,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fedmedlora.flower.messages import Letter
-from fedmedlora.sites import Wait
+from fedmedlora.sites import NotNow, Wait
 
 POLL_S = 0.5
 PRESENCE_S = 3.0  # how often Flower is asked who is connected
@@ -55,7 +55,7 @@ def ask(
 ) -> Iterator[tuple[int, Letter | Unanswered]]:
     """(node, answer) of every node that was asked, as they arrive, and of those that gave none.
 
-    ``limit_s``: after so long it is an error (``ValueError``) that somebody has not answered. ``again``: a
+    ``limit_s``: after so long it is an error (``NotNow``) that somebody has not answered. ``again``: a
     node and its answer -> another question for it, whose answer counts instead; None: none. ``still_out``:
     nodes that are waited for as well, by the ids of questions that they were asked before.
     """
@@ -124,7 +124,7 @@ def ask(
             ids = tuple(sorted(out.pop(node).ids))
             yield node, Unanswered(reason, ids)
         if out and now - pushed > limit_s:
-            raise ValueError(f"{len(out)} sites did not answer in {limit_s:.0f} s; go on with --resume")
+            raise NotNow(f"{len(out)} sites did not answer in {limit_s:.0f} s; go on with --resume")
         if out and not arrived:
             time.sleep(POLL_S)
 

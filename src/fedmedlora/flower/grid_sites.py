@@ -24,7 +24,7 @@ from fedmedlora.flower.roll import Roll, wait_for
 from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, LAST_ROUND, UPDATE
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import Absent, SiteReport
-from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, WAIT_FOR_ALL, Errand, SiteInfo, Sites, Wait
+from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, WAIT_FOR_ALL, Errand, NotNow, SiteInfo, Sites, Wait
 from fedmedlora.study_rounds import Rounds
 from fedmedlora.terms import Terms
 from fedmedlora.training import validation
@@ -124,7 +124,7 @@ class GridSites:
                     continue
                 refused = refusal(answer)
                 if refused:
-                    yield Absent(name, f"will not do what the study asks: {refused}")
+                    yield Absent(name, f"will not do what the study asks: {refused}", is_final=True)
                     continue
                 try:
                     update = _read_update(name, answer, since.base if since else current, errand)
@@ -183,7 +183,7 @@ class GridSites:
         away = [name for name in self.roll.missing() if name in names]
         if away:
             told = ", ".join(away)
-            raise ValueError(f"{told}: not connected, with test notes to read; go on with --resume")
+            raise NotNow(f"{told}: not connected, with test notes to read; go on with --resume")
         costs = {info.name: info.read_cost.get(decoding, 0.0) for info in self.infos}
         how = "" if decoding == "constrained" else ", free"
         fields = {"decoding": decoding, **errand_fields(errand)}
@@ -248,7 +248,7 @@ def ask_all(
     """(node, answer) of every node, as they arrive. Raises ``ValueError`` for one that refuses or is lost."""
     for node, answer in ask(grid, kind, letters, limit_s=WORK_S, wait=wait):
         if isinstance(answer, Unanswered):
-            raise ValueError(
+            raise NotNow(
                 f"a site did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with "
                 "--resume"
             )

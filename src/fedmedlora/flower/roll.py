@@ -20,7 +20,7 @@ from fedmedlora.flower.asking import Unanswered, ask, refusal
 from fedmedlora.flower.messages import DESCRIBE, Letter
 from fedmedlora.progress import Progress
 from fedmedlora.run_folder import read_json, write_json
-from fedmedlora.sites import WAIT_FOR_ALL, SiteInfo
+from fedmedlora.sites import WAIT_FOR_ALL, NotNow, SiteInfo
 from fedmedlora.terms import Terms
 
 DESCRIBE_S = 3600.0  # a site may have to wait for its turn
@@ -122,7 +122,7 @@ def wait_for(roll: Roll, progress: Progress, *, wait_s: float, num_needed: int) 
                 roll.recall()
                 if len(roll.nodes) >= num_needed and not roll.unheard():
                     return
-                raise ValueError(
+                raise NotNow(
                     f"{', '.join(missing)}: not connected after {wait_s:.0f} s; start the SuperNodes, look "
                     "that each site.toml has the name that the study uses, and go on with --resume"
                 )

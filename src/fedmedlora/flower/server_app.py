@@ -13,6 +13,7 @@ from fedmedlora.flower.grid_sites import join
 from fedmedlora.flower.state import read_submission, write_outcome
 from fedmedlora.model.memory import keep_freed_memory
 from fedmedlora.progress import Terminal
+from fedmedlora.sites import NotNow
 
 log = logging.getLogger("fedmedlora")
 app = ServerApp()
@@ -47,11 +48,15 @@ def main(grid: Grid, context: Context) -> None:
                     remembered=folder / "sites.json",
                 ),
             )
-    except ValueError as error:  # what a user can do something about
+    except NotNow as error:
+        write_outcome(folder, results=None, error=str(error), may_go_on=True)
+        raise
+    except ValueError as error:  # what a user has to do something about
         write_outcome(folder, results=None, error=str(error))
         raise
-    except BaseException as error:
-        write_outcome(folder, results=None, error=f"{type(error).__name__}; SuperLink's log says where")
+    except BaseException as error:  # a lost connection, a full disk
+        told = f"{type(error).__name__}; SuperLink's log says where"
+        write_outcome(folder, results=None, error=told, may_go_on=True)
         raise
-    write_outcome(folder, results=results, error="")
+    write_outcome(folder, results=results)
     log.info("study %s: finished", found.name)

@@ -105,9 +105,11 @@ def read_run(folder: Path) -> str:
     return str(found.get("run_id", ""))
 
 
-def write_outcome(folder: Path, *, results: dict[str, Any] | None, error: str) -> None:
-    """How the study ended: its results, or what went wrong."""
-    write_json(folder / "outcome.json", {"results": results, "error": error})
+def write_outcome(
+    folder: Path, *, results: dict[str, Any] | None, error: str = "", may_go_on: bool = False
+) -> None:
+    """How the study ended: its results, or what went wrong, and whether the same run may yet get further."""
+    write_json(folder / "outcome.json", {"results": results, "error": error, "may_go_on": may_go_on})
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:

@@ -34,6 +34,10 @@ ASK_S = 10.0  # how often SuperLink is asked whether the run still lives
 ENDED_GRACE_S = 5.0
 
 
+class Interrupted(ValueError):  # noqa: N818 - a state, not a mistake
+    """The run ended before its study did, and the study may get further in another run."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A SuperLink: its name in Flower's configuration, and the environment to speak to it in."""
@@ -89,7 +93,7 @@ def run_at(
         tell(f"run {run_id} at SuperLink {target.superlink}: {len(study.sites)} sites")
     outcome = _follow(folder, run_id, target, tell)
     if outcome["error"]:
-        raise ValueError(outcome["error"])
+        raise (Interrupted if outcome["may_go_on"] else ValueError)(outcome["error"])
     results: dict[str, Any] = outcome["results"]
     return results
 
@@ -106,7 +110,7 @@ def _start(name: str, target: Target) -> str:
     found = _flwr(command, target)
     run_id = found.get("run-id")
     if not run_id:
-        raise ValueError(f"SuperLink {target.superlink!r} did not start the run: {_said(found)}")
+        raise Interrupted(f"SuperLink {target.superlink!r} did not start the run: {_said(found)}")
     return str(run_id)
 
 
@@ -131,7 +135,7 @@ def _follow(folder: Path, run_id: str, target: Target, tell: Callable[[str], Non
                     time.sleep(ENDED_GRACE_S)  # its outcome may be on the way to the disk
                     if (outcome := read_outcome(folder)) is not None:
                         return outcome
-                    raise ValueError(
+                    raise Interrupted(
                         f"the run ended ({status}) and left no outcome; is {STATE} the same in SuperLink's "
                         "environment as here? `flwr log` and SuperLink's own log say more"
                     )
@@ -173,7 +177,7 @@ def _flwr(command: list[str], target: Target) -> dict[str, Any]:
         found = {}
     if done.returncode or found.get("success") is False:
         said = _said(found) or (done.stderr or done.stdout).strip()[-500:]
-        raise ValueError(
+        raise Interrupted(
             f"SuperLink {target.superlink!r}: {said}\nIs it running, and named under [superlink.NAME] in "
             "Flower's configuration (`flwr config list`)?"
         )

@@ -1,0 +1,68 @@
+"""A study carried to its end over a SuperLink that is kept running, whatever dies on the way.
+
+Flower marks a run as failed when its SuperLink or its ServerApp is killed, and never takes it up again. So a
+new Flower run is started, which goes on after the last round that was finished (``run_folder.py``), with the
+same adapter in the end. Nobody has to think about it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmedlora.flower.submit import Interrupted
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a study that gets no further is begun again. ``waits_s``: before each further start, and the
+    last of them from then on. ``give_up_s``: since it got further for the last time."""
+
+    waits_s: tuple[float, ...] = (2.0, 5.0, 15.0, 60.0)
+    give_up_s: float = 24 * 3600.0
+
+
+def carry_through(
+    run: Callable[[], dict[str, Any]],
+    how_far: Callable[[], int],
+    tell: Tell,
+    stopping: threading.Event,
+    *,
+    patience: Patience | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Any] | None:
+    """What ``run`` returns, called again as long as it is interrupted; None where ``stopping`` was set.
+
+    ``how_far``: counts up as the study gets further. Raises ``ValueError`` for what calling again would not
+    change, and where nothing got further for too long.
+    """
+    patience = patience or Patience()
+    reached, since, num_starts = how_far(), clock(), 0
+    while not stopping.is_set():
+        try:
+            return run()
+        except Interrupted as error:
+            now = how_far()
+            if now > reached:
+                reached, since, num_starts = now, clock(), 0
+            if clock() - since > patience.give_up_s:
+                raise ValueError(
+                    f"{error}\nNothing got further for {patience.give_up_s / 3600:.3g} hours; when that is "
+                    "mended, start it again: it goes on where it was"
+                ) from error
+            wait_s = patience.waits_s[min(num_starts, len(patience.waits_s) - 1)]
+            num_starts += 1
+            tell(f"interrupted: {error}; it goes on in {wait_s:.0f} s")
+            stopping.wait(wait_s)
+    return None
+
+
+def files_of(out: Path) -> int:
+    """How many rounds, updates and evaluations lie finished in the run's folder ``out``."""
+    return sum(1 for folder in ("methods", "site-updates") for _ in (out / folder).rglob("*.json"))
