@@ -5,8 +5,8 @@ where sites connect: see ``gate.py``. Two things of Flower 1.41 are changed on t
 
 * its server listens on both ports, behind the gate;
 * a site's clock may be ``CLOCK_AHEAD_S`` ahead of this one. Flower signs the time into every request and
-  refuses what comes from more than five seconds in the future, which many a hospital's clock does; from the
-  past it takes five minutes.
+  refuses what comes from more than five seconds in the future, which many a hospital's clock does. From the
+  past it takes five minutes, to which the same allowance is added.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fedmedlora.flower.gate import Gate
 from fedmedlora.provision.address import Address, parse_address
 
 CLOCK_AHEAD_S = 180
-CLOCK_BEHIND_S = 300  # Flower's own
+CLOCK_BEHIND_S = 300 + CLOCK_AHEAD_S
 
 
 def main() -> None:

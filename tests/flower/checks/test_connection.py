@@ -138,7 +138,8 @@ def test_an_authority_that_is_none(tls_server):
         (-120, True, True, "120 s ahead of"),  # two minutes off are taken, both ways
         (120, True, True, "120 s behind"),
         (-160, False, True, "160 s ahead of"),
-        (260, False, True, "260 s behind"),
+        (440, True, True, "440 s behind"),
+        (460, False, True, "460 s behind"),
         (-86400, False, True, "ahead of"),
     ],
 )

@@ -15,12 +15,13 @@ from datetime import UTC, datetime, timedelta
 
 from fedmedlora.flower.checks.finding import Finding
 from fedmedlora.flower.site_file import SiteFile
+from fedmedlora.flower.superlink import CLOCK_AHEAD_S, CLOCK_BEHIND_S
 from fedmedlora.provision.address import Address, parse_address
 from fedmedlora.provision.authority import Described, describe
 
 ADDRESS, CERTIFICATE, CLOCK = "address", "certificate", "clock"
-# Of ``superlink.py``: 180 s ahead and 300 s behind are refused. With a margin for the way and for drift.
-MOST_AHEAD_S, MOST_BEHIND_S = 150.0, 240.0
+_MARGIN_S = 30  # for the way, and for a clock that runs on
+MOST_AHEAD_S, MOST_BEHIND_S = CLOCK_AHEAD_S - _MARGIN_S, CLOCK_BEHIND_S - _MARGIN_S
 GOOD_S = 5.0  # beyond, a clock that nobody sets is likely
 _ENDS_SOON = timedelta(days=14)
 
@@ -138,8 +139,8 @@ def check_clock(route: Route, authority: bytes, clock: Callable[[], datetime]) -
             CLOCK,
             False,
             found,
-            f"set this machine's clock (NTP): requests from a clock more than {MOST_AHEAD_S:.0f} s ahead or "
-            f"{MOST_BEHIND_S:.0f} s behind are refused. If this one is right, the coordinator's is wrong",
+            f"set this machine's clock (NTP): requests from a clock more than {MOST_AHEAD_S} s ahead or "
+            f"{MOST_BEHIND_S} s behind are refused. If this one is right, the coordinator's is wrong",
         )
     return Finding(CLOCK, True, found, "set by NTP it would agree" if abs(ahead_s) > GOOD_S else "")
 
