@@ -243,7 +243,7 @@ def test_a_site_that_sends_a_new_key(consortium, kits, now):
     pair = new_key_pair("lakeside")
     (consortium.folder / "lakeside.pub").write_bytes(pair.public)
     lines = provision(consortium, kits, now)
-    assert "withdraws the old one" in told(lines, "note")["coordinator/sites/lakeside.pub"]
+    assert "withdraws the old one for good" in told(lines, "note")["coordinator/sites/lakeside.pub"]
     assert (kits / "coordinator" / "sites" / "lakeside.pub").read_bytes() == pair.public
     settings = tomllib.loads((kits / "lakeside" / "site.toml").read_text())
     assert settings["coordinator"]["key_fingerprint"] == fingerprint(pair.public)
@@ -329,7 +329,12 @@ def test_wheels_and_a_model_go_into_every_kit(consortium, kits, now, tmp_path):
     house, model = tmp_path / "house", tmp_path / "model"
     house.mkdir()
     model.mkdir()
-    for name in ("fedmedlora-0.9.1-py3-none-any.whl", "flwr-1.41.0-py3-none-any.whl"):
+    wheels = {
+        "fedmedlora-0.9.1-py3-none-any.whl",
+        "cryptography-50.0.2-cp311-abi3-manylinux_2_28_x86_64.whl",
+        "torch-2.13.0+cpu-cp312-cp312-manylinux_2_28_x86_64.whl",
+    }
+    for name in wheels:
         (house / name).write_bytes(name.encode())
     (house / "notes.txt").write_text("not a wheel")
     for name in ("model.safetensors", "config.json", "pytorch_model.bin"):
@@ -337,12 +342,13 @@ def test_wheels_and_a_model_go_into_every_kit(consortium, kits, now, tmp_path):
     payload = Payload(house, model, "c0ffee")
     lines = provision(consortium, kits, now, payload=payload)
     for kit in (*SITES, "coordinator"):
-        assert {p.name for p in (kits / kit / "wheels").iterdir()} == {
-            "fedmedlora-0.9.1-py3-none-any.whl", "flwr-1.41.0-py3-none-any.whl",
-        }  # fmt: skip
+        assert {p.name for p in (kits / kit / "wheels").iterdir()} == wheels
         assert {p.name for p in (kits / kit / "model").iterdir()} == {"model.safetensors", "config.json"}
         readme = (kits / kit / "README.md").read_text()
         assert "pip install --no-index --find-links wheels 'fedmedlora[flower]==0.9.1'" in readme
+        assert "python3.12 -m venv .venv" in readme  # torch's wheel is for that one alone
+        assert "Python 3.12" in readme
+        assert "Python 3.11" not in readme
     # On one disk there is one copy.
     assert (kits / "lakeside" / "model" / "model.safetensors").samefile(model / "model.safetensors")
     found = tomllib.loads((kits / "lakeside" / "site.toml").read_text())
@@ -358,6 +364,14 @@ def test_a_wheelhouse_without_our_wheel_is_refused(consortium, kits, now, tmp_pa
         provision(consortium, kits, now, payload=Payload(wheelhouse=tmp_path / "house"))
     with pytest.raises(ValueError, match=r"holds no \*\.safetensors"):
         provision(consortium, kits, now, payload=Payload(model=tmp_path / "house"))
+    assert not kits.exists()
+
+
+def test_a_wheelhouse_of_two_pythons_is_refused(consortium, kits, now, tmp_path):
+    for name in ("fedmedlora-0.9.1-py3-none-any", "a-1-cp311-cp311-linux", "b-1-cp312-cp312-linux"):
+        (tmp_path / f"{name}.whl").touch()
+    with pytest.raises(ValueError, match=r"several Pythons \(3\.11, 3\.12\)"):
+        provision(consortium, kits, now, payload=Payload(wheelhouse=tmp_path))
     assert not kits.exists()
 
 

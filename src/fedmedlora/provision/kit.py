@@ -115,6 +115,7 @@ def provision(
         payload.install(),
         payload.model_name() or consortium.model,
         payload.model_hash,
+        payload.python(),
     )
     ends = _coordinator(kits, consortium, authority, now, renew)
     publics = {site.name: _site(kits, site, sent.get(site.name)) for site in consortium.sites}
@@ -248,7 +249,7 @@ def _site(kits: _Kits, site: Member, sent: bytes | None) -> bytes:
         kits.tell(
             "note",
             f"{COORDINATOR}/sites/{site.name}.pub",
-            "another key than before; the coordinator withdraws the old one for good at its next start",
+            "another key than before; the coordinator withdraws the old one for good when it gets this file",
         )
     kits.text(f"{site.name}/{public.name}", found)
     return found

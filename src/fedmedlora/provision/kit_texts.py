@@ -20,7 +20,8 @@ class KitFacts:
     """What every kit's texts say beside ``consortium.toml``.
 
     ``version``: of fedmedlora. ``install``: what follows ``pip install``. ``model``: as ``site.toml`` names
-    it. ``model_hash``: "" where it is not known.
+    it. ``model_hash``: "" where it is not known. ``python``: the only Python that will do; "" where every one
+    from 3.11 does.
     """
 
     ca_fingerprint: str
@@ -28,6 +29,14 @@ class KitFacts:
     install: str
     model: str
     model_hash: str = ""
+    python: str = ""
+
+    def python_texts(self) -> dict[str, str]:
+        """What the READMEs say of Python."""
+        return {
+            "python": f"python{self.python or '3.11'}",
+            "python_words": f"Python {self.python}" if self.python else "Python 3.11 or newer",
+        }
 
 
 def site_toml(consortium: Consortium, site: Member, facts: KitFacts, key_fingerprint: str) -> str:
@@ -72,6 +81,7 @@ def site_readme(
     return _filled(
         "site-README.md",
         {
+            **facts.python_texts(),
             "site": site.name,
             "consortium": consortium.name,
             "address": consortium.coordinator.address,
@@ -94,6 +104,7 @@ def coordinator_readme(
     return _filled(
         "coordinator-README.md",
         {
+            **facts.python_texts(),
             "consortium": consortium.name,
             "address": place.address,
             "port": str(place.listens_on().port),

@@ -32,6 +32,7 @@ class Payload:
                 f"--wheelhouse {self.wheelhouse}: holds no wheel of fedmedlora (fedmedlora-VERSION-py3-none-"
                 "any.whl); docs/consortium.md says how a wheelhouse is made"
             )
+        self.python()
         if self.model is not None and not self.model_hash:
             raise ValueError(
                 f"--model {self.model}: holds no *.safetensors; name a folder as transformers saves a model"
@@ -40,6 +41,19 @@ class Payload:
     def version(self) -> str:
         """The version of fedmedlora that the kits install: the wheelhouse's, or the one that runs here."""
         return version("fedmedlora") if self.wheelhouse is None else _wheel_of_ours(self.wheelhouse)
+
+    def python(self) -> str:
+        """Which Python the kits need: ``"3.11"`` where wheels are for that one alone, else ``""``."""
+        wheels = [] if self.wheelhouse is None else [f.name for f in self.wheelhouse.glob("*.whl")]
+        # NAME-VERSION-cp311-cp311-PLATFORM.whl; with abi3 in its place later Pythons will do.
+        found = {match.group(1) for name in wheels if (match := re.search(r"-cp3\d+-cp3(\d+)-", name))}
+        if len(found) > 1:
+            numbers = ", ".join(f"3.{number}" for number in sorted(found))
+            raise ValueError(
+                f"--wheelhouse {self.wheelhouse}: holds wheels for several Pythons ({numbers}); a kit is for "
+                "one: make the wheelhouse anew, in an empty folder"
+            )
+        return f"3.{found.pop()}" if found else ""
 
     def install(self) -> str:
         """What follows ``pip install`` in a kit's README."""
