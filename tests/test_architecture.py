@@ -91,10 +91,18 @@ JOINERS = [
 for number, joiner in enumerate(JOINERS):
     MAP[joiner] = (MEETING | set(JOINERS[:number]), {"numpy"})
 MAP["plan"] = (MEETING | set(JOINERS) - {"experiment"}, TORCH | {"rich"})
-MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr", "filelock"})
+MAP["provision"] = (
+    {"settings", "exchange"},
+    {"cryptography"},
+)  # no flwr: kits are made where it need not run
+MAP["flower"] = (MEETING | set(JOINERS) | {"provision"}, {"numpy", "flwr", "filelock"})
 MAP["cli_help"] = (set(), set())
 MAP["cli_corpora"] = ({"corpora", "cli_help"}, set())
-MAP["cli_run"] = (set(MAP) - {"cli_corpora"}, {"rich"})
+MAP["cli_consortium"] = (
+    {"settings", "corpora", "model", "provision", "flower", "cli_help", "cli_corpora"},
+    set(),
+)
+MAP["cli_run"] = (set(MAP) - {"cli_corpora", "cli_consortium"}, {"rich"})
 MAP["cli"] = (set(MAP), {"numpy", "rich"})
 MAP["__main__"] = ({"cli"}, set())
 MAP["__init__"] = (set(), set())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora import __version__
+from fedmedlora.cli_consortium import add_consortium
 from fedmedlora.cli_corpora import add_corpora, add_schema, chosen_schema, refuse_overwriting
 from fedmedlora.cli_help import add_command
 from fedmedlora.cli_run import add_run
@@ -140,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
     add_schema(show)
     show.set_defaults(run=_show)
 
+    add_consortium(commands)
     add_corpora(commands)
     return top
 

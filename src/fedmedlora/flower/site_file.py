@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmedlora.exchange.update import check_site_name
+from fedmedlora.provision.address import check_proxy, parse_address
 from fedmedlora.settings import Range, read_table, reference, setting
 from fedmedlora.study_tables import Model
 from fedmedlora.tasks.instruction import NAME as INSTRUCTION
@@ -51,6 +52,34 @@ class Allows:
 
 
 @dataclass(frozen=True, slots=True)
+class Coordinator:
+    """``[coordinator]``: whom this site joins, and what proves either to the other. Startup kits fill it."""
+
+    address: str = setting(
+        "host:port of the coordinator; empty: this site is not started by `fedmedlora site start`", ""
+    )
+    ca: str = setting("file of the authority's certificate, by which the coordinator is known", "ca.crt")
+    ca_fingerprint: str = setting("sha256 of that certificate; empty: it is not compared", "")
+    key: str = setting("file of this site's private key", "site.key")
+    key_fingerprint: str = setting(
+        "SHA256:... of its public half, as `ssh-keygen -lf` prints it; empty: it is not compared", ""
+    )
+    model_hash: str = setting(
+        "hash of the coordinator's base model, for `fedmedlora site check`; empty: it is not compared", ""
+    )
+    version: str = setting(
+        "version of fedmedlora that the consortium runs, for `fedmedlora site check`; empty: any", ""
+    )
+    proxy: str = setting("web proxy that leads out of the site, http://host:port; empty: none is used", "")
+
+    def __post_init__(self) -> None:
+        if self.address:
+            parse_address(self.address)
+        if self.proxy:
+            check_proxy(self.proxy)
+
+
+@dataclass(frozen=True, slots=True)
 class SiteFile:
     """A whole ``site.toml``. ``folder``, where relative paths begin, is no setting."""
 
@@ -64,6 +93,7 @@ class SiteFile:
         "",
     )
     model: Model = field(default_factory=Model)
+    coordinator: Coordinator = field(default_factory=Coordinator)
     allows: Allows = field(default_factory=Allows)
     folder: Path = field(default=Path(), compare=False)
 
@@ -122,7 +152,12 @@ def load_site_file(path: Path) -> SiteFile:
 def reference_page() -> str:
     """The tables of ``docs/flower.md``: every key with its type, default and meaning, as Markdown."""
     lines = []
-    for title, cls in (("The file itself", SiteFile), ("`[model]`", Model), ("`[allows]`", Allows)):
+    for title, cls in (
+        ("The file itself", SiteFile),
+        ("`[model]`", Model),
+        ("`[coordinator]`", Coordinator),
+        ("`[allows]`", Allows),
+    ):
         lines += [f"### {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
         lines += [
             f"| `{key}` | {kind} | `{default}` | {meaning} |"
