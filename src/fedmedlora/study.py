@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 import warnings
 from dataclasses import asdict, dataclass, field
@@ -126,6 +127,7 @@ class Study:
                 raise ValueError(f"[rules.{rule[:80]}] {error}") from error
         for rule in self.rule_names():
             needs = self.rule(rule).needs
+            self._refuse_few_sites(rule, needs.num_sites)
             if not needs.validation:
                 continue
             if self.validation.signal == "f1" and is_instruction(self.tasks.names):
@@ -151,6 +153,14 @@ class Study:
         if self.federation.num_sites:
             return [self.federation.num_sites] * self.training.rounds
         return [sum(r + 1 not in rounds for rounds in away) for r in range(self.training.rounds)]
+
+    def _refuse_few_sites(self, rule: str, num_sites: int) -> None:
+        most = math.ceil(self.training.participation * max(self._num_there()) - 1e-9)
+        if most < num_sites:
+            raise ValueError(
+                f"methods: {rule} withstands what it should in rounds of {num_sites} sites or more, and none "
+                f"has more than {most}; change [rules.{rule}], or take it out (docs/aggregation.md)"
+            )
 
     def draw_seed(self) -> int:
         """The seed of what is drawn for tests and validation, the same for all seeds of a study."""
