@@ -8,9 +8,12 @@ import os
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedmedlora.audit.log_file import LOG, RunLog
+from fedmedlora.audit.signing import signer_of
 from fedmedlora.experiment import run_study
 from fedmedlora.flower.grid_sites import join
-from fedmedlora.flower.state import read_submission, write_outcome
+from fedmedlora.flower.logged_grid import LoggedGrid
+from fedmedlora.flower.state import read_submission, state_folder, write_outcome
 from fedmedlora.model.memory import keep_freed_memory
 from fedmedlora.progress import Terminal
 
@@ -27,6 +30,8 @@ def main(grid: Grid, context: Context) -> None:
     try:
         study = found.load_study()
         names = [site.name for site in study.sites]
+        told = RunLog(folder / LOG)  # of what happens before the run has its folder
+        logged = LoggedGrid(grid, told, names)
         with (
             (folder / "progress.log").open("w", encoding="utf-8", buffering=1) as lines,
             Terminal.lines_to(lines) as progress,
@@ -37,7 +42,9 @@ def main(grid: Grid, context: Context) -> None:
                 resume=found.resume,
                 progress=progress,
                 command=found.command,
-                elsewhere=lambda terms, progress: join(grid, names, terms, progress, wait_s=found.wait_s),
+                elsewhere=lambda terms, progress: join(logged, names, terms, progress, wait_s=found.wait_s),
+                log=told,
+                signer=signer_of(state_folder()),
             )
     except ValueError as error:  # what a user can do something about
         write_outcome(folder, results=None, error=str(error))
