@@ -67,7 +67,7 @@ class AuditLog:
 
     def _append(self, descriptor: int, entries: tuple[Entry, ...]) -> Head:
         num_whole, head, torn = self._end(descriptor)
-        added = [] if head else [Opened(FORMAT, VERSION, uuid.uuid4().hex)]
+        added: list[Entry] = [] if head else [Opened(FORMAT, VERSION, uuid.uuid4().hex)]
         if torn:
             added.append(Repaired(len(torn), hashlib.sha256(torn).hexdigest()))
         time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -49,8 +49,9 @@ def fields_of(records: RecordDict) -> dict[str, Any]:
 def put_head(records: RecordDict, head: Head | None, version: str) -> None:
     """Send ``head`` of the own log along, and the ``version`` of the program."""
     if head is not None:
-        told_ = {"head": head.hash, "num_entries": head.num_entries, "fedmedlora": version}
-        records[_AUDIT] = ConfigRecord(told_)
+        records[_AUDIT] = ConfigRecord(
+            {"head": head.hash, "num_entries": head.num_entries, "fedmedlora": version}
+        )
 
 
 def head_in(records: RecordDict) -> Head | None:
@@ -96,7 +97,8 @@ def terms_hash(fields: Mapping[str, Any]) -> str:
 def _contents(records: RecordDict) -> Iterator[bytes]:
     try:
         text = records["fields"]["json"]
-        parts: dict[str, Any] = {str(name): array.data for name, array in records["parts"].items()}
+        arrays: dict[str, Any] = {str(name): array for name, array in records["parts"].items()}
+        parts: dict[str, bytes] = {name: array.data for name, array in arrays.items()}
     except (KeyError, TypeError, AttributeError):
         return
     yield text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b""
