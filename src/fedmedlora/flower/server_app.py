@@ -9,11 +9,10 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedmedlora.audit.log_file import LOG, RunLog
-from fedmedlora.audit.signing import signer_of
 from fedmedlora.experiment import run_study
 from fedmedlora.flower.grid_sites import join
 from fedmedlora.flower.logged_grid import LoggedGrid
-from fedmedlora.flower.state import read_submission, state_folder, write_outcome
+from fedmedlora.flower.state import read_submission, signer, write_outcome
 from fedmedlora.model.memory import keep_freed_memory
 from fedmedlora.progress import Terminal
 
@@ -44,7 +43,7 @@ def main(grid: Grid, context: Context) -> None:
                 command=found.command,
                 elsewhere=lambda terms, progress: join(logged, names, terms, progress, wait_s=found.wait_s),
                 log=told,
-                signer=signer_of(state_folder()),
+                signer=signer(),
             )
     except ValueError as error:  # what a user can do something about
         write_outcome(folder, results=None, error=str(error))
