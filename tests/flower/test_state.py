@@ -11,6 +11,7 @@ from fedmedlora.flower.state import (
     read_outcome,
     read_run,
     read_submission,
+    signer,
     simulated_site,
     state_folder,
     submission_name,
@@ -68,6 +69,14 @@ def test_without_the_environment(monkeypatch):
     monkeypatch.delenv("FEDMEDLORA_STATE", raising=False)
     with pytest.raises(ValueError, match="FEDMEDLORA_STATE is not set"):
         state_folder()
+
+
+def test_the_key_is_of_the_state_folder_and_a_simulation_has_none(state, monkeypatch):
+    monkeypatch.delenv("FEDMEDLORA_SIGNS", raising=False)
+    assert signer().public == signer().public
+    assert (state / "passport-key.pem").stat().st_mode & 0o077 == 0
+    monkeypatch.setenv("FEDMEDLORA_SIGNS", "no")
+    assert signer() is None
 
 
 def test_a_name_stands_for_study_and_folder(three_sites, tmp_path):

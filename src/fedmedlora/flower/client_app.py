@@ -20,6 +20,7 @@ import fedmedlora
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, Letter, errand_of
 from fedmedlora.flower.site_file import Refused, SiteFile, load_site_file
+from fedmedlora.flower.site_log import SiteLog
 from fedmedlora.flower.site_work import CURRENT, LAST_ROUND, SiteWork, open_site, turn
 from fedmedlora.flower.state import simulated_site
 from fedmedlora.terms import Terms
@@ -74,22 +75,27 @@ def losses(message: Message, context: Context) -> Message:
 
 
 def _answer(message: Message, context: Context, do: Callable[[SiteWork, Letter], Letter]) -> Message:
+    site_log: SiteLog | None = None  # there is none where the site's own file cannot be read
+    failure: Exception | None = None
     try:
+        file = _site_file(context)
+        site_log = SiteLog.asked(file, message)
         letter = Letter.from_records(message.content)
         terms = letter.text("terms")
-        file = _site_file(context)
         file.refuse(Terms.from_json(terms))  # before anything is loaded
         with turn(file):
             answer = do(_opened(file, terms), letter)
         answer = Letter({**answer.fields, "refused": ""}, answer.parts)
     except Refused as refusal:
         log.warning("refused: %s", refusal)
-        answer = Letter({"refused": str(refusal)})
+        answer, failure = Letter({"refused": str(refusal)}), refusal
     except Exception as error:
+        failure = error
         frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
         log.error("%s %s\n%s", type(error).__name__, _own_words(error), "".join(frames))
         answer = Letter({"refused": f"it failed with {type(error).__name__}; its own log says where and why"})
-    return Message(content=answer.to_records(), reply_to=message)
+    content = answer.to_records() if site_log is None else site_log.leaving(answer, failure)
+    return Message(content=content, reply_to=message)
 
 
 @lru_cache(maxsize=1)  # a ClientApp process usually answers once; a simulated one many times

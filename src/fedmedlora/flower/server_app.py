@@ -8,9 +8,11 @@ import os
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedmedlora.audit.log_file import LOG, RunLog
 from fedmedlora.experiment import run_study
 from fedmedlora.flower.grid_sites import join
-from fedmedlora.flower.state import read_submission, write_outcome
+from fedmedlora.flower.logged_grid import LoggedGrid
+from fedmedlora.flower.state import read_submission, signer, write_outcome
 from fedmedlora.model.memory import keep_freed_memory
 from fedmedlora.progress import Terminal
 from fedmedlora.sites import NotNow
@@ -28,6 +30,8 @@ def main(grid: Grid, context: Context) -> None:
     try:
         study = found.load_study()
         names = [site.name for site in study.sites]
+        told = RunLog(folder / LOG)  # of what happens before the run has its folder
+        logged = LoggedGrid(grid, told, names)
         with (
             (folder / "progress.log").open("w", encoding="utf-8", buffering=1) as lines,
             Terminal.lines_to(lines) as progress,
@@ -39,7 +43,7 @@ def main(grid: Grid, context: Context) -> None:
                 progress=progress,
                 command=found.command,
                 elsewhere=lambda terms, progress: join(
-                    grid,
+                    logged,
                     names,
                     terms,
                     progress,
@@ -47,6 +51,8 @@ def main(grid: Grid, context: Context) -> None:
                     rounds=study.rounds,
                     remembered=folder / "sites.json",
                 ),
+                log=told,
+                signer=signer(),
             )
     except NotNow as error:
         write_outcome(folder, results=None, error=str(error), may_go_on=True)
@@ -55,8 +61,8 @@ def main(grid: Grid, context: Context) -> None:
         write_outcome(folder, results=None, error=str(error))
         raise
     except BaseException as error:  # a lost connection, a full disk
-        told = f"{type(error).__name__}; SuperLink's log says where"
-        write_outcome(folder, results=None, error=told, may_go_on=True)
+        words = f"{type(error).__name__}; SuperLink's log says where"
+        write_outcome(folder, results=None, error=words, may_go_on=True)
         raise
     write_outcome(folder, results=results)
     log.info("study %s: finished", found.name)

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedmedlora.audit.signing import Signer, signer_of
 from fedmedlora.flower.site_file import Allows, SiteFile
 from fedmedlora.run_folder import read_json, write_json
 from fedmedlora.study import Study, load_study
 from fedmedlora.tasks.task import known_tasks
 
 STATE = "FEDMEDLORA_STATE"
+SIGNS = "FEDMEDLORA_SIGNS"  # "no": a simulation, whose state folder ends with it, and the key in it
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 
 
@@ -47,6 +49,11 @@ def state_folder() -> Path:
             "SuperLink and of `fedmedlora run` alike (for example /srv/fedmedlora/state)"
         )
     return Path(named)
+
+
+def signer() -> Signer | None:
+    """The coordinator's key, made in its state folder the first time; None where passports are not signed."""
+    return None if os.environ.get(SIGNS) == "no" else signer_of(state_folder())
 
 
 def submission_name(study: Study, out: Path) -> str:
