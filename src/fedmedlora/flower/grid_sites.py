@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from fedmedlora.cohort import Evaluation
@@ -15,13 +17,25 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.change import Change
 from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.flower.answers import evaluation, losses, site_info
-from fedmedlora.flower.messages import DESCRIBE, LOSSES, READ, TRAIN, Letter, errand_fields
-from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, LAST_ROUND, UPDATE
+from fedmedlora.flower.messages import (
+    DESCRIBE,
+    LAST_ROUND,
+    LOSSES,
+    NOT_NOW,
+    OPENS_IN_S,
+    READ,
+    TRAIN,
+    Letter,
+    errand_fields,
+)
+from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import SiteReport
 from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, Errand, SiteInfo, Sites
 from fedmedlora.terms import Terms
 from fedmedlora.training import validation
+
+log = logging.getLogger("fedmedlora")
 
 POLL_S = 0.5
 DESCRIBE_S = 3600.0  # a site may have to wait for its turn
@@ -74,16 +88,22 @@ class GridSites:
             download_bytes[name] += len(whole[CURRENT])
             return self._letter(fields[name], whole)
 
+        num_answered = 0
+
+        def later(node: int, words: str) -> None:
+            advance(num_answered, len(names), f"{by_node[node]}: {words}")
+            log.warning("%s: %s; it is asked again then", by_node[node], words)
+
         total = self.terms.training.rounds
         label = (
             f"round {round_num}/{total}: {len(names)} {'sites train' if len(names) > 1 else 'site trains'}"
         )
         with self.progress.stage(label, sum(costs[name] for name in names)) as advance:
-            answers = ask(self.grid, TRAIN, letters, round_num, again)
-            for number, (node, answer) in enumerate(answers, start=1):
+            for node, answer in ask(self.grid, TRAIN, letters, round_num, again, later):
                 name = by_node[node]
                 yield _report(name, answer, current, errand, download_bytes[name])
-                advance(number, len(names), f"{name} answered")
+                num_answered += 1
+                advance(num_answered, len(names), f"{name} answered")
 
     def mean_own(self, errand: Errand) -> None:
         """See ``sites.Sites``: what sites keep stays at their own machines."""
@@ -190,16 +210,22 @@ def ask(
     letters: Mapping[int, Letter],
     round_num: int = 0,
     again: Callable[[int, Letter], Letter | None] = lambda node, answer: None,
+    later: Callable[[int, str], None] = lambda node, words: None,
 ) -> Iterator[tuple[int, Letter]]:
     """(node, answer) of every node that was asked, as they arrive. Raises ``ValueError`` for a refusal.
 
     ``again``: a node and its answer -> another question for it, whose answer counts instead; None: none.
+    A site that answers that it is not time yet is asked the same again when it is; ``later`` is told of it,
+    in the site's words.
     """
     if not letters:
         return
     limit = DESCRIBE_S if kind == DESCRIBE else WORK_S
 
+    asked: dict[int, Letter] = {}
+
     def push(letters: Mapping[int, Letter]) -> dict[str, int]:
+        asked.update(letters)
         messages = [
             Message(
                 content=letter.to_records(),
@@ -214,8 +240,15 @@ def ask(
 
     sent = push(letters)
     deadline = time.monotonic() + limit
-    while sent:
+    latest = deadline  # until then, sites may put us off
+    waits: dict[int, float] = {}  # node -> when it is asked again
+    while sent or waits:
         arrived = 0
+        due = [node for node, at in waits.items() if at <= time.monotonic()]
+        if due:
+            sent |= push({node: asked[node] for node in due})
+            waits = {node: at for node, at in waits.items() if node not in due}
+            deadline = time.monotonic() + limit
         waiting = list(sent)
         for start in range(0, len(waiting), PULLED_AT_ONCE):
             for message in list(grid.pull_messages(waiting[start : start + PULLED_AT_ONCE])):
@@ -225,6 +258,13 @@ def ask(
                 if node is None:
                     continue
                 answer = _answer(message)
+                opens_in_s = _opens_in_s(answer)
+                if opens_in_s:
+                    waits[node] = time.monotonic() + opens_in_s
+                    if waits[node] > latest:
+                        raise ValueError(f"a site puts the study off for more than {limit:.0f} s")
+                    later(node, _plain(answer.text(NOT_NOW)))
+                    continue
                 more = again(node, answer)
                 if more is None:
                     yield node, answer
@@ -233,12 +273,16 @@ def ask(
                     deadline = time.monotonic() + limit
         if sent and time.monotonic() > deadline:
             raise ValueError(f"{len(sent)} sites did not answer in {limit:.0f} s; go on with --resume")
-        if sent and not arrived:
+        if not arrived and (sent or waits):
             time.sleep(POLL_S)
 
 
 def _answer(message: Message) -> Letter:
     if message.has_error():
+        if message.error.code == ErrorCode.INVALID_FAB:
+            raise ValueError(
+                f"a site does not take what the run sent it: {_plain(message.error.reason or '')}"
+            )
         raise ValueError(
             f"a site's program failed (Flower's error code {message.error.code}); the log of its SuperNode "
             "says why. Go on with --resume"
@@ -246,10 +290,20 @@ def _answer(message: Message) -> Letter:
     answer = Letter.from_records(message.content)
     refused = answer.text("refused")
     if refused:
-        # A site's own words: shortened, and with nothing that could steer a terminal.
-        plain = "".join(c if c.isprintable() else " " for c in refused[:500])
-        raise ValueError(f"a site will not do what the study asks: {plain}")
+        raise ValueError(f"a site will not do what the study asks: {_plain(refused)}")
     return answer
+
+
+def _plain(words: str) -> str:
+    """A site's own words: shortened, and with nothing that could steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in words[:500])
+
+
+def _opens_in_s(answer: Letter) -> float:
+    """In how many seconds a site wants to be asked again; 0: it has answered."""
+    if NOT_NOW not in answer.fields:
+        return 0.0
+    return max(1.0, answer.number(OPENS_IN_S))
 
 
 def _report(name: str, answer: Letter, current: Adapter, errand: Errand, download_bytes: int) -> SiteReport:
