@@ -204,9 +204,11 @@ def test_how_and_what_is_read():
 def test_adapters_to_score_come_under_the_names_of_sites():
     fields_ = {"terms": replace(TERMS, held_out_sentences=3).to_json(), **errand_fields(ERRAND)}
     by_sites = Allows(validates_others=True, shows_adapter=True)
-    refuse_question(by_sites, read_question("losses", Letter(fields_, {"lakeside": b""})), NOW)
-    with pytest.raises(Refused, match="site name"):
-        read_question("losses", Letter(fields_, {PATH: b""}))
+    parts = {"lakeside": b"", "the new adapter": b""}
+    refuse_question(by_sites, read_question("losses", Letter(fields_, parts)), NOW)
+    for odd in (PATH, "", "x" * 65, "a\n"):
+        with pytest.raises(Refused, match="adapters to score"):
+            read_question("losses", Letter(fields_, {odd: b""}))
     unheld = read_question("losses", Letter({**fields_, "terms": TERMS.to_json()}))
     with pytest.raises(Refused, match="holds no notes out"):
         refuse_question(by_sites, unheld, NOW)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from fedmedlora.exchange.update import check_site_name
 from fedmedlora.flower.allows import Allows, Refused
 from fedmedlora.flower.messages import ERRAND_FIELDS, LAST_ROUND, Letter, errand_of
 from fedmedlora.sites import Errand
@@ -27,6 +26,7 @@ _FIELDS: Mapping[Kind, frozenset[str]] = {
     "losses": ERRAND_FIELDS,
 }
 _METHOD = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_LABEL = re.compile(r"[A-Za-z0-9._ -]{1,64}")  # a site's name, or "the new adapter": it goes back as it came
 _MODULE = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 _MAX_MODULES, _MAX_MODULE = 100, 100  # targets, and characters of one
 
@@ -36,7 +36,7 @@ class Question:
     """A question that came over a network, checked. ``errand``: None for "describe".
 
     ``round_num``, ``last_round``: of "train". ``decoding``: of "read". ``parts``: adapters as bytes, which
-    are checked where they are read; of "losses", by the name of their site.
+    are checked where they are read; of "losses", by whose they are.
     """
 
     kind: Kind
@@ -107,8 +107,9 @@ def _read(kind: Kind, letter: Letter) -> Question:
         if decoding not in ("constrained", "free"):
             raise Refused(f"decoding {decoding[:40]!r}: known are constrained and free")
         return Question(kind, terms, errand, decoding=decoding, parts=letter.parts)
-    for name in letter.parts:
-        check_site_name(name)
+    for label in letter.parts:
+        if not _LABEL.fullmatch(label):
+            raise ValueError(f"message: adapters to score: {label[:80]!r} is neither a site nor a label")
     return Question(kind, terms, errand, parts=letter.parts)
 
 
