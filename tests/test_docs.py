@@ -81,10 +81,10 @@ def check_toml(text: str, folder: Path | None = None) -> None:
         parse_schema(text, "the page")
     elif table.keys() & {"entity", "modifier", "link", "annotates", "ignore", "ignore_links", "words"}:
         parse_mapping(text if "format" in table else MAPPING + text + ENTITIES, "the page")
-    elif "train" in table:
-        read_table(SiteFile, table, "the page:")
-    elif "coordinator" in table:
+    elif "coordinator" in table and "sites" in table:
         read_table(Consortium, table, "the page:")
+    elif table.keys() & {"train", "allows", "coordinator"}:
+        read_table(SiteFile, {"name": "x", "train": "x.jsonl", **table}, "the page:")
     elif "superlink" in table:
         pass  # Flower's own configuration
     else:

@@ -25,8 +25,8 @@ class Missed(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """``name``: its row. ``do``: the harm. ``rounds``: the study's ``[rounds]``. ``expect``: "same", or what a
-    round says of the absent site. ``before``: put before the command of a site, by name."""
+    """``name``: its row. ``do``: the harm. ``rounds``: the study's ``[rounds]``. ``expect``: "same", or what
+    a round says of the absent site. ``before``: put before the command of a site, by name."""
 
     name: str
     do: Callable[[Lab], str]

@@ -1,7 +1,7 @@
 """One trial: a coordinator and its sites as a user starts them, each in its own namespace; and who is who.
 
-Programs are `fedmedlora coordinator start` and `fedmedlora site start` of kits that `fedmedlora provision` made.
-What died is started again as a service manager would, with the same command.
+Programs are `fedmedlora coordinator start` and `fedmedlora site start` of kits that `fedmedlora provision`
+made. What died is started again as a service manager would, with the same command.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
                                |  --- 10.77.2.2 site 2 ...
 
 Nothing leads out of the machine: no namespace has a link to the outside. Each link is shaped by tc's token
-bucket filter, both ways. The kernel may lack netem, so time on the way is added by ``forwarder.py``, which the
-sites connect to instead of the coordinator.
+bucket filter, both ways. The kernel may lack netem, so time on the way is added by ``forwarder.py``, which
+the sites connect to instead of the coordinator.
 """
 
 from __future__ import annotations

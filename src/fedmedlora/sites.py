@@ -283,6 +283,15 @@ class Participants:
             later += 1
         return tuple(there)
 
+    def missing(self, round_num: int, current: Adapter) -> tuple[str, ...]:
+        """Of those that take part in this round, the ones that ``train`` would ask, for nothing is kept."""
+        started_from, keys = current.hash(), {info.name: self._key(info) for info in self.sites.infos}
+        return tuple(
+            name
+            for name in self._asked(round_num)
+            if self.cache.load(name, round_num, started_from, keys[name]) is None
+        )
+
     def _asked(self, round_num: int) -> tuple[str, ...]:
         return self.names if self.takes_part is None else self.takes_part(round_num)
 

@@ -65,7 +65,10 @@ class Federation:
         )  # fmt: skip
 
 
-def write_site(folder: Path, name: str, *, allows: str = "validates_others = true", **more: str) -> Path:
+BY_SITES = "validates_others = true\nshows_adapter = true"
+
+
+def write_site(folder: Path, name: str, *, allows: str = BY_SITES, **more: str) -> Path:
     """A ``site.toml`` for ``name`` beside its notes."""
     lines = {"name": name, "train": f"{name}-train.jsonl", "test": f"{name}-test.jsonl",
              "state": f"state-{name}", **more}  # fmt: skip
@@ -95,6 +98,14 @@ def three_sites(tmp_path_factory, model_folders, marked) -> Path:
         write_site(folder, site, turn="turn.lock")
     (folder / "study.toml").write_text(text, encoding="utf-8")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _guarded(monkeypatch):
+    """Sites that are asked in this process answer as under a guarded SuperNode."""
+    from fedmedlora.flower.site_program import GUARDED
+
+    monkeypatch.setenv(GUARDED, "yes")
 
 
 @pytest.fixture

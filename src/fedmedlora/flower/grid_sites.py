@@ -19,9 +19,9 @@ from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.flower.answers import evaluation, losses
 from fedmedlora.flower.asking import Unanswered, ask, refusal
-from fedmedlora.flower.messages import LOSSES, READ, TRAIN, Letter, errand_fields
+from fedmedlora.flower.messages import LAST_ROUND, LOSSES, READ, TRAIN, Letter, errand_fields
 from fedmedlora.flower.roll import Roll, wait_for
-from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, LAST_ROUND, UPDATE
+from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import Absent, SiteReport
 from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, WAIT_FOR_ALL, Errand, NotNow, SiteInfo, Sites, Wait
@@ -102,6 +102,12 @@ class GridSites:
         label = (
             f"round {round_num}/{total}: {len(names)} {'sites train' if len(names) > 1 else 'site trains'}"
         )
+        num_answered = 0
+
+        def later(node: int, words: str) -> None:
+            advance(num_answered, len(names), f"{by_node[node]}: {words}")
+            log.warning("%s: %s; it is asked again then", by_node[node], words)
+
         began = time.monotonic()
         with self.progress.stage(label, sum(costs[name] for name in names)) as advance:
             answers = ask(
@@ -112,15 +118,17 @@ class GridSites:
                 round_num=round_num,
                 wait=wait,
                 again=again,
+                later=later,
                 still_out={self.roll.nodes[name]: one.ids for name, one in late.items()},
             )
-            for number, (node, answer) in enumerate(answers, start=1):
+            for node, answer in answers:
                 name, seconds = by_node[node], time.monotonic() - began
                 since = self.late.pop(name, None)
                 if isinstance(answer, Unanswered):
                     if answer.ids and wait.late_discount is not None:
                         self.late[name] = since or _Late(answer.ids, round_num, current)
-                    yield Absent(name, answer.reason if since is None else f"{answer.reason}, late")
+                    why = answer.reason if since is None else f"{answer.reason}, late"
+                    yield Absent(name, why, is_final=answer.is_final)
                     continue
                 refused = refusal(answer)
                 if refused:
@@ -140,7 +148,8 @@ class GridSites:
                     )
                 except ValueError as error:
                     yield Absent(name, f"refused: {error}")
-                advance(number, len(names), f"{name} answered")
+                num_answered += 1
+                advance(num_answered, len(names), f"{name} answered")
 
     def mean_own(self, errand: Errand) -> None:
         """See ``sites.Sites``: what sites keep stays at their own machines."""
@@ -242,20 +251,24 @@ def _num_in_letter(adapters: Mapping[str, Adapter]) -> int:
     return max(1, LETTER_BYTES // largest // validation.AT_ONCE) * validation.AT_ONCE
 
 
-def ask_all(
-    grid: Grid, kind: str, letters: Mapping[int, Letter], wait: Wait = WAIT_FOR_ALL
-) -> Iterator[tuple[int, Letter]]:
-    """(node, answer) of every node, as they arrive. Raises ``ValueError`` for one that refuses or is lost."""
-    for node, answer in ask(grid, kind, letters, limit_s=WORK_S, wait=wait):
-        if isinstance(answer, Unanswered):
-            raise NotNow(
-                f"a site did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with "
-                "--resume"
-            )
-        refused = refusal(answer)
-        if refused:
-            raise ValueError(f"a site will not do what the study asks: {refused}")
-        yield node, answer
+def ask_all(grid: Grid, kind: str, letters: Mapping[int, Letter]) -> Iterator[tuple[int, Letter]]:
+    """(node, answer) of every node, as they arrive. Raises what ``answered`` does."""
+    for node, answer in ask(grid, kind, letters, limit_s=WORK_S, wait=WAIT_FOR_ALL):
+        yield node, answered(answer)
+
+
+def answered(answer: Letter | Unanswered) -> Letter:
+    """``answer``, if it is one. Raises ``ValueError`` for a refusal, and ``NotNow`` for a site that is
+    lost."""
+    if isinstance(answer, Unanswered):
+        if answer.is_final:
+            raise ValueError(f"a site does not take what the run sent it: {answer.reason}")
+        raise NotNow(
+            f"a site did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with --resume"
+        )
+    if refused := refusal(answer):
+        raise ValueError(f"a site will not do what the study asks: {refused}")
+    return answer
 
 
 def _read_update(name: str, answer: Letter, base: Adapter, errand: Errand) -> SiteUpdate:

@@ -11,44 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmedlora.exchange.update import check_site_name
+from fedmedlora.flower.allows import Allows
 from fedmedlora.provision.address import check_proxy, parse_address
-from fedmedlora.settings import Range, read_table, reference, setting
+from fedmedlora.settings import read_table, reference, setting
 from fedmedlora.study_tables import Model
-from fedmedlora.tasks.instruction import NAME as INSTRUCTION
-from fedmedlora.tasks.task import known_tasks
-from fedmedlora.terms import Terms
 
 NO_TURNS = "none"
-
-
-class Refused(ValueError):  # noqa: N818 - an answer, not a mistake
-    """A site will not do what it was asked; the words are meant for the coordinator."""
-
-
-@dataclass(frozen=True, slots=True)
-class Allows:
-    """``[allows]``: what the coordinator may ask of this site. What is beyond it is refused."""
-
-    tasks: tuple[str, ...] = setting(
-        "tasks that this site trains and reads: ner, modifiers, instruction", ("ner", "modifiers")
-    )
-    max_rounds: int = setting("federated rounds of one study", 100, within=Range(low=1))
-    max_steps_per_round: int = setting("optimizer steps of one round", 100_000, within=Range(low=1))
-    max_rank: int = setting("rank of the adapter", 64, within=Range(low=1))
-    scores: bool = setting(
-        "send counts and F1 of adapters on this site's own test notes (numbers, no text)", True
-    )
-    validates_others: bool = setting(
-        "score the other sites' adapters on a held-out part of this site's training notes and send the "
-        "losses, if the study asks for it",
-        False,
-    )
-
-    def __post_init__(self) -> None:
-        known = (*known_tasks(), INSTRUCTION)
-        for name in self.tasks:
-            if name not in known:
-                raise ValueError(f"tasks: unknown task {name[:80]!r}; known tasks: {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +37,11 @@ class Coordinator:
     )
     version: str = setting(
         "version of fedmedlora that the consortium runs, for `fedmedlora site check`; empty: any", ""
+    )
+    bundle: str = setting(
+        "sha256 of the one file of the app bundle, fedmedlora/flower/app/pyproject.toml of the installed "
+        "package; empty: whatever is installed. No bundle that says anything else is ever unpacked",
+        "",
     )
     proxy: str = setting("web proxy that leads out of the site, http://host:port; empty: none is used", "")
 
@@ -113,25 +86,6 @@ class SiteFile:
         """``model.name`` as a loader takes it: the folder's path where there is one, else as written."""
         folder = self.path(self.model.name)
         return str(folder.resolve()) if folder.is_dir() else self.model.name
-
-    def refuse(self, terms: Terms) -> None:
-        """Raise ``Refused``, naming the setting, unless this site allows ``terms``."""
-        allows = self.allows
-        beyond = sorted(set(terms.tasks.names) - set(allows.tasks))
-        if beyond:
-            raise Refused(f"tasks {', '.join(beyond)} are not among those that this site allows")
-        for what, asked, most in (
-            ("rounds", terms.training.rounds, allows.max_rounds),
-            ("steps_per_round", terms.training.steps_per_round, allows.max_steps_per_round),
-            ("adapter rank", terms.adapter.rank, allows.max_rank),
-        ):
-            if asked > most:
-                raise Refused(f"{what} {asked}: this site allows at most {most}")
-        if terms.held_out_sentences and not allows.validates_others:
-            raise Refused(
-                'the study asks its sites to score each other\'s adapters ([validation] by = "sites"), and '
-                "this site does not (validates_others = false)"
-            )
 
 
 def load_site_file(path: Path) -> SiteFile:

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora.audit.signing import Signer, signer_of
-from fedmedlora.flower.site_file import Allows, SiteFile
+from fedmedlora.flower.allows import Allows
+from fedmedlora.flower.site_file import SiteFile
 from fedmedlora.run_folder import read_json, write_json
 from fedmedlora.study import Study, load_study
+from fedmedlora.tasks.instruction import NAME as INSTRUCTION
 from fedmedlora.tasks.task import known_tasks
 
 STATE = "FEDMEDLORA_STATE"
 SIGNS = "FEDMEDLORA_SIGNS"  # "no": a simulation, whose state folder ends with it, and the key in it
+_MOST = 2**53
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 
 
@@ -146,10 +149,17 @@ def simulated_site(name: str, index: int) -> SiteFile:
         state=str(folder / "sites" / site.name),
         model=study.model,
         allows=Allows(
-            tasks=known_tasks(),
-            max_rounds=study.training.rounds,
+            tasks=(*known_tasks(), INSTRUCTION),
             max_rank=study.adapter.rank,
+            max_alpha=study.adapter.alpha,
+            whole_model=True,
+            max_rounds=study.training.rounds,
+            max_steps_per_round=_MOST,
+            max_passes_per_round=_MOST,
+            max_total_rounds=_MOST,
+            max_total_steps=_MOST,
             validates_others=True,
+            shows_adapter=True,
         ),
         folder=study.folder,
     )
