@@ -83,6 +83,17 @@ def _add_coordinator(commands: Any) -> None:
         action = actions.add_parser(name, help=what)
         action.add_argument("coordinator", type=Path, metavar="TOML", help="coordinator.toml of its kit")
         action.set_defaults(run=run)
+        if name == "start":
+            action.add_argument(
+                "--study",
+                type=Path,
+                metavar="TOML",
+                help="run this study to its end, whatever dies meanwhile",
+            )
+            action.add_argument("--out", type=Path, metavar="DIR", help="folder of the study's run")
+            action.add_argument(
+                "--wait", type=float, default=10.0, metavar="MINUTES", help="for the sites to come (10)"
+            )
         if name == "status":
             action.add_argument("--json", action="store_true", help="print one line of JSON")
 
@@ -91,7 +102,7 @@ def _provision(args: argparse.Namespace) -> None:
     _needs_flower()
     from datetime import UTC, datetime
 
-    from fedmedlora.flower.site_file import Allows
+    from fedmedlora.flower.allows import Allows
     from fedmedlora.provision.consortium import load_consortium
     from fedmedlora.provision.kit import provision
     from fedmedlora.provision.payload import Payload
@@ -176,7 +187,16 @@ def _start_coordinator(args: argparse.Namespace) -> None:
     from fedmedlora.flower.coordinator import start_coordinator
     from fedmedlora.flower.coordinator_file import load_coordinator_file
 
-    start_coordinator(load_coordinator_file(args.coordinator), _tell)
+    file = load_coordinator_file(args.coordinator)
+    if (args.study is None) != (args.out is None):
+        raise ValueError("--study and --out: both or neither; --out names the folder of the study's run")
+    if args.study is None:
+        start_coordinator(file, _tell)
+        return
+    from fedmedlora.flower.campaign import run_beside
+
+    work = run_beside(file, args.study, args.out, _tell, wait_s=60 * args.wait, command=tuple(sys.argv[1:]))
+    start_coordinator(file, _tell, work=work)
 
 
 def _stop_coordinator(args: argparse.Namespace) -> None:

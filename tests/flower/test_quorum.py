@@ -189,7 +189,10 @@ def test_a_refusal_counts_as_absence_where_the_quorum_holds(local_grid, study_wi
     first, second = rounds_of(run_over(local_grid, study, tmp_path / "out"))
     assert first["absent"] == []
     [absent] = second["absent"]
-    assert absent["reason"] == "will not do what the study asks: rounds 2: this site allows at most 1"
+    assert (
+        absent["reason"]
+        == "will not do what the study asks: rounds 2: this site allows at most 1 (max_rounds)"
+    )
 
 
 def test_without_its_quorum_a_round_waits_longer_than_its_deadline(

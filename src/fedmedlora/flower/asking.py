@@ -121,7 +121,7 @@ def ask(
         now = time.monotonic()
         due = {n: one for n, one in out.items() if one.again_at is not None and one.again_at <= now}
         for node, one in due.items():
-            one.again_at = None
+            one.again_at, arrived = None, True
             if one.letter is not None:
                 push({node: one.letter})
                 pushed = now

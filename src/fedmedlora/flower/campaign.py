@@ -7,6 +7,7 @@ same adapter in the end. Nobody has to think about it.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmedlora.flower.submit import Interrupted
+from fedmedlora.flower.coordinator import CONNECTION, coordinator_environment
+from fedmedlora.flower.coordinator_file import CoordinatorFile
+from fedmedlora.flower.submit import Interrupted, Target, run_at
+from fedmedlora.study import load_study
 
 Tell = Callable[[str], None]
 
@@ -48,6 +52,8 @@ def carry_through(
         try:
             return run()
         except Interrupted as error:
+            if stopping.is_set():
+                break
             now = how_far()
             if now > reached:
                 reached, since, num_starts = now, clock(), 0
@@ -61,6 +67,32 @@ def carry_through(
             tell(f"interrupted: {error}; it goes on in {wait_s:.0f} s")
             stopping.wait(wait_s)
     return None
+
+
+def run_beside(
+    file: CoordinatorFile, study: Path, out: Path, tell: Tell, *, wait_s: float, command: tuple[str, ...]
+) -> Callable[[threading.Event], None]:
+    """Work for ``coordinator.start_coordinator``: the study in ``out``, begun or gone on with, to its end.
+
+    ``wait_s``: how long the study waits for its sites before it begins anew to do so.
+    """
+    load_study(study, sites_are_here=False)  # what is wrong with it is said at once
+    target = Target(CONNECTION, coordinator_environment(file, os.environ))
+
+    def work(stopping: threading.Event) -> None:
+        if (out / "results.json").exists():
+            tell(f"the study was finished before: {out / 'report.html'}")
+            return
+        results = carry_through(
+            lambda: run_at(study, out, target, True, wait_s, command, tell, stopping),
+            lambda: files_of(out),
+            tell,
+            stopping,
+        )
+        if results is not None:
+            tell(f"the study is finished: {out / 'report.html'}")
+
+    return work
 
 
 def files_of(out: Path) -> int:

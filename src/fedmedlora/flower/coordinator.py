@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -51,9 +52,17 @@ class Status:
     sites: tuple[SiteStatus, ...] = ()
 
 
-def start_coordinator(file: CoordinatorFile, tell: Tell, environ: Mapping[str, str] = os.environ) -> None:
-    """Run SuperLink until told to stop. Raises ``ValueError`` for certificates and keys that do not fit, and
-    for a coordinator that is running already."""
+def start_coordinator(
+    file: CoordinatorFile,
+    tell: Tell,
+    environ: Mapping[str, str] = os.environ,
+    work: Callable[[threading.Event], None] | None = None,
+) -> None:
+    """Run SuperLink until told to stop, or until ``work``, which is done beside it, has ended.
+
+    Raises ``ValueError`` for certificates and keys that do not fit, for a coordinator that is running
+    already, and what ``work`` raises.
+    """
     refuse_credentials(file, datetime.now().astimezone())
     site_keys(file.path(file.sites))
     state = private_folder(file.path(file.state))
@@ -62,8 +71,37 @@ def start_coordinator(file: CoordinatorFile, tell: Tell, environ: Mapping[str, s
         write_over(home / "config.toml", flower_config(file).encode())
         kept = Kept(superlink(file, environ), tell)
         tell(f"sites connect at {file.address}; log: {kept.program.log}; Ctrl-C ends it")
-        keep_running([kept], stopping, _Registering(file, tell).look)
+        with working(work, stopping):
+            keep_running([kept], stopping, _Registering(file, tell).look)
         tell("the coordinator has stopped")
+
+
+@contextmanager
+def working(work: Callable[[threading.Event], None] | None, stopping: threading.Event) -> Iterator[None]:
+    """Within the block ``work`` is done in a thread, which is given ``stopping`` and sets it in the end.
+    What it raised is raised behind the block."""
+    if work is None:
+        yield
+        return
+    failures: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            work(stopping)
+        except BaseException as error:  # raised again where a person reads it
+            failures.append(error)
+        finally:
+            stopping.set()
+
+    thread = threading.Thread(target=do, name="study")
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 def stop_coordinator(file: CoordinatorFile) -> bool:

@@ -264,7 +264,8 @@ def answered(answer: Letter | Unanswered) -> Letter:
         if answer.is_final:
             raise ValueError(f"a site does not take what the run sent it: {answer.reason}")
         raise NotNow(
-            f"a site did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with --resume"
+            f"a site did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with "
+            "--resume"
         )
     if refused := refusal(answer):
         raise ValueError(f"a site will not do what the study asks: {refused}")

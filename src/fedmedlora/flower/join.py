@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 
 from fedmedlora.flower.checks.credentials import check_authority, check_key
 from fedmedlora.flower.site_file import SiteFile, load_site_file
-from fedmedlora.flower.submit import QUIET, program
+from fedmedlora.flower.site_program import node_config
+from fedmedlora.flower.submit import QUIET
 from fedmedlora.flower.supervise import Kept, Program, Tell, keep_running, told_to_stop
 
 THIS_MACHINE = "127.0.0.1"
@@ -66,14 +67,16 @@ def start_site(path: Path, tell: Tell) -> None:
 
 def supernode(file: SiteFile, path: Path, environ: Mapping[str, str], port: int) -> Program:
     """The SuperNode of the site ``file``, which was read from ``path``. ``port``: on 127.0.0.1."""
-    named = str(path.resolve())
-    if '"' in named or "\n" in named:
-        raise ValueError(f"{named}: the path holds a quotation mark; move the folder")
+    node_config(path)  # refused here and not in a log
     state = file.path(file.state).resolve()
     return Program(
         "SuperNode",
         (
-            program("flower-supernode"),
+            sys.executable,
+            "-m",
+            "fedmedlora.flower.site_program",
+            "--site",
+            str(path.resolve()),
             "--superlink",
             file.coordinator.address,
             "--root-certificates",
@@ -84,8 +87,6 @@ def supernode(file: SiteFile, path: Path, environ: Mapping[str, str], port: int)
             THIS_MACHINE,
             "--port",
             str(port),
-            "--node-config",
-            f'site="{named}"',
         ),
         site_environment(file, environ),
         state / "log" / "supernode.log",

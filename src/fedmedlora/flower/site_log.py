@@ -35,8 +35,9 @@ from fedmedlora.audit.log_file import LOG, AuditLog
 from fedmedlora.audit.sorts import plain_words
 from fedmedlora.exchange.wire import read_header
 from fedmedlora.flower import passing
+from fedmedlora.flower.allows import Refused
 from fedmedlora.flower.messages import DESCRIBE, Letter
-from fedmedlora.flower.site_file import Refused, SiteFile
+from fedmedlora.flower.site_file import SiteFile
 
 _log = logging.getLogger("fedmedlora")
 

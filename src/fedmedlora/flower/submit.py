@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -77,8 +78,9 @@ def run_at(
     wait_s: float,
     command: tuple[str, ...],
     tell: Callable[[str], None],
+    stopping: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """``run_over_flower`` at ``target``."""
+    """``run_over_flower`` at ``target``. ``stopping``: ends it with ``Interrupted`` when it is set."""
     study = load_study(study_file, sites_are_here=False)
     name = submission_name(study, out)
     state = Path(target.environment[STATE])
@@ -91,7 +93,7 @@ def run_at(
         run_id = _start(name, target)
         write_run(folder, run_id)
         tell(f"run {run_id} at SuperLink {target.superlink}: {len(study.sites)} sites")
-    outcome = _follow(folder, run_id, target, tell)
+    outcome = _follow(folder, run_id, target, tell, stopping or threading.Event())
     if outcome["error"]:
         raise (Interrupted if outcome["may_go_on"] else ValueError)(outcome["error"])
     results: dict[str, Any] = outcome["results"]
@@ -114,7 +116,9 @@ def _start(name: str, target: Target) -> str:
     return str(run_id)
 
 
-def _follow(folder: Path, run_id: str, target: Target, tell: Callable[[str], None]) -> dict[str, Any]:
+def _follow(
+    folder: Path, run_id: str, target: Target, tell: Callable[[str], None], stopping: threading.Event
+) -> dict[str, Any]:
     """Pass on the lines of progress until the run has an outcome."""
     told, asked = 0, time.monotonic()
     log = folder / "progress.log"
@@ -139,12 +143,18 @@ def _follow(folder: Path, run_id: str, target: Target, tell: Callable[[str], Non
                         f"the run ended ({status}) and left no outcome; is {STATE} the same in SuperLink's "
                         "environment as here? `flwr log` and SuperLink's own log say more"
                     )
-            time.sleep(POLL_S)
+            if stopping.wait(POLL_S):
+                _stop(run_id, target, tell)
+                raise Interrupted("it was told to stop")
     except KeyboardInterrupt:
-        tell(f"stopping run {run_id}; go on with --resume")
-        with contextlib.suppress(ValueError):
-            _flwr(["stop", run_id, target.superlink], target)
+        _stop(run_id, target, tell)
         raise
+
+
+def _stop(run_id: str, target: Target, tell: Callable[[str], None]) -> None:
+    tell(f"stopping run {run_id}; go on with --resume")
+    with contextlib.suppress(ValueError):
+        _flwr(["stop", run_id, target.superlink], target)
 
 
 def _lives(run_id: str, target: Target) -> bool:
