@@ -172,7 +172,7 @@ def _check(args: argparse.Namespace) -> None:
     if failed:
         print(f"\n{len(failed)} to see to: {', '.join(failed)}", flush=True)
         raise SystemExit(1)
-    print("\nEverything is in order: fedmedlora site start")
+    print("\nEverything is in order. Join with: sh start.sh (fedmedlora site start)")
 
 
 def _start_site(args: argparse.Namespace) -> None:

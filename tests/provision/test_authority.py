@@ -52,6 +52,21 @@ def test_times_and_names(authority, certificate):
     assert (ten_years.begins, ten_years.ends - NOW) == (NOW - timedelta(hours=1), timedelta(days=3650))
 
 
+def test_only_the_authority_signs(authority, certificate):
+    from cryptography import x509
+
+    def constraints(content: bytes) -> tuple[bool, int | None]:
+        found = x509.load_pem_x509_certificate(content).extensions
+        signs = found.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+        basic = found.get_extension_for_class(x509.BasicConstraints)
+        assert basic.critical
+        assert basic.value.ca == signs
+        return basic.value.ca, basic.value.path_length
+
+    assert constraints(authority.certificate) == (True, 0)  # and nothing that it signed signs
+    assert constraints(certificate) == (False, None)
+
+
 def test_a_certificate_ends_with_its_authority(authority, key):
     late = server_certificate(authority, key, HOSTS, NOW + timedelta(days=3600), 365)
     assert describe(late).ends == describe(authority.certificate).ends
