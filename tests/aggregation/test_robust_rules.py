@@ -11,7 +11,7 @@ import pytest
 from fedmedlora.aggregation import coordinates
 from fedmedlora.aggregation.coordinates import middle_mean
 from fedmedlora.aggregation.geometric_median import median_weights
-from fedmedlora.aggregation.product_mean import product_mean
+from fedmedlora.aggregation.product_mean import all_alike, product_mean
 from fedmedlora.aggregation.products import Points, points
 from fedmedlora.aggregation.rule import combine, load_rule
 from fedmedlora.exchange.adapter import Adapter
@@ -299,6 +299,21 @@ def test_a_site_that_claims_to_be_large_counts_as_one(rule):
 def test_a_site_that_trained_on_nothing_has_no_say(rule):
     found, weights, _ = of_numbers(rule, [4.0, 4.0, 4.0, 9.0], tokens=[5, 5, 5, 0])
     assert (found, weights["d"]) == (4.0, 0.0)
+
+
+def test_numbers_of_sites_that_trained_on_nothing_are_not_in_the_middle():
+    for rule in ("trimmed_mean", "coordinate_median"):
+        assert of_numbers(rule, [1, 2, 3, 9, 9], tokens=[5, 5, 5, 0, 0])[0] == 2.0
+
+
+def test_zeros_of_both_signs_are_no_reason_to_keep_a_pair_as_it_is():
+    # The products are 0 and -0, and so is their mean; but the pair is not the same at both sites.
+    now = pair([[1]], [[1]])
+    sites = [pair([[0.0]], [[1]]), pair([[-0.0]], [[1]])]
+    assert not all_alike([(one.arrays[B], one.arrays[A]) for one in sites])
+    assert all_alike([(sites[1].arrays[B], sites[1].arrays[A])] * 2)
+    for found, _ in (product_mean(now, sites, [0.5, 0.5]), middle_mean(now, sites, 0)):
+        assert product(found) == 0.0
 
 
 def test_factors_that_hide_behind_their_product():
