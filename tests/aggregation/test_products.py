@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedmedlora.aggregation.products import (
-    Pair,
-    distances,
-    distances_of,
-    inner_products,
-    layout,
-    lower_median,
-    roots,
-)
+from fedmedlora.aggregation.products import Pair, Points, layout, lower_median, points
 from fedmedlora.exchange.adapter import Adapter
 
 A, B = "m.lora_A.weight", "m.lora_B.weight"
@@ -52,48 +44,57 @@ def test_by_hand():
     # 20.
     found = [adapter([[1], [2]], [[3, 4]], head=[1.0]), adapter([[1], [0]], [[0, 5]], head=[3.0])]
     # The head adds 1 * 1, 3 * 3 and 1 * 3.
-    np.testing.assert_array_equal(inner_products(found), [[126, 23], [23, 34]])
+    np.testing.assert_array_equal(points(found).inner, [[126, 23], [23, 34]])
     # 126 + 34 - 2 * 23 = 114
-    np.testing.assert_allclose(distances(found), np.sqrt([[0, 114], [114, 0]]))
+    np.testing.assert_allclose(points(found).apart(), np.sqrt([[0, 114], [114, 0]]))
 
 
 def test_equal_to_the_plain_way():
     sites = [drawn(seed) for seed in range(4)]
     vectors = np.stack([dense(one) for one in sites])
-    np.testing.assert_allclose(inner_products(sites), vectors @ vectors.T, rtol=1e-13, atol=1e-12)
+    np.testing.assert_allclose(points(sites).inner, vectors @ vectors.T, rtol=1e-13, atol=1e-12)
     plain = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
-    np.testing.assert_allclose(distances(sites), plain, rtol=1e-13)
+    np.testing.assert_allclose(points(sites).apart(), plain, rtol=1e-8)
 
 
 def test_a_small_change_is_found_beside_a_large_product():
-    # A thousandth of a percent of a product: 12 digits are left of its square, and half of them here.
     before = drawn(0)
     rng = np.random.default_rng(1)
-    after = Adapter(
-        {
-            n: a + np.float32(1e-5) * rng.normal(size=a.shape).astype(np.float32)
-            for n, a in before.arrays.items()
-        }
-    )
-    plain = np.linalg.norm(dense(after) - dense(before))
-    assert distances([before, after])[0, 1] == pytest.approx(plain, rel=1e-5)
+    for step, precision in ((1e-3, 1e-4), (1e-4, 1e-2)):
+        after = Adapter(
+            {
+                n: a + np.float32(step) * rng.normal(size=a.shape).astype(np.float32)
+                for n, a in before.arrays.items()
+            }
+        )
+        plain = np.linalg.norm(dense(after) - dense(before))
+        assert points([before, after]).apart()[0, 1] == pytest.approx(plain, rel=precision)
 
 
-def test_factors_that_give_the_same_product_are_at_no_distance():
+def test_factors_that_give_the_same_product_are_at_no_distance_worth_the_name():
     one = drawn(0)
     minus = Adapter({n: -a if ".lora_" in n else a for n, a in one.arrays.items()})
     scaled = Adapter(
         {n: a * np.float32(4.0 if "_A" in n else 0.25 if "_B" in n else 1.0) for n, a in one.arrays.items()}
     )
-    np.testing.assert_array_equal(distances([one, minus, scaled]), np.zeros((3, 3)))
+    assert points([one, minus, scaled]).apart().max() < 1e-4 * np.linalg.norm(dense(one))
+
+
+def test_what_rounding_can_hide_counts_as_distance():
+    """B [1, -1] of 10^20 over two equal rows of A: what is left of the product is not to be measured."""
+    honest = adapter([[1.0, 0.0]], [[1.0, 1.0], [0.0, 1.0]])
+    hidden = adapter([[1e20, -1e20]], [[1.0, 1.0], [1.0, 1.0]])  # adds nothing at all
+    found = points([honest, honest, hidden]).apart()
+    assert found[0, 1] < 1e-4
+    assert found[0, 2] > 1e14
 
 
 def test_the_largest_numbers_do_not_overflow():
     largest = float(np.finfo(np.float32).max)
-    found = distances([adapter([[largest]], [[largest]]), adapter([[largest]], [[-largest]])])
+    found = points([adapter([[largest]], [[largest]]), adapter([[largest]], [[-largest]])]).apart()
     assert found[0, 1] == pytest.approx(2 * largest**2)
     smallest = adapter([[1e-45]], [[1e-45]])
-    assert inner_products([smallest])[0, 0] > 0
+    assert points([smallest]).inner[0, 0] > 0
 
 
 @pytest.mark.parametrize(
@@ -114,14 +115,22 @@ def test_what_is_a_pair(shapes, pairs, others):
 def test_an_array_alone_is_measured_as_it_is():
     # 3 and 4 apart: 5.
     ones = [Adapter({A: np.array([[0, 0]], np.float32)}), Adapter({A: np.array([[3, 4]], np.float32)})]
-    assert distances(ones)[0, 1] == 5.0
+    assert points(ones).apart()[0, 1] == 5.0
 
 
-def test_rounding_is_no_distance():
+@pytest.mark.parametrize(("left", "distance"), [(2.0**-48, 0.0), (2.0**-46, 2.0**-23), (-1.0, 0.0)])
+def test_rounding_is_no_distance(left, distance):
     # Of squares that add up to 2, what is left below 2 * 2^-48 is rounding, and what is negative, too.
-    left = np.array([2.0**-48, 2.0**-46, -1.0])
-    np.testing.assert_array_equal(roots(np.full(3, 2.0), 1.0 - left / 2), [0.0, 2.0**-23, 0.0])
-    assert distances_of(np.ones((2, 2))).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    inner = np.array([[1.0, 1.0 - left / 2], [1.0 - left / 2, 1.0]])
+    assert Points(inner, np.zeros(2)).apart().tolist() == [[0.0, distance], [distance, 0.0]]
+    assert Points(inner, np.array([4.0, 12.0])).apart()[0, 1] == pytest.approx(4.0)
+
+
+def test_distances_from_a_mean_by_hand():
+    # 1, 3 and 7 by a half, a quarter and a quarter: the mean is 3.
+    values = np.array([1.0, 3.0, 7.0])
+    where = Points(np.outer(values, values), np.zeros(3))
+    np.testing.assert_allclose(where.from_mean(np.array([0.5, 0.25, 0.25])), [2.0, 0.0, 4.0])
 
 
 @pytest.mark.parametrize(("values", "middle"), [([3], 3), ([5, 1], 1), ([9, 1, 2], 2), ([1, 9, 2, 8], 2)])

@@ -11,8 +11,8 @@ import pytest
 from fedmedlora.aggregation import coordinates
 from fedmedlora.aggregation.coordinates import middle_mean
 from fedmedlora.aggregation.geometric_median import median_weights
-from fedmedlora.aggregation.product_mean import product_mean
-from fedmedlora.aggregation.products import inner_products
+from fedmedlora.aggregation.product_mean import all_alike, product_mean
+from fedmedlora.aggregation.products import Points, points
 from fedmedlora.aggregation.rule import combine, load_rule
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
@@ -45,6 +45,11 @@ def of_numbers(rule, numbers, *, current=0.0, tokens=None, settings=None):
     now = plain(current)
     found = combine(load_rule(rule, settings), now, updates(now, [plain(n) for n in numbers], tokens))
     return float(found.adapter.arrays["w"][0]), found.weights, found.figures
+
+
+def exact(vectors):
+    """Points that are known as they are."""
+    return Points(vectors @ vectors.T, np.zeros(len(vectors)))
 
 
 def product(adapter):
@@ -172,15 +177,15 @@ def test_the_geometric_median_of_points_on_a_line_is_the_middle_one():
 
 
 def test_the_geometric_median_of_a_quadrangle_is_where_its_diagonals_meet():
-    points = np.array([[-1.0, 0.0], [3.0, 0.0], [0.0, -1.0], [0.0, 2.0]])
-    weights = median_weights(points @ points.T, np.full(4, 0.25))
-    np.testing.assert_allclose(weights @ points, [0.0, 0.0], atol=1e-6)
+    corners = np.array([[-1.0, 0.0], [3.0, 0.0], [0.0, -1.0], [0.0, 2.0]])
+    weights = median_weights(exact(corners), np.full(4, 0.25))
+    np.testing.assert_allclose(weights @ corners, [0.0, 0.0], atol=1e-6)
     assert weights.sum() == pytest.approx(1.0, abs=1e-12)
 
 
 def test_weights_of_an_equilateral_triangle_are_equal():
-    points = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    np.testing.assert_allclose(median_weights(points @ points.T, np.full(3, 1 / 3)), np.full(3, 1 / 3))
+    corners = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    np.testing.assert_allclose(median_weights(exact(corners), np.full(3, 1 / 3)), np.full(3, 1 / 3))
 
 
 def test_where_most_sites_agree_they_are_the_median():
@@ -296,6 +301,21 @@ def test_a_site_that_trained_on_nothing_has_no_say(rule):
     assert (found, weights["d"]) == (4.0, 0.0)
 
 
+def test_numbers_of_sites_that_trained_on_nothing_are_not_in_the_middle():
+    for rule in ("trimmed_mean", "coordinate_median"):
+        assert of_numbers(rule, [1, 2, 3, 9, 9], tokens=[5, 5, 5, 0, 0])[0] == 2.0
+
+
+def test_zeros_of_both_signs_are_no_reason_to_keep_a_pair_as_it_is():
+    # The products are 0 and -0, and so is their mean; but the pair is not the same at both sites.
+    now = pair([[1]], [[1]])
+    sites = [pair([[0.0]], [[1]]), pair([[-0.0]], [[1]])]
+    assert not all_alike([(one.arrays[B], one.arrays[A]) for one in sites])
+    assert all_alike([(sites[1].arrays[B], sites[1].arrays[A])] * 2)
+    for found, _ in (product_mean(now, sites, [0.5, 0.5]), middle_mean(now, sites, 0)):
+        assert product(found) == 0.0
+
+
 def test_factors_that_hide_behind_their_product():
     """A bad site sends (-B, -A): its product is an honest one, but in the mean of factors it takes one
     away."""
@@ -309,6 +329,20 @@ def test_factors_that_hide_behind_their_product():
         np.testing.assert_allclose(product(found), wanted, rtol=1e-5, err_msg=rule)
 
 
+@pytest.mark.parametrize("rule", ROBUST)
+def test_factors_that_hide_behind_rounding(rule):
+    """A bad site sends a product that is nearly nothing, out of factors so large that nobody can tell."""
+    rng = np.random.default_rng(0)
+    now = pair(np.zeros((6, 2)), rng.normal(size=(2, 5)))
+    honest = [pair(rng.normal(1, 0.1, size=(6, 2)), now.arrays[A]) for _ in range(4)]
+    row = rng.normal(size=5)
+    for size in (1e8, 1e15, 1e30):
+        bad = pair(size * np.array([[1.0, -1.0]] * 6), [row, row * (1 + 1e-7)])
+        found = product(load_rule(rule).aggregate(now, updates(now, [*honest, bad])))
+        apart = max(np.linalg.norm(found - product(one)) for one in honest)
+        assert apart < 1.0 * np.linalg.norm(product(honest[0])), size
+
+
 def test_the_mean_of_products_leaves_out_who_has_no_share():
     now, one, two = plain(0.0), plain(1.0), plain(3.0)
     assert product_mean(now, [one, two], [0.0, 1.0]) == (two, 0.0)
@@ -320,10 +354,9 @@ def test_distances_between_sites_are_those_between_their_changes():
     """So rules that look at distances alone need not know what the sites started from."""
     rng = np.random.default_rng(2)
     sites = [pair(rng.normal(size=(4, 2)), rng.normal(size=(2, 3))) for _ in range(5)]
-    inner = inner_products(sites)
     shifted = np.stack([product(one).ravel() - product(sites[0]).ravel() for one in sites])
-    by_change = median_weights(shifted @ shifted.T, np.full(5, 0.2))
-    np.testing.assert_allclose(median_weights(inner, np.full(5, 0.2)), by_change, atol=1e-6)
+    by_change = median_weights(exact(shifted), np.full(5, 0.2))
+    np.testing.assert_allclose(median_weights(points(sites), np.full(5, 0.2)), by_change, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,6 @@ def middle_mean(current: Adapter, adapters: Sequence[Adapter], num_cut: int) -> 
     ``num_cut`` is less than half of the adapters. Shapes are equal, values finite.
     """
     assert 2 * num_cut < len(adapters)
-    if len(adapters) == 1:
-        return adapters[0].loaded(), 0.0
     pairs, others = layout(current.shapes())
     found: dict[str, Array32] = {}
     lost = changed = 0.0

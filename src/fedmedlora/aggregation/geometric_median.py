@@ -3,7 +3,7 @@
     minimize  sum_k a_k |W - B_k A_k|  over W
 
 Pillutla, Kakade, Harchaoui, "Robust Aggregation for Federated Learning" (RFA), IEEE Transactions on Signal
-Processing 70 (2022), https://arxiv.org/abs/1912.13445, algorithm 2: smoothed Weiszfeld steps
+Processing 70 (2022), https://arxiv.org/abs/1912.13445: smoothed Weiszfeld steps
 
     w_k  ~  a_k / max(nu, |W - B_k A_k|),   W = sum_k w_k B_k A_k,   scaled to sum to 1
 
@@ -30,7 +30,7 @@ from fedmedlora.aggregation.check import check_alike, check_fit, check_updates
 from fedmedlora.aggregation.combined import Combined
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.aggregation.product_mean import product_mean
-from fedmedlora.aggregation.products import Array64, distances_of, inner_products, lower_median, roots
+from fedmedlora.aggregation.products import Array64, Points, lower_median, points
 from fedmedlora.aggregation.shares import WEIGH_MEANING, check_weigh, shares
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
@@ -90,25 +90,21 @@ class GeometricMedian:
     def _weights(self, ordered: Sequence[SiteUpdate]) -> dict[str, float]:
         weights = shares(self.weigh, ordered)
         counted = [update for update in ordered if weights[update.site] > 0]
-        inner = inner_products([update.adapter for update in counted])
-        found = median_weights(inner, np.array([weights[update.site] for update in counted]))
+        where = points([update.adapter for update in counted])
+        found = median_weights(where, np.array([weights[update.site] for update in counted]))
         return weights | dict(zip((update.site for update in counted), found.tolist(), strict=True))
 
 
-def median_weights(inner: Array64, parts: Array64) -> Array64:
-    """Weights that sum to 1 of the points whose inner products are ``inner``: their mean is the geometric
-    median of the points, each of which counts by ``parts``, above 0."""
-    apart = distances_of(inner)
-    others = [np.delete(row, i) for i, row in enumerate(apart)]
+def median_weights(where: Points, parts: Array64) -> Array64:
+    """Weights that sum to 1 of the points ``where``: their mean is their geometric median, each counted by
+    ``parts``, above 0."""
+    others = [np.delete(row, i) for i, row in enumerate(where.apart())]
     middle = np.array([lower_median(row) if len(row) else 0.0 for row in others])
     # The least of all sites: fewer than half of them cannot move it away from what the others have.
     least = max(SMOOTHING * float(middle.min()), _LEAST)
     weights = _scaled(parts / np.maximum(middle, least))
     for _ in range(_MOST_STEPS):
-        # |P_k - W|^2 = |P_k|^2 - 2 <P_k, W> + |W|^2. A far site has a small weight, so nothing is lost in it.
-        along = inner @ weights
-        from_here = roots(np.diag(inner) + weights @ along, along)
-        following = _scaled(parts / np.maximum(from_here, least))
+        following = _scaled(parts / np.maximum(where.from_mean(weights), least))
         change = float(np.max(np.abs(following - weights)))
         weights = following
         if change < _STANDS_STILL:

@@ -3,7 +3,7 @@
     score(i) = sum of the n - f - 2 smallest |W_i - W_j|^2, j other than i;   the lowest score is taken
 
 Blanchard, El Mhamdi, Guerraoui, Stainer, "Machine Learning with Adversaries: Byzantine Tolerant Gradient
-Descent", NeurIPS 2017, https://arxiv.org/abs/1703.02757, section 3. f sites may be bad; n > 2 f + 2 sites are
+Descent", NeurIPS 2017, https://arxiv.org/abs/1703.02757. f sites may be bad; n > 2 f + 2 sites are
 needed for that. Departs in two things: distances are those of what sites add to the model (``products.py``),
 and of equal scores the site first by name is taken.
 
@@ -26,7 +26,7 @@ from fedmedlora.aggregation.check import check_alike, check_fit, check_updates
 from fedmedlora.aggregation.combined import Combined
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.aggregation.product_mean import product_mean
-from fedmedlora.aggregation.products import Array64, distances
+from fedmedlora.aggregation.products import Array64, points
 from fedmedlora.aggregation.shares import check_count
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
@@ -90,7 +90,7 @@ def ranked(updates: Sequence[SiteUpdate], num_bad: int) -> tuple[list[SiteUpdate
     """
     counted = [update for update in updates if update.num_target_tokens]
     num_bad = min(num_bad, max(0, (len(counted) - 3) // 2))
-    found = scores(distances([update.adapter for update in counted]), num_bad)
+    found = scores(points([update.adapter for update in counted]).apart(), num_bad)
     return [counted[i] for i in np.argsort(found, kind="stable")], num_bad
 
 

@@ -1,6 +1,6 @@
 """Multi-Krum: the mean of the adapters that have the nearest neighbours, without those that have not.
 
-Blanchard et al., https://arxiv.org/abs/1703.02757, section 5: the m lowest of Krum's scores (``krum.py``) are
+Blanchard et al., https://arxiv.org/abs/1703.02757: the m lowest of Krum's scores (``krum.py``) are
 averaged. At most n - f are, for so many are good at least; how far bad ones can move the mean: Bareilles et
 al., https://arxiv.org/abs/2602.03899. Each counts the same, whatever size it claims. The mean is of products,
 put back into rank r (``product_mean.py``).

@@ -2,7 +2,7 @@
 
     W' = W_0 + sum_k w_k * min(1, bound / |D_k|) * D_k,   D_k = B_k A_k - B_0 A_0 of all pairs together
 
-Sun et al., "Can You Really Backdoor Federated Learning?", https://arxiv.org/abs/1911.07963, section 3.1,
+Sun et al., "Can You Really Backdoor Federated Learning?", https://arxiv.org/abs/1911.07963,
 where the bound is a number. Departs in three things: norms are those of what the model is changed by and not
 of B and A apart (``products.py``); by default the bound is the median of the round's norms, which needs no
 tuning; and what comes of it is put back into rank r (``product_mean.py``).
@@ -24,7 +24,7 @@ from fedmedlora.aggregation.check import check_fit, check_updates
 from fedmedlora.aggregation.combined import Combined
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.aggregation.product_mean import product_mean
-from fedmedlora.aggregation.products import distances, lower_median
+from fedmedlora.aggregation.products import lower_median, points
 from fedmedlora.aggregation.shares import WEIGH_MEANING, check_weigh, shares
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
@@ -85,7 +85,7 @@ class NormClipping:
         check_fit(current, ordered)
         weights = shares(self.weigh, ordered)
         counted = [update for update in ordered if weights[update.site] > 0]
-        norms = distances([current, *(update.adapter for update in counted)])[0, 1:]
+        norms = points([current, *(update.adapter for update in counted)]).apart()[0, 1:]
         bound = float(self.bound) or lower_median(norms)
         kept = [1.0 if norm <= bound else bound / float(norm) for norm in norms]
         by = [weights[update.site] for update in counted]

@@ -35,8 +35,6 @@ def product_mean(
     counted = [(one, share) for one, share in zip(adapters, shares, strict=True) if share > 0]
     if of_current > 0 or not counted:
         counted.append((current, of_current or 1.0))
-    if len(counted) == 1:
-        return counted[0][0].loaded(), 0.0
     pairs, others = layout(current.shapes())
     by = [share for _, share in counted]
     found: dict[str, Array32] = {}
