@@ -10,16 +10,15 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from consortium.lab import Lab
-from consortium.phases import CLOSELY_S, PHASES, TRAINS_S, asked, training
+from consortium.phases import CLOSELY_S, PHASES, asked, training
 
 LIMIT_S = 300.0
 DOWN_S = 60.0
 
 
-class Missed(Exception):
+class Missed(Exception):  # noqa: N818 - a state, not an error
     """The fault could not be done when it was meant to be."""
 
 
@@ -132,19 +131,6 @@ def _signal(pids: list[int], name: str) -> None:
         subprocess.run(["kill", f"-{name}", str(pid)], check=False)
 
 
-def mount(place: Path, mbytes: int) -> None:
-    """A small disk of its own at ``place``, with what is there on it."""
-    place.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={mbytes}m,mode=0700", "fml", str(place)], check=True
-    )
-
-
-def unmount(place: Path) -> None:
-    """Take it away."""
-    subprocess.run(["umount", "-l", str(place)], check=False, capture_output=True)
-
-
 OF_THE_COORDINATOR = ("coordinator", "SuperLink", "ServerApp")
 OF_A_SITE = ("site", "SuperNode", "ClientApp")
 THREE_OF_FOUR = "quorum = 0.75\ndeadline_s = 60\n"
@@ -162,4 +148,3 @@ FAULTS: tuple[Fault, ...] = (
     clock("-2 minutes", "same"),
     clock("10 minutes", "refused"),
 )
-assert TRAINS_S

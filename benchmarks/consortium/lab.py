@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from consortium.network import COORDINATOR_ADDRESS, MEETING_ADDRESS, Network
 
 PORT = 8443
+SMALL_DISK_MB = 400
 FEDMEDLORA = (sys.executable, "-m", "fedmedlora")
 # How a command line tells the programs apart. ``{host}``'s own are those in its namespace.
 PROGRAMS = {
@@ -135,10 +136,27 @@ class Lab:
 
 
 @contextlib.contextmanager
-def lab(made: Path, folder: Path, network: Network) -> Iterator[Lab]:
-    """A trial in the new folder ``folder``, with kits and study from ``made``; everything runs within."""
+def lab(
+    made: Path,
+    folder: Path,
+    network: Network,
+    *,
+    rounds: str = "",
+    before: tuple[str, ...] = (),
+    disks: Sequence[Path] = (),
+) -> Iterator[Lab]:
+    """A trial in the new folder ``folder``, with kits and study from ``made``; everything runs within.
+
+    ``rounds``: instead of the study's ``quorum = 1.0``. ``before``: put before the first site's command.
+    ``disks``: folders that are small disks of their own.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(made, folder, symlinks=True)
+    if rounds:
+        study = folder / "study.toml"
+        study.write_text(study.read_text().replace("quorum = 1.0", rounds))
+    for disk in disks:
+        mount(disk)
     environment = {
         **{k: v for k, v in os.environ.items() if k in ("PATH", "PYTHONPATH", "FEDMEDLORA_CACHE")},
         "HOME": str(folder / "home"),
@@ -148,7 +166,19 @@ def lab(made: Path, folder: Path, network: Network) -> Iterator[Lab]:
     found = Lab(folder, network, environment)
     try:
         for host in ("wan", "coordinator", *network.sites):
-            found.start(host)
+            found.start(host, before=before if host == network.sites[0] else ())
         yield found
     finally:
         found.stop()
+
+
+def mount(place: Path) -> None:
+    """A small disk of its own at ``place``."""
+    place.mkdir(parents=True, exist_ok=True)
+    size = f"size={SMALL_DISK_MB}m,mode=0700"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "small", str(place)], check=True)
+
+
+def unmount(place: Path) -> None:
+    """Take it away."""
+    subprocess.run(["umount", "-l", str(place)], check=False, capture_output=True)

@@ -17,10 +17,13 @@ from typing import Any
 
 from fedmedlora.flower.coordinator import CONNECTION, coordinator_environment
 from fedmedlora.flower.coordinator_file import CoordinatorFile
+from fedmedlora.flower.registry import Unreachable, list_nodes
 from fedmedlora.flower.submit import Interrupted, Target, run_at
 from fedmedlora.study import load_study
 
 Tell = Callable[[str], None]
+START_S = 60.0
+POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,13 @@ def run_beside(
         if (out / "results.json").exists():
             tell(f"the study was finished before: {out / 'report.html'}")
             return
+
+        def run() -> dict[str, Any]:
+            _until_up(file, stopping)
+            return run_at(study, out, target, True, wait_s, command, tell, stopping)
+
         results = carry_through(
-            lambda: run_at(study, out, target, True, wait_s, command, tell, stopping),
+            run,
             lambda: files_of(out),
             tell,
             stopping,
@@ -93,6 +101,18 @@ def run_beside(
             tell(f"the study is finished: {out / 'report.html'}")
 
     return work
+
+
+def _until_up(file: CoordinatorFile, stopping: threading.Event) -> None:
+    """Wait for a SuperLink that is being started, for a while."""
+    deadline = time.monotonic() + START_S
+    while not stopping.is_set() and time.monotonic() < deadline:
+        try:
+            list_nodes(file)
+        except Unreachable:
+            stopping.wait(POLL_S)
+        else:
+            return
 
 
 def files_of(out: Path) -> int:
