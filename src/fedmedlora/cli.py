@@ -21,6 +21,7 @@ from fedmedlora import __version__
 from fedmedlora.cli_audit import add_audit
 from fedmedlora.cli_consortium import add_consortium
 from fedmedlora.cli_corpora import add_corpora, add_schema, chosen_schema, refuse_overwriting
+from fedmedlora.cli_export import add_export
 from fedmedlora.cli_help import add_command
 from fedmedlora.cli_run import add_run
 from fedmedlora.tasks.form import known_forms
@@ -116,6 +117,8 @@ def parser() -> argparse.ArgumentParser:
         help="constrained: an answer can only be of its form; free: plain generation (constrained)",
     )
     extract.set_defaults(run=_extract)
+
+    add_export(commands)
 
     evaluate = commands.add_parser("evaluate", help="compare predicted with gold annotations")
     evaluate.add_argument("gold", type=Path, help="JSONL file or BRAT folder")

@@ -87,7 +87,7 @@ def extract(
     schema = schema_of_record(manifest["schema"], f"{folder}: fedmedlora.json: schema")
     combinations = [_annotates(one["annotates"], schema, folder) for one in manifest["trained_prompts"]]
     asked = union(combinations)
-    base = _find_files(model_name, manifest, folder) if on_vllm else _load_base(model_name, manifest, folder)
+    base = find_files(model_name, manifest, folder) if on_vllm else _load_base(model_name, manifest, folder)
     expected = meaning(base, schema, combinations, tasks, output_form)
     expected["schema"] = manifest["schema"]  # read from there: it cannot differ, only be written otherwise
     form = Form(
@@ -138,7 +138,8 @@ def _load_base(model_name: str | None, manifest: dict[str, Any], folder: Path) -
         raise ValueError(f"{error}; name the model that {folder} was trained over with --model") from error
 
 
-def _find_files(model_name: str | None, manifest: dict[str, Any], folder: Path) -> ModelFiles:
+def find_files(model_name: str | None, manifest: dict[str, Any], folder: Path) -> ModelFiles:
+    """The files of the base model: the one that is asked for, or the manifest's."""
     name, revision = _which_model(model_name, manifest, folder)
     try:
         return model_files(name, revision=revision)

@@ -60,6 +60,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "progress_jobs": ({"progress"}, {"rich"}),
     "run_folder": ({"exchange", "corpora"}, {"filelock"}),
     "audit": (set(), {"filelock", "cryptography"}),  # the latter in audit/signing.py alone, see below
+    "new_folder": (set(), set()),
     "own_parts": ({"exchange", "run_folder"}, set()),  # what sites keep between rounds, wherever they are
     "results": (set(), set()),
     "tracking": (set(), {"torch", "mlflow"}),
@@ -73,7 +74,7 @@ JOINERS = [
     "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site", "participation",
     "sites", "as_sent", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run", "signals",
     "run_audit", "train_method", "evaluate_method", "new_site", "planned_cost", "experiment",
-    "study_results", "rebuild", "one_run", "side_by_side", "many_runs", "extract", "init", "demo",
+    "study_results", "rebuild", "one_run", "side_by_side", "many_runs", "extract", "export", "init", "demo",
     "report_examples",
 ]
 # fmt: on
@@ -91,8 +92,9 @@ MAP["cli_consortium"] = (
     {"settings", "corpora", "model", "provision", "flower", "cli_help", "cli_corpora"},
     set(),
 )
+MAP["cli_export"] = ({"export", "cli_help"}, set())
 MAP["cli_audit"] = ({"audit", "cli_help"}, set())
-MAP["cli_run"] = (set(MAP) - {"cli_corpora", "cli_consortium", "cli_audit"}, {"rich"})
+MAP["cli_run"] = (set(MAP) - {"cli_corpora", "cli_consortium", "cli_audit", "cli_export"}, {"rich"})
 MAP["cli"] = (set(MAP), {"numpy", "rich"})
 MAP["__main__"] = ({"cli"}, set())
 MAP["__init__"] = (set(), set())
