@@ -73,13 +73,15 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "progress_jobs": ({"progress"}, {"rich"}),
     "run_folder": ({"exchange", "corpora"}, {"filelock"}),
     "own_parts": ({"exchange", "run_folder"}, set()),  # what sites keep between rounds, wherever they are
+    "live_record": ({"run_folder"}, set()),  # what is written while a run goes on
     "results": (set(), set()),
     "tracking": (set(), {"torch", "mlflow"}),
     "report": ({"corpora", "tasks", "evaluation", "results"}, {"numpy", "rich"}),
+    "watch": ({"live_record", "results", "report", "run_folder"}, {"rich", "prometheus_client"}),
 }
 # What joins the islands: the loop, the embedded carrier, and what prepares and measures a run. In order:
 # each may import those named before it, so the loop does not know its carriers. Only cli knows the report.
-MEETING = set(MAP) - {"report"}
+MEETING = set(MAP) - {"report", "watch"}
 # fmt: off
 JOINERS = [
     "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site", "participation",
@@ -94,7 +96,8 @@ MAP["plan"] = (MEETING | set(JOINERS) - {"experiment"}, TORCH | {"rich"})
 MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr", "filelock"})
 MAP["cli_help"] = (set(), set())
 MAP["cli_corpora"] = ({"corpora", "cli_help"}, set())
-MAP["cli_run"] = (set(MAP) - {"cli_corpora"}, {"rich"})
+MAP["cli_watch"] = ({"watch", "cli_help"}, set())
+MAP["cli_run"] = (set(MAP) - {"cli_corpora", "cli_watch"}, {"rich"})
 MAP["cli"] = (set(MAP), {"numpy", "rich"})
 MAP["__main__"] = ({"cli"}, set())
 MAP["__init__"] = (set(), set())

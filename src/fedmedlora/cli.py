@@ -20,6 +20,7 @@ from fedmedlora import __version__
 from fedmedlora.cli_corpora import add_corpora, add_schema, chosen_schema, refuse_overwriting
 from fedmedlora.cli_help import add_command
 from fedmedlora.cli_run import add_run
+from fedmedlora.cli_watch import add_watch
 from fedmedlora.tasks.form import known_forms
 from fedmedlora.tasks.task import known_tasks
 
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     add_run(commands)
+    add_watch(commands)
 
     extract = add_command(
         commands,

@@ -10,6 +10,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedmedlora.experiment import run_study
 from fedmedlora.flower.grid_sites import join
+from fedmedlora.flower.live import live_in
+from fedmedlora.flower.live_grid import LiveGrid
+from fedmedlora.flower.live_sites import LiveProgress, LiveSites
 from fedmedlora.flower.state import read_submission, write_outcome
 from fedmedlora.model.memory import keep_freed_memory
 from fedmedlora.progress import Terminal
@@ -29,22 +32,26 @@ def main(grid: Grid, context: Context) -> None:
         names = [site.name for site in study.sites]
         with (
             (folder / "progress.log").open("w", encoding="utf-8", buffering=1) as lines,
-            Terminal.lines_to(lines) as progress,
+            Terminal.lines_to(lines) as shown,
+            live_in(folder, study.name, names, study.training.rounds, resume=found.resume) as live,
         ):
             results = run_study(
                 study,
                 found.out,
                 resume=found.resume,
-                progress=progress,
+                progress=LiveProgress(shown, live),
                 command=found.command,
-                elsewhere=lambda terms, progress: join(
-                    grid,
-                    names,
-                    terms,
-                    progress,
-                    wait_s=found.wait_s,
-                    rounds=study.rounds,
-                    remembered=folder / "sites.json",
+                elsewhere=lambda terms, _: LiveSites(
+                    join(
+                        LiveGrid(grid, live),
+                        names,
+                        terms,
+                        shown,
+                        wait_s=found.wait_s,
+                        rounds=study.rounds,
+                        remembered=folder / "sites.json",
+                    ),
+                    live,
                 ),
             )
     except ValueError as error:  # what a user can do something about
