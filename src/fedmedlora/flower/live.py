@@ -180,7 +180,7 @@ class Live:
             self._record = replace(self._record, written_utc=utc_now(), sites=tuple(self._sites.values()))
             try:
                 self._write(self._record)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 if not self._has_failed:
                     log.warning("live.json: not written (%s); the run goes on", error)
                 self._has_failed = True

@@ -139,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         if len(hosts) != 1 or not _HOST.fullmatch(hosts[0].strip()):
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
             return
-        answer = answer_to(self.path, self.server.read)
+        # As it was sent: http.server has taken slashes off its path.
+        answer = answer_to(self.requestline.split()[1], self.server.read)
         if answer is None:
             self.send_error(HTTPStatus.NOT_FOUND)
         else:
