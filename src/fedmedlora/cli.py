@@ -24,6 +24,7 @@ from fedmedlora.cli_corpora import add_corpora, add_schema, chosen_schema, refus
 from fedmedlora.cli_export import add_export
 from fedmedlora.cli_help import add_command
 from fedmedlora.cli_run import add_run
+from fedmedlora.cli_watch import add_watch
 from fedmedlora.tasks.form import known_forms
 from fedmedlora.tasks.task import known_tasks
 
@@ -66,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     add_run(commands)
+    add_watch(commands)
 
     extract = add_command(
         commands,

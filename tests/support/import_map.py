@@ -61,14 +61,16 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "run_folder": ({"exchange", "corpora"}, {"filelock"}),
     "audit": (set(), {"filelock", "cryptography"}),  # the latter in audit/signing.py alone, see below
     "new_folder": (set(), set()),
+    "live_record": ({"run_folder"}, set()),  # what is written while a run goes on
     "own_parts": ({"exchange", "run_folder"}, set()),  # what sites keep between rounds, wherever they are
     "results": (set(), set()),
     "tracking": (set(), {"torch", "mlflow"}),
     "report": ({"corpora", "tasks", "evaluation", "results"}, {"numpy", "rich"}),
+    "watch": ({"live_record", "results", "report", "run_folder"}, {"rich", "prometheus_client"}),
 }
 # What joins the islands: the loop, the embedded carrier, and what prepares and measures a run. In order:
 # each may import those named before it, so the loop does not know its carriers. Only cli knows the report.
-MEETING = set(MAP) - {"report"}
+MEETING = set(MAP) - {"report", "watch"}
 # fmt: off
 JOINERS = [
     "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site", "participation",
@@ -92,9 +94,13 @@ MAP["cli_consortium"] = (
     {"settings", "corpora", "model", "provision", "flower", "cli_help", "cli_corpora"},
     set(),
 )
+MAP["cli_watch"] = ({"watch", "cli_help"}, set())
 MAP["cli_export"] = ({"export", "cli_help"}, set())
 MAP["cli_audit"] = ({"audit", "cli_help"}, set())
-MAP["cli_run"] = (set(MAP) - {"cli_corpora", "cli_consortium", "cli_audit", "cli_export"}, {"rich"})
+MAP["cli_run"] = (
+    set(MAP) - {"cli_corpora", "cli_consortium", "cli_audit", "cli_export", "cli_watch"},
+    {"rich"},
+)
 MAP["cli"] = (set(MAP), {"numpy", "rich"})
 MAP["__main__"] = ({"cli"}, set())
 MAP["__init__"] = (set(), set())

@@ -11,6 +11,9 @@ from flwr.serverapp import Grid, ServerApp
 from fedmedlora.audit.log_file import LOG, RunLog
 from fedmedlora.experiment import run_study
 from fedmedlora.flower.grid_sites import join
+from fedmedlora.flower.live import live_in
+from fedmedlora.flower.live_grid import LiveGrid
+from fedmedlora.flower.live_sites import LiveProgress, LiveSites
 from fedmedlora.flower.logged_grid import LoggedGrid
 from fedmedlora.flower.state import read_submission, signer, write_outcome
 from fedmedlora.model.memory import keep_freed_memory
@@ -34,22 +37,26 @@ def main(grid: Grid, context: Context) -> None:
         logged = LoggedGrid(grid, told, names)
         with (
             (folder / "progress.log").open("w", encoding="utf-8", buffering=1) as lines,
-            Terminal.lines_to(lines) as progress,
+            Terminal.lines_to(lines) as shown,
+            live_in(folder, study.name, names, study.training.rounds, resume=found.resume) as live,
         ):
             results = run_study(
                 study,
                 found.out,
                 resume=found.resume,
-                progress=progress,
+                progress=LiveProgress(shown, live),
                 command=found.command,
-                elsewhere=lambda terms, progress: join(
-                    logged,
-                    names,
-                    terms,
-                    progress,
-                    wait_s=found.wait_s,
-                    rounds=study.rounds,
-                    remembered=folder / "sites.json",
+                elsewhere=lambda terms, _: LiveSites(
+                    join(
+                        LiveGrid(logged, live),
+                        names,
+                        terms,
+                        shown,
+                        wait_s=found.wait_s,
+                        rounds=study.rounds,
+                        remembered=folder / "sites.json",
+                    ),
+                    live,
                 ),
                 log=told,
                 signer=signer(),

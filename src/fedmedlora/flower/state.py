@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedmedlora import live_record
 from fedmedlora.audit.signing import Signer, signer_of
 from fedmedlora.flower.allows import Allows
 from fedmedlora.flower.site_file import SiteFile
@@ -69,7 +70,7 @@ def write_submission(state: Path, found: Submission) -> Path:
     """Put ``found`` into the folder ``state``, where the ServerApp looks for it. Returns its own folder."""
     folder = state / found.name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for file in ("outcome.json", "progress.log"):
+    for file in ("outcome.json", "progress.log", *(() if found.resume else (live_record.FILE_NAME,))):
         (folder / file).unlink(missing_ok=True)
     record = {
         "study": str(found.study.resolve()),
