@@ -233,14 +233,13 @@ def join(
     *,
     wait_s: float,
     rounds: Rounds | None = None,
-    registered: Mapping[int, str] | None = None,
     remembered: Path | None = None,
 ) -> GridSites:
     """The sites ``names``, once they are connected and have said what they hold: see ``roll.wait_for``.
 
-    ``rounds``: how many of them are a quorum (None: all). ``registered``, ``remembered``: see ``roll.Roll``.
+    ``rounds``: how many of them are a quorum (None: all). ``remembered``: see ``roll.Roll``.
     """
-    roll = Roll(grid, tuple(names), terms, registered, remembered)
+    roll = Roll(grid, tuple(names), terms, remembered)
     wait_for(roll, progress, wait_s=wait_s, num_needed=(rounds or Rounds()).num_needed(len(names)))
     return GridSites(grid, terms, progress, roll, roll.infos())
 
