@@ -113,6 +113,7 @@ def wait_for(roll: Roll, progress: Progress, *, wait_s: float, num_needed: int) 
     they are back. Raises ``ValueError`` where they are not, and what ``Roll.look`` raises.
     """
     deadline = time.monotonic() + wait_s
+    roll.recall()
     with progress.stage(f"waiting for {len(roll.names)} sites", 0.0):
         while True:
             is_new = roll.look()
@@ -120,7 +121,6 @@ def wait_for(roll: Roll, progress: Progress, *, wait_s: float, num_needed: int) 
             if not missing:
                 return
             if time.monotonic() > deadline:
-                roll.recall()
                 if len(roll.nodes) >= num_needed and not roll.unheard():
                     return
                 raise NotNow(
