@@ -176,6 +176,15 @@ def test_a_refusal_reaches_the_coordinator(grid_of, question, allows, changes, w
     assert not (tmp_path / "lakeside" / FILE).exists()
 
 
+def test_too_few_examples_of_all_that_there_are(grid_of, question):
+    """How many a site has, only the site can tell; it refuses, and does not tell."""
+    terms = json.loads(question().text("terms"))
+    terms["training"]["max_train_examples"] = 0  # all
+    asked = question(terms=json.dumps(terms))
+    with pytest.raises(ValueError, match=r"fewer examples to train on than it asks for, 9999"):
+        list(ask(grid_of("min_examples = 9999"), TRAIN, {1: asked}))
+
+
 def test_as_many_examples_as_the_site_asks_for(grid_of, question):
     ((_, answer),) = ask(grid_of("min_examples = 12"), TRAIN, {1: question()})
     assert UPDATE in answer.parts

@@ -85,3 +85,5 @@ def test_code_that_comes_with_a_study_does_not_run(federation, hostile_app, thre
     assert guarded.poll() is None  # it goes on waiting for studies
     log = next(loopback.folder.glob("*-supernode.log")).read_text()
     assert "refused: the app bundle holds 3 files" in log
+    assert list(three_sites.glob("state-lakeside/flower-*"))  # where it would have been unpacked
+    assert not list(three_sites.rglob("evil*"))

@@ -4,7 +4,7 @@
 
 What follows ``--site`` is given to ``flower-supernode``, but for what would undo the guard. Flower unpacks
 bundles into a folder of its own (``FLWR_HOME``) and takes what lies there already for unpacked; here it is a
-new and empty one, which ends with the program.
+new and empty one in the site's state, which ends with the program.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedmedlora.flower.site_file import load_site_file
+from fedmedlora.flower.site_file import SiteFile, load_site_file
 from fedmedlora.flower.submit import QUIET
 
 GUARDED = "FEDMEDLORA_GUARDED"  # in the environment of the processes that a guarded SuperNode starts
@@ -39,9 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, rest = parser.parse_known_args(arguments)
     try:
         refuse_arguments(rest)
-        _start(options.site, rest)
-    except ValueError as error:
+        file, config = load_site_file(options.site), node_config(options.site)
+        state = file.path(file.state)
+        state.mkdir(parents=True, exist_ok=True)
+        home = tempfile.TemporaryDirectory(prefix="flower-", dir=state, ignore_cleanup_errors=True)
+    except (ValueError, OSError) as error:
         raise SystemExit(f"fedmedlora: {error}") from error
+    with home as folder:
+        _start(file, Path(folder), [*rest, "--node-config", config])
 
 
 def refuse_arguments(arguments: Sequence[str]) -> None:
@@ -64,28 +69,28 @@ def node_config(site: Path) -> str:
     return f'site="{path}"'
 
 
-def _start(site: Path, arguments: Sequence[str]) -> None:
-    file = load_site_file(site)
-    config = node_config(site)
+def _start(file: SiteFile, home: Path, arguments: Sequence[str]) -> None:
     beside = str(Path(sys.executable).parent)  # SuperNode finds its helpers on the PATH: this Python's, here
-    with tempfile.TemporaryDirectory(prefix="fedmedlora-site-", ignore_cleanup_errors=True) as home:
-        os.environ.update(QUIET)
-        os.environ["PATH"] = f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"
-        os.environ["FLWR_HOME"] = home
-        # flwr reads the environment when it is imported, so not before.
-        from flwr.supercore.exit import ExitCode, flwr_exit
-        from flwr.supernode.cli.flower_supernode import flower_supernode
+    os.environ.update(QUIET)
+    os.environ["PATH"] = f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"
+    os.environ["FLWR_HOME"] = str(home)
+    # flwr reads the environment when it is imported, so not before.
+    from flwr.supercore.exit import ExitCode, flwr_exit
+    from flwr.supernode.cli.flower_supernode import flower_supernode
 
-        from fedmedlora.flower.bundle import own_bundle
-        from fedmedlora.flower.supernode_guard import install_guard
+    from fedmedlora.flower.bundle import own_bundle
+    from fedmedlora.flower.supernode_guard import install_guard
 
+    try:
         own = own_bundle(file.coordinator.bundle)
         install_guard(own)
-        os.environ[GUARDED] = own.pin
-        sys.argv = ["flower-supernode", *arguments, "--node-config", config]
-        flower_supernode()
-        # It comes back after an error that it has logged, and would then live on without asking for messages.
-        flwr_exit(ExitCode.SUPERNODE_CONNECTION_ERROR, "The SuperNode stopped asking for messages.")
+    except ValueError as error:
+        raise SystemExit(f"fedmedlora: {error}") from error
+    os.environ[GUARDED] = own.pin
+    sys.argv = ["flower-supernode", *arguments]
+    flower_supernode()
+    # It comes back after an error that it has logged, and would then live on without asking for messages.
+    flwr_exit(ExitCode.SUPERNODE_CONNECTION_ERROR, "The SuperNode stopped asking for messages.")
 
 
 if __name__ == "__main__":
