@@ -58,7 +58,7 @@ def program(*argv: object, **more) -> subprocess.Popen:
 
 @pytest.mark.parametrize(
     "words",
-    [[], *([w] for w in ("demo", "run", "extract", "evaluate", "report", "init", "show", "corpora"))]
+    [[], *([w] for w in ("demo", "run", "watch", "extract", "evaluate", "report", "init", "show", "corpora"))]
     + [["corpora", w] for w in ("list", "convert", "stats", "split", "synthesize")],
     ids=" ".join,
 )
@@ -69,7 +69,7 @@ def test_every_command_has_help(words, capsys):
     assert "usage: fedmedlora" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["extract"], ["report"], ["corpora", "split"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["extract"], ["report"], ["watch"], ["corpora", "split"]], ids=" ".join)
 def test_help_says_what_goes_in_what_comes_out_and_gives_an_example(words, capsys):
     with pytest.raises(SystemExit):
         main([*words, "--help"])
