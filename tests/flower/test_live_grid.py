@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from flwr.app import Error, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
 from told_live import made, state_of
 
 from fedmedlora.flower import live
@@ -15,6 +16,8 @@ from fedmedlora.live_record import LiveRecord
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch):
     monkeypatch.setattr(live, "PAUSE_S", 0.0)
+    for name in ("run_id", "task_id", "node_id"):  # as Flower's processes have them
+        monkeypatch.setattr(TaskIdentity, f"_{name}", 1)
 
 
 class OneNode:
