@@ -59,6 +59,7 @@ def program(*argv: object, **more) -> subprocess.Popen:
 @pytest.mark.parametrize(
     "words",
     [[], *([w] for w in ("demo", "run", "extract", "evaluate", "report", "init", "show", "corpora", "audit"))]
+    + [["watch"]]
     + [["corpora", w] for w in ("list", "convert", "stats", "split", "synthesize")]
     + [["provision"], *(["site", w] for w in ("keygen", "check", "start"))]
     + [["coordinator", w] for w in ("start", "stop", "status")]
@@ -74,7 +75,15 @@ def test_every_command_has_help(words, capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [["extract"], ["report"], ["corpora", "split"], ["provision"], ["site", "check"], ["audit", "passport"]],
+    [
+        ["extract"],
+        ["report"],
+        ["watch"],
+        ["corpora", "split"],
+        ["provision"],
+        ["site", "check"],
+        ["audit", "passport"],
+    ],
     ids=" ".join,
 )
 def test_help_says_what_goes_in_what_comes_out_and_gives_an_example(words, capsys):

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from html_reader import HOSTILE
@@ -84,6 +85,17 @@ def test_names_are_those_of_prometheus():
         assert f"# TYPE {one.name} {one.kind}\n" in text
     assert "process_" not in text
     assert "_created" not in text
+
+
+def test_the_page_has_them_all():
+    page = (Path(__file__).parents[2] / "docs" / "watching.md").read_text(encoding="utf-8")
+    told = {
+        name: tuple(one for one in keys.split(", ") if one)
+        for name, keys in re.findall(r"^\| `(fedmedlora_\w+)` \| ?([\w, ]*?) ?\|", page, re.M)
+    }
+    finished = Finished(SETTINGS, {"fed_medlora": [round_record(1)]}, {})
+    found = metrics(status_of(live_record(), finished, NOW))
+    assert told == {one.name: tuple(one.samples[0][0]) for one in found}
 
 
 def test_hostile_names_are_labels_and_no_lines(hostile):

@@ -172,9 +172,9 @@ def test_this_host_is_served_at_any_port(running, host):  # a tunnel has another
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (f"GET {SECRET}\r\n\r\n".encode(), b"Bad Request\n"),
+        (f"GET {SECRET}\r\n\r\n".encode(), b"Misdirected Request\n"),  # so old that it names no host
         (b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", b"HTTP Version Not Supported\n"),
-        (b"GET /\r\n\r\n", b"Misdirected Request\n"),  # so old that it names no host
+        (b"GET /\r\n\r\n", b"Misdirected Request\n"),
         (b"GET / HTTP/1.0\r\n\r\n", b"Misdirected Request\n"),
         (f"{SECRET}\r\n\r\n".encode(), b"Bad Request\n"),
         (b"GET /" + SECRET.encode() * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"URI Too Long\n"),
@@ -210,6 +210,13 @@ def test_nothing_of_a_request_is_logged(running, capfd, caplog):
     assert ask(running, "/health")[0] == 200
     said = capfd.readouterr()
     assert (said.out, said.err, caplog.text) == ("", "", "")
+
+
+def test_a_failure_of_ours_is_logged_without_the_request(running, caplog):
+    running.read = lambda: {}["overlooked"]
+    assert raw(running, f"GET /health HTTP/1.1\r\nHost: localhost\r\nA: {SECRET}\r\n\r\n".encode()) == b""
+    assert "KeyError: 'overlooked'" in caplog.text
+    assert SECRET not in caplog.text
 
 
 def test_a_connection_that_says_nothing_is_closed(running, monkeypatch):

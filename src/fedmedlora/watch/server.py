@@ -9,7 +9,9 @@ https://en.wikipedia.org/wiki/DNS_rebinding).
 from __future__ import annotations
 
 import json
+import logging
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -22,6 +24,8 @@ from fedmedlora.watch.metrics import CONTENT_TYPE, HOW, is_installed, metrics_te
 from fedmedlora.watch.page import page, policy
 from fedmedlora.watch.reading import find, read_status
 from fedmedlora.watch.status import Status
+
+log = logging.getLogger("fedmedlora")
 
 ADDRESS = "127.0.0.1"
 IDLE_S = 10.0  # a connection that says nothing for so long is closed
@@ -125,7 +129,10 @@ class Server(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.server_address[1]}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that has gone is no news."""
+        """A browser that has gone is no news; what we have overlooked is, and says nothing of the request."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            log.error("a page could not be made", exc_info=error)
 
 
 class _Handler(BaseHTTPRequestHandler):
