@@ -84,6 +84,9 @@ def test_two_rounds_by_hand():
         "upload_bytes": 10,
         "download_bytes": 20,
         "peak_memory_bytes": 30,
+        "late_from": None,
+        "change_norm": None,
+        "answer_seconds": None,
     }
     # The second round starts from the first one's result.
     assert carrier.asked == [(1, adapter(0.0, 8.0).hash()), (2, adapter(2.0, 10.0).hash())]

@@ -14,12 +14,22 @@ from typing import Any
 from fedmedlora.audit import passport as form
 from fedmedlora.audit.canonical import canonical
 from fedmedlora.audit.chain import read_line
-from fedmedlora.audit.entries import Fault, Finished, Opened, Round, Settings, Started, Versions, error_name
+from fedmedlora.audit.entries import (
+    Admission,
+    Fault,
+    Finished,
+    Opened,
+    Round,
+    Settings,
+    Started,
+    Versions,
+    error_name,
+)
 from fedmedlora.audit.in_force import flat, versions
 from fedmedlora.audit.log_file import LOG, RunLog, lines_of
 from fedmedlora.audit.saved_adapter import WEIGHTS, file_sha256
 from fedmedlora.audit.signing import Signer
-from fedmedlora.audit.sorts import told
+from fedmedlora.audit.sorts import plain_words, told
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.manifest import plain_name
 from fedmedlora.methods import Method
@@ -51,7 +61,13 @@ class Recorded:
     def save(self, round_num: int, adapter: Adapter, record: dict[str, Any]) -> None:
         """See ``rounds.RoundStore``."""
         weights = {site: float(weight) for site, weight in record["weights"].items()}
-        self.log.append(Round(told(self.method), round_num, weights, adapter.hash()))
+        name = told(self.method)
+        admitted = [Admission(name, round_num, str(site["site"]), True, "") for site in record["sites"]]
+        absent = [
+            Admission(name, round_num, str(one["site"]), False, plain_words(one["reason"]))
+            for one in record.get("absent") or ()
+        ]
+        self.log.append(*admitted, *absent, Round(name, round_num, weights, adapter.hash()))
         self.store.save(round_num, adapter, record)
 
 

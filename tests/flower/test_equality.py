@@ -19,6 +19,7 @@ SITES = ("lakeside", "northgate", "stonebridge")
 # What a clock, a memory counter or a command line put there.
 CHANGING = {
     "seconds",
+    "answer_seconds",
     "aggregate_seconds",
     "validate_seconds",
     "created_utc",

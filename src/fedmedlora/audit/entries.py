@@ -241,13 +241,14 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether a site's update was let into a round. ``reason``: one of the names that the check has."""
+    """Whether a site's update was let into a round. ``reason``: why not, as the round's record has it; the
+    words of ``sorts.plain_words``, or "" where it was."""
 
     method: str = of(PLAIN)
     round_num: int = of(Whole(1))
     site: str = of(SITE)
     is_admitted: bool = of(Flag())
-    reason: str = of(PLAIN_OR_NONE)
+    reason: str = of(Words())
 
     def __post_init__(self) -> None:
         refuse_wrong(self)
