@@ -88,6 +88,7 @@ def test_how_it_ended(error, reason):
 
 def test_many_changes_are_few_writings(monkeypatch):
     monkeypatch.setattr(live, "PAUSE_S", 0.2)
+    monkeypatch.setattr(live, "HEARTBEAT_S", 1000.0)
     kept: list[LiveRecord] = []
     with made(kept) as told:
         for number in range(1000):

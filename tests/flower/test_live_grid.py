@@ -91,6 +91,7 @@ def test_the_grid_tells_who_is_there_and_what_it_carries():
         exchanged(over, TRAIN, question)
         assert state_of(kept) == ("answered", "", True)  # whether it can be read is for others to say
         exchanged(over, DESCRIBE, Letter({}))
+        assert state_of(kept) == ("answered", "", True)  # what it is, is no question of the round
         assert state_of(kept, "lakeside")[2] is False
 
 

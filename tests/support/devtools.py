@@ -78,8 +78,9 @@ class Devtools:
 
     def open(self, address):
         """Go there; wait until it is drawn."""
+        self.js("window.isOld = true")
         self.call("Page.navigate", url=address)
-        self.until("document.readyState === 'complete' && document.URL.startsWith('http')")
+        self.until("!window.isOld && document.readyState === 'complete'")
 
     def js(self, expression):
         """What an expression is in the page."""

@@ -1,7 +1,5 @@
 """A made-up run on its way: what its coordinator writes, and finished rounds. Nothing was measured."""
 
-import json
-
 from fedmedlora.live_record import LiveRecord, LiveSite, write_live
 from fedmedlora.run_folder import write_json
 
@@ -73,8 +71,7 @@ def write_run(folder, rounds, settings=SETTINGS):
 
 def write_state(state, run, live, name="three-hospitals-0123456789ab"):
     """A coordinator's state folder with one submission, which writes into ``run``."""
-    (state / name).mkdir(parents=True, exist_ok=True)
-    (state / name / "submission.json").write_text(json.dumps({"out": str(run)}))
+    write_json(state / name / "submission.json", {"out": str(run)})
     if live is not None:
         write_live(state / name, live)
     return state
