@@ -25,6 +25,8 @@ SITE = 'name = "mercy"\ntrain = "train.jsonl"\n'
         "--iso=process",
         "--allow-runtime-dependency-installation",
         "--allow",
+        "--host",
+        "--host=0.0.0.0",
         "--a",
     ],
 )
@@ -50,7 +52,7 @@ def test_everything_else_is_flowers():
             "--max-retries=3",
         ]
     )
-    refuse_arguments(["--auth-supernode-private-key", "key", "--host", "127.0.0.1", "--", "-", ""])
+    refuse_arguments(["--auth-supernode-private-key", "key", "--health-server-address", "h:2", "--", ""])
     refuse_arguments([])
 
 

@@ -23,6 +23,7 @@ GUARDED = "FEDMEDLORA_GUARDED"  # in the environment of the processes that a gua
 _NOT_HERE = {
     "--node-config": "--site names the site's file, and nothing else is needed",
     "--isolation": "this program starts the processes that answer, with what it has checked",
+    "--host": "those processes are on this machine and show no password, so nobody else is to reach it",
     "--allow-runtime-dependency-installation": "a coordinator would choose what is installed here",
 }
 
