@@ -25,8 +25,6 @@ SITE = 'name = "mercy"\ntrain = "train.jsonl"\n'
         "--iso=process",
         "--allow-runtime-dependency-installation",
         "--allow",
-        "--host",
-        "--host=0.0.0.0",
         "--a",
     ],
 )
@@ -37,6 +35,13 @@ def test_what_would_undo_the_guard_is_refused(argument, tmp_path):
     site.write_text(SITE)
     with pytest.raises(SystemExit, match=r"fedmedlora: --.*: not taken here"):
         main(["--site", str(site), argument])
+
+
+@pytest.mark.parametrize("asked", ["--host 0.0.0.0", "--host=0.0.0.0", "--ho ::", "--host", "--host="])
+def test_the_port_of_the_processes_that_answer_stays_on_this_machine(asked):
+    refuse_arguments(["--host", "127.0.0.1", "--host=::1"])
+    with pytest.raises(ValueError, match="without a password"):
+        refuse_arguments(asked.split())
 
 
 def test_everything_else_is_flowers():
