@@ -55,16 +55,16 @@ def refuse_arguments(arguments: Sequence[str]) -> None:
 
     In full or shortened, as argparse takes both.
     """
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for number, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         for taken, why in _NOT_HERE.items():
             if len(name) > 2 and taken.startswith(name):
                 raise ValueError(f"{name}: not taken here; {why}")
-        host = value if equals else following
+        host = value if equals else "".join(arguments[number + 1 : number + 2])
         if len(name) > 2 and "--host".startswith(name) and host not in _HERE:
             raise ValueError(
-                f"{name} {host[:80]}: whoever reaches that port gets the questions without a password; leave it "
-                f"on this machine ({', '.join(_HERE)})"
+                f"{name} {host[:80]}: whoever reaches that port gets the questions without a password; "
+                f"leave it on this machine ({', '.join(_HERE)})"
             )
 
 
