@@ -23,7 +23,7 @@ MOST_SITES = 10_000
 Stage = Literal[
     "waiting for sites", "training", "aggregating", "validating", "reading tests", "finished", "stopped"
 ]
-SiteState = Literal["not connected", "idle", "asked", "answered", "late", "absent", "refused"]
+SiteState = Literal["not connected", "idle", "asked", "put off", "answered", "late", "absent", "refused"]
 ENDED = ("finished", "stopped")  # stages that no other follows
 
 
@@ -31,9 +31,10 @@ ENDED = ("finished", "stopped")  # stages that no other follows
 class LiveSite:
     """One site. ``seen_utc``: when it was last known to be connected; "" for never.
 
-    ``state``: of the last question. idle: there was none in this round. late: given up in its round, and may
-    answer yet. absent: given up. refused: it would not, or its update was none. ``reason``: of the last
-    three, in words. ``upload_bytes``, ``download_bytes``: all questions and answers so far.
+    ``state``: of the last question. idle: there was none in this round. put off: not at this time, as it
+    says; it is asked again. late: given up in its round, and may answer yet. absent: given up. refused: it
+    would not, or its update was none. ``reason``: in words, of those four. ``upload_bytes``,
+    ``download_bytes``: all questions and answers so far.
     """
 
     name: str

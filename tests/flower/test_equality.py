@@ -14,6 +14,7 @@ from fedmedlora.audit.log_file import lines_of, verify_file
 from fedmedlora.audit.saved_adapter import check_folder
 from fedmedlora.audit.signing import PUBLIC_FILE, read_public_key
 from fedmedlora.model.saved import read_saved_adapter
+from fedmedlora.watch.reading import find, read_status
 
 SITES = ("lakeside", "northgate", "stonebridge")
 # What a clock, a memory counter or a command line put there.
@@ -95,6 +96,9 @@ def test_in_process_and_flower_give_the_same(
         assert_traffic_is_lower(results[1]["methods"])
     assert (out / "report.html").exists()
     assert_logs_agree(out, three_sites, federation.loopback.folder / "state")
+    watched = read_status(find(out, {"FEDMEDLORA_STATE": str(tmp_path / "flower" / "state")}))
+    assert (watched.stage, watched.num_done) == ("finished", watched.num_planned)
+    assert all(site.seen_utc and site.upload_bytes and site.download_bytes for site in watched.sites)
     # No note's text in anything that was written, logs and databases included.
     for path in (p for p in tmp_path.rglob("*") if p.is_file()):
         assert marked.encode() not in path.read_bytes(), path

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from flwr.app import Error, Message, RecordDict
+from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 from told_live import made, state_of
 
 from fedmedlora.flower import live
 from fedmedlora.flower.live_grid import LiveGrid
-from fedmedlora.flower.messages import DESCRIBE, TRAIN, Letter
+from fedmedlora.flower.messages import DESCRIBE, NOT_NOW, TRAIN, Letter
 from fedmedlora.live_record import LiveRecord
 
 
@@ -24,10 +27,13 @@ class OneNode:
     """A grid with a node that gives the answers it was made with, in turn."""
 
     def __init__(self, *answers) -> None:
-        self.answers, self.asked = list(answers), []
+        self.answers, self.asked, self.name = list(answers), [], ""
 
     def get_node_ids(self):
         return [7]
+
+    def get_nodes(self):
+        return [SimpleNamespace(node_id=7, name=self.name)]
 
     def push_messages(self, messages):
         self.asked += messages
@@ -59,6 +65,7 @@ def test_the_grid_tells_who_is_there_and_what_it_carries():
         Letter({"name": "stonebridge", "refused": ""}).to_records(),
         answer.to_records(),
         Letter({"refused": "no"}).to_records(),
+        Letter({"refused": "", NOT_NOW: "from 18:00 on\n", "opens_in_s": 9.0}).to_records(),
         Error(code=2, reason="killed"),
         RecordDict({}),  # of another program
         Letter({"name": "lakeside", "refused": "and it is not one"}).to_records(),
@@ -78,8 +85,29 @@ def test_the_grid_tells_who_is_there_and_what_it_carries():
         exchanged(over, TRAIN, question)
         assert state_of(kept) == ("refused", "no", True)
         exchanged(over, TRAIN, question)
+        assert state_of(kept) == ("put off", "from 18:00 on ", True)
+        exchanged(over, TRAIN, question)
         assert state_of(kept) == ("absent", "its program failed or was lost", True)
         exchanged(over, TRAIN, question)
         assert state_of(kept) == ("answered", "", True)  # whether it can be read is for others to say
         exchanged(over, DESCRIBE, Letter({}))
         assert state_of(kept, "lakeside")[2] is False
+
+
+def test_who_has_which_key_is_known_behind_it():
+    """``roll.py`` asks this grid whose key a node has, and must not be told less than the inner one knows."""
+    grid = OneNode(Letter({"name": "stonebridge", "refused": ""}).to_records())
+    grid.name = "lakeside"
+    kept: list[LiveRecord] = []
+    with made(kept) as told:
+        over = LiveGrid(grid, told)
+        assert [(one.node_id, one.name) for one in over.get_nodes()] == [(7, "lakeside")]
+        exchanged(over, DESCRIBE, Letter({}))  # it has lakeside's key and calls itself another's name
+        over.get_node_ids()
+        assert [site.is_connected for site in kept[-1].sites] == [False] * 3
+
+
+def test_nothing_of_a_grid_is_left_to_its_base_class():
+    """What Flower's ``Grid`` answers by itself, it answers knowing nothing."""
+    public = {name for name, value in vars(Grid).items() if not name.startswith("_") and value is not None}
+    assert public <= set(vars(LiveGrid))

@@ -147,6 +147,10 @@ class Live:
                 )
                 self._put()
 
+    def put_off(self, name: str, words: str) -> None:
+        """A site says that it is not time; it is asked again when it is, unless the round is over by then."""
+        self._set(name, "put off", words)
+
     def failed(self, name: str) -> None:
         """A question came back without an answer; the site may be asked again."""
         self._set(name, "absent", "its program failed or was lost")

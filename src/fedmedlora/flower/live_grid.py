@@ -13,19 +13,20 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmedlora.flower.live import Live
-from fedmedlora.flower.messages import DESCRIBE, Letter
+from fedmedlora.flower.messages import DESCRIBE, NOT_NOW, Letter
 
 
 @dataclass(frozen=True)
 class LiveGrid(Grid):
     """``grid``, of which ``live`` is told.
 
-    Which node is which site is what a node says when it is asked to describe itself: good enough to be
-    shown. Whether to believe it is decided by ``roll.py``, which stops the run where it does not.
+    Which node is which site is what a node says when it is asked to describe itself, if that is not the name
+    of another one's key: the same that ``roll.py`` believes, who asks for the nodes before it asks them.
     """
 
     grid: Grid
     live: Live
+    _registered: dict[int, str] = field(default_factory=dict)  # node -> the site whose key it has
     _sites: dict[int, str] = field(default_factory=dict)
     _asked: dict[str, tuple[int, str]] = field(default_factory=dict)  # question -> (node, its kind)
 
@@ -34,6 +35,12 @@ class LiveGrid(Grid):
         ids = list(self.grid.get_node_ids())
         self.live.connected({self._sites[node] for node in ids if node in self._sites})
         return ids
+
+    def get_nodes(self) -> Iterable[Any]:
+        """See ``Grid``: with what is known of them, which is who may call itself what."""
+        nodes = list(self.grid.get_nodes())
+        self._registered.update({one.node_id: getattr(one, "name", "") for one in nodes})
+        return nodes
 
     def push_messages(self, messages: Iterable[Message]) -> Iterator[str]:
         """See ``Grid``."""
@@ -61,12 +68,14 @@ class LiveGrid(Grid):
         told = _fields(reply.content)
         name, refused = told.get("name"), told.get("refused")
         if kind == DESCRIBE:
-            if isinstance(name, str) and not refused:
+            if isinstance(name, str) and not refused and self._registered.get(node) in (None, "", name):
                 self._sites[node] = name
                 self.live.joined(name)
             return
-        words = refused if isinstance(refused, str) else ""
-        self.live.answered(self._sites.get(node, ""), size(reply.content), words)
+        site, later = self._sites.get(node, ""), told.get(NOT_NOW)
+        self.live.answered(site, size(reply.content), refused if isinstance(refused, str) else "")
+        if isinstance(later, str):
+            self.live.put_off(site, later)
 
     def set_run(self, run: Any) -> None:
         """See ``Grid``."""

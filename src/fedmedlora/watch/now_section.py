@@ -67,7 +67,7 @@ def _attention(status: Status, now_utc: str) -> Child:
         return ""
     lines = []
     for site in status.sites:
-        if site.is_connected is False or site.state in ("late", "absent", "refused"):
+        if site.is_connected is False or site.state in ("put off", "late", "absent", "refused"):
             line: list[Child] = [tag("strong", {}, name(site.name)), ": ", _short(site)]
             if site.seen_utc and not site.is_connected:
                 line += [", last seen ", since(site.seen_utc, now_utc)]

@@ -17,6 +17,7 @@ _SIGNS: Mapping[str, tuple[int, bool, str]] = {
     "not connected": (1, True, "k0"),
     "idle": (0, True, "k0"),
     "asked": (0, True, "k1"),
+    "put off": (5, True, "k5"),
     "answered": (0, False, "k4"),
     "late": (2, True, "k2"),
     "absent": (3, False, "k2"),

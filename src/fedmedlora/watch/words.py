@@ -7,11 +7,12 @@ from fedmedlora.report.numbers import plural, seconds_text
 from fedmedlora.watch.status import SiteStatus, Status
 
 _HEARD = ("answered", "refused")
-_ASKED = (*_HEARD, "asked", "late", "absent")
+_ASKED = (*_HEARD, "asked", "put off", "late", "absent")
 STATES = {
     "not connected": "not connected",
     "idle": "not asked in this round",
     "asked": "asked",
+    "put off": "not now, by its own word",
     "answered": "answered",
     "late": "late",
     "absent": "absent",
