@@ -71,8 +71,9 @@ class SiteUpdate:
         expected = {"site": str, "round_num": int, "started_from": str, "num_target_tokens": int}
         if set(record) != set(expected):
             raise ValueError(
-                f"{FORMAT}: metadata must hold exactly {sorted(expected)}; {len(set(expected) - set(record))} of "
-                f"them are missing, and {len(set(record) - set(expected))} others are there"
+                f"{FORMAT}: metadata must hold exactly {sorted(expected)}; "
+                f"{len(set(expected) - set(record))} of them are missing, and "
+                f"{len(set(record) - set(expected))} others are there"
             )
         for key, kind in expected.items():
             if type(record[key]) is not kind:
