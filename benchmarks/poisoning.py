@@ -162,8 +162,9 @@ def run(
             for rule in rules:
                 began = time.perf_counter()
                 cells.append(_cell(hall, attack, rule))
-                f1, seconds = cells[-1].f1(), time.perf_counter() - began
-                told(f"seed {seed}, {attack}, {rule}: F1 {_shown(f1)} ({seconds:.0f} s)")
+                found, seconds = cells[-1], time.perf_counter() - began
+                what = found.stopped or f"F1 {_shown(found.f1())}"
+                told(f"seed {seed}, {attack}, {rule}: {what} ({seconds:.0f} s)")
                 write_json(out / "poisoning.json", [asdict(cell) | {"f1": cell.f1()} for cell in cells])
     return cells
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared-machine")
 
-pytest_plugins = ("tiny_study", "tiny_encoder")  # for their fixtures
+pytest_plugins = ("tiny_study", "tiny_encoder", "saved_adapter")  # for their fixtures
 
 WORDS = (
     "Pt denies chest pain and severe nausea . He was started on aspirin 81 mg daily <problem> </problem> "

@@ -59,7 +59,7 @@ def program(*argv: object, **more) -> subprocess.Popen:
 @pytest.mark.parametrize(
     "words",
     [[], *([w] for w in ("demo", "run", "extract", "evaluate", "report", "init", "show", "corpora", "audit"))]
-    + [["watch"]]
+    + [["watch"], ["export"]]
     + [["corpora", w] for w in ("list", "convert", "stats", "split", "synthesize")]
     + [["provision"], *(["site", w] for w in ("keygen", "check", "start"))]
     + [["coordinator", w] for w in ("start", "stop", "status")]
@@ -79,6 +79,7 @@ def test_every_command_has_help(words, capsys):
         ["extract"],
         ["report"],
         ["watch"],
+        ["export"],
         ["corpora", "split"],
         ["provision"],
         ["site", "check"],

@@ -9,7 +9,17 @@ from interrupting import Interrupting
 from tiny_study import SITES, make_study
 
 from fedmedlora.audit.chain import read_line
-from fedmedlora.audit.entries import Fault, Finished, Joined, Round, Settings, Started, Versions, kind_of
+from fedmedlora.audit.entries import (
+    Admission,
+    Fault,
+    Finished,
+    Joined,
+    Round,
+    Settings,
+    Started,
+    Versions,
+    kind_of,
+)
 from fedmedlora.audit.in_force import flat
 from fedmedlora.audit.log_file import lines_of, verify_file
 from fedmedlora.audit.passport import NO_PRIVACY, pseudonym, read_passport
@@ -43,7 +53,12 @@ def test_the_log_tells_the_run_and_its_stop(finished):
     assert found.problems == ()
     entries = entries_of(out)
     rounds = [entry for entry in entries if isinstance(entry, Round)]
-    told = [kind_of(entry) for entry in entries if not isinstance(entry, Round)]
+    told = [kind_of(entry) for entry in entries if not isinstance(entry, (Round, Admission))]
+    admitted = [entry for entry in entries if isinstance(entry, Admission)]
+    assert {(one.method, one.round_num, one.site) for one in admitted} == {
+        (one.method, one.round_num, site) for one in rounds for site in one.weights
+    }
+    assert all(one.is_admitted and not one.reason for one in admitted)
     start = ["started", "versions", "settings"]
     assert told == ["log", *start, "fault", *start, "finished"]
     starts = [entry for entry in entries if isinstance(entry, Started)]

@@ -78,7 +78,7 @@ def _add_coordinator(commands: Any) -> None:
     for name, what, run in (
         ("start", "run it, with the sites' keys registered; Ctrl-C ends it", _start_coordinator),
         ("stop", "end it, from another terminal", _stop_coordinator),
-        ("status", "whether it runs, which sites are registered and connected", _status),
+        ("status", "whether it runs, which sites are connected, how its study stands", _status),
     ):
         action = actions.add_parser(name, help=what)
         action.add_argument("coordinator", type=Path, metavar="TOML", help="coordinator.toml of its kit")
@@ -95,7 +95,14 @@ def _add_coordinator(commands: Any) -> None:
                 "--wait", type=float, default=10.0, metavar="MINUTES", help="for the sites to come (10)"
             )
         if name == "status":
-            action.add_argument("--json", action="store_true", help="print one line of JSON")
+            how = action.add_mutually_exclusive_group()
+            how.add_argument("--json", action="store_true", help="print one line of JSON")
+            how.add_argument(
+                "--serve",
+                type=int,
+                metavar="PORT",
+                help="the study's page and metrics, to this machine alone",
+            )
 
 
 def _provision(args: argparse.Namespace) -> None:
@@ -216,6 +223,12 @@ def _status(args: argparse.Namespace) -> None:
     from fedmedlora.flower.coordinator_file import load_coordinator_file
 
     file = load_coordinator_file(args.coordinator)
+    studies = file.path(file.state) / "studies"
+    if args.serve is not None:
+        from fedmedlora.watch.server import serve
+
+        serve(studies, args.serve, _tell)
+        return
     found = coordinator_status(file)
     if args.json:
         print(json.dumps({"address": file.address, **asdict(found)}))
@@ -229,6 +242,11 @@ def _status(args: argparse.Namespace) -> None:
         when = f" since {site.since[:16].replace('T', ' ')} UTC" if site.since else ""
         how = "connected" if site.connected else "not connected" if site.since else "never connected yet"
         print(f"{site.name:<12} {'registered' if site.registered else 'not registered'}, {how}{when}")
+    if studies.is_dir() and any(studies.iterdir()):
+        from fedmedlora.watch.show import show_status
+
+        print(flush=True)
+        show_status(studies, follow=False)
 
 
 def _tell(line: str) -> None:

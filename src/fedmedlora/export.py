@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.extract import find_files
 from fedmedlora.model import gguf_file, merge
 from fedmedlora.model.card import card
-from fedmedlora.model.files import ModelFiles
+from fedmedlora.model.files import ModelFiles, config_of
 from fedmedlora.model.gguf_layout import Layout, layout
 from fedmedlora.model.gguf_tokens import Vocabulary, vocabulary
 from fedmedlora.model.modelfile import modelfile
@@ -82,20 +83,28 @@ def export(
     refuse_taken(out)
     manifest = read_manifest(folder)
     found = _Finished(folder, manifest, read_saved_adapter(folder), to)
-    try:
+    with _named(folder):
         refuse_other_config(manifest, folder)
         _refuse_for_others(manifest, to)
-        if to == "peft":
-            _write_peft(found, out, model_name)
-            return
-        files = find_files(model_name, manifest, folder)
+    if to == "peft":
+        _write_peft(found, out, model_name)
+        return
+    files = find_files(model_name, manifest, folder)
+    with _named(folder):
         # Its own words are not asked for: they stand in the manifest, which goes with it.
         frame = dict(zip(("before", "after"), files.encoder.frame, strict=True))
         refuse_mismatch(manifest, files, frame=frame, tokenizer_hash=files.encoder.tokenizer_hash())
-        if to != "gguf-adapter":
-            merge.refuse_quantized(files)
-        write = {"merged": _write_merged, "gguf": _write_gguf, "gguf-adapter": _write_gguf_adapter}[to]
-        write(found, files, out, precision, tell)
+    if to != "gguf-adapter":
+        merge.refuse_quantized(files)
+    write = {"merged": _write_merged, "gguf": _write_gguf, "gguf-adapter": _write_gguf_adapter}[to]
+    write(found, files, out, precision, tell)
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Say which adapter it is that a ``ValueError`` in the block is about."""
+    try:
+        yield
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
 
@@ -121,9 +130,12 @@ def _refuse_for_others(manifest: dict[str, Any], to: str) -> None:
 def _write_peft(found: _Finished, out: Path, model_name: str | None) -> None:
     name = found.manifest["base_model"]["name"]
     if model_name is not None:
-        refuse_mismatch(found.manifest, find_files(model_name, found.manifest, found.folder))
+        files = find_files(model_name, found.manifest, found.folder)
+        with _named(found.folder):
+            refuse_mismatch(found.manifest, files)
         name = name if Path(model_name).exists() else model_name  # never a path of this machine
-    config = plain_config(found.folder, found.manifest, name)
+    with _named(found.folder):
+        config = plain_config(found.folder, found.manifest, name)
     weights = found.folder / "adapter_model.safetensors"
     with new_folder(out, weights.stat().st_size) as part:
         shutil.copyfile(weights, part / weights.name)
@@ -174,10 +186,8 @@ def _load(found: _Finished, files: ModelFiles, out: Path, num_bytes: int, tell: 
 
 def _for_llama_cpp(found: _Finished, files: ModelFiles) -> tuple[Layout, Vocabulary, dict[str, str]]:
     """What does not need the weights, so that what llama.cpp cannot follow is said before they are loaded."""
-    from transformers import AutoConfig
-
     gguf_file.refuse_without_library()
-    config = AutoConfig.from_pretrained(files.folder)
+    config = config_of(files)
     model = layout(config)
     words = vocabulary(files.encoder.tokenizer, config.vocab_size)
     about = {

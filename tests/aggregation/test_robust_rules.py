@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from fedmedlora.aggregation import coordinates
 from fedmedlora.aggregation.coordinates import middle_mean
 from fedmedlora.aggregation.geometric_median import median_weights
 from fedmedlora.aggregation.product_mean import all_alike, product_mean
@@ -245,36 +243,6 @@ def test_what_the_rank_cannot_hold_is_told():
     found = combine(load_rule("coordinate_median"), now, updates(now, [one, two, both]))
     assert found.figures["refactoring_error"] == pytest.approx(2**-0.5)
     assert np.linalg.norm(product(found.adapter)) == pytest.approx(1.0)
-
-
-def test_blocks_of_rows_give_the_same(monkeypatch):
-    rng = np.random.default_rng(0)
-    sites = [pair(rng.normal(size=(11, 2)), rng.normal(size=(2, 5))) for _ in range(4)]
-    whole, lost = middle_mean(sites[0], sites, 1)
-    for numbers in (1, 4 * 5, 3 * 4 * 5):  # one row at a time, and three
-        monkeypatch.setattr(coordinates, "_BLOCK", numbers)
-        found, also_lost = middle_mean(sites[0], sites, 1)
-        np.testing.assert_allclose(product(found), product(whole), atol=1e-6)
-        assert also_lost == pytest.approx(lost)
-    heads = [Adapter({"w": rng.normal(size=(3, 3)).astype(np.float32)}) for _ in range(4)]
-    whole, _ = middle_mean(heads[0], heads, 1)
-    monkeypatch.setattr(coordinates, "_BLOCK", 8)  # two numbers of four sites
-    assert middle_mean(heads[0], heads, 1)[0] == whole
-
-
-def test_products_of_all_sites_are_never_there_at_once():
-    rng = np.random.default_rng(0)
-    num, d_out, d_in = 10, 800, 700
-    sites = [pair(rng.normal(size=(d_out, 2)), rng.normal(size=(2, d_in))) for _ in range(num)]
-    one = 8 * d_out * d_in  # bytes of one site's product
-    tracemalloc.start()
-    try:
-        middle_mean(sites[0], sites, 2)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    # The result, a block of 8 MB (and of its mean), and factors.
-    assert peak < one + 2 * 8 * coordinates._BLOCK < num * one / 2
 
 
 # --- all of them -----------------------------------------------------------------------------------------

@@ -37,6 +37,13 @@ def test_what_would_undo_the_guard_is_refused(argument, tmp_path):
         main(["--site", str(site), argument])
 
 
+@pytest.mark.parametrize("asked", ["--host 0.0.0.0", "--host=0.0.0.0", "--ho ::", "--host", "--host="])
+def test_the_port_of_the_processes_that_answer_stays_on_this_machine(asked):
+    refuse_arguments(["--host", "127.0.0.1", "--host=::1"])
+    with pytest.raises(ValueError, match="without a password"):
+        refuse_arguments(asked.split())
+
+
 def test_everything_else_is_flowers():
     refuse_arguments(
         [
@@ -50,7 +57,7 @@ def test_everything_else_is_flowers():
             "--max-retries=3",
         ]
     )
-    refuse_arguments(["--auth-supernode-private-key", "key", "--host", "127.0.0.1", "--", "-", ""])
+    refuse_arguments(["--auth-supernode-private-key", "key", "--health-server-address", "h:2", "--", ""])
     refuse_arguments([])
 
 

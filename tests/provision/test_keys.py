@@ -77,6 +77,7 @@ ED = ed25519.Ed25519PrivateKey.generate()
         (b"ecdsa-sha2-nistp384", "not a public key, or cut off"),
         (openssh(ED), "must never leave its site"),
     ],
+    ids=["empty", "ed25519", "words", "bytes", "twice", "cut", "type alone", "private"],
 )
 def test_what_is_no_public_key(content, message):
     with pytest.raises(ValueError, match=message):

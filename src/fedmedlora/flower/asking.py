@@ -96,7 +96,7 @@ def ask(
             if message.has_error():
                 if message.error.code == ErrorCode.INVALID_FAB:
                     del out[node]
-                    yield node, Unanswered(_plain(message.error.reason or ""), is_final=True)
+                    yield node, Unanswered(plain(message.error.reason or ""), is_final=True)
                 continue  # below, with those that have no question out any more
             try:
                 answer = Letter.from_records(message.content)
@@ -108,7 +108,7 @@ def ask(
             if put_off_s:
                 out[node].again_at = time.monotonic() + put_off_s
                 if not wait.is_enough():
-                    later(node, _plain(str(answer.fields[NOT_NOW])))
+                    later(node, plain(str(answer.fields[NOT_NOW])))
                 continue
             more = again(node, answer)
             if more is None:
@@ -153,10 +153,11 @@ def ask(
 def refusal(answer: Letter) -> str:
     """Why a site will not, in its own words, or "": shortened, and with nothing that could steer a
     terminal."""
-    return _plain(answer.text("refused"))
+    return plain(answer.text("refused"))
 
 
-def _plain(words: str) -> str:
+def plain(words: str) -> str:
+    """Words that came over the network: shortened, and with nothing that could steer a terminal."""
     return "".join(c if c.isprintable() else " " for c in words[:500])
 
 

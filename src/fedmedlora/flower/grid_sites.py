@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +19,10 @@ from fedmedlora.exchange.late import carried
 from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.flower.answers import evaluation, losses
-from fedmedlora.flower.asking import Unanswered, ask, refusal
+from fedmedlora.flower.asking import Unanswered, ask, plain, refusal
 from fedmedlora.flower.messages import LAST_ROUND, LOSSES, READ, TRAIN, Letter, errand_fields
 from fedmedlora.flower.roll import Roll, wait_for
-from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE
+from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE, UPDATE_HASH
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import Absent, SiteReport
 from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, WAIT_FOR_ALL, Errand, NotNow, SiteInfo, Sites, Wait
@@ -135,7 +136,7 @@ class GridSites:
                     yield Absent(name, f"will not do what the study asks: {refused}", is_final=True)
                     continue
                 try:
-                    update = _read_update(name, answer, since.base if since else current, errand)
+                    update = read_update(name, answer, since.base if since else current, errand)
                     if since is not None:
                         assert wait.late_discount is not None, "else it would have been asked again"
                         update = carried(update, since.base, current, round_num, wait.late_discount)
@@ -147,7 +148,7 @@ class GridSites:
                         seconds,
                     )
                 except ValueError as error:
-                    yield Absent(name, f"refused: {error}")
+                    yield Absent(name, plain(f"refused: {error}"))
                 num_answered += 1
                 advance(num_answered, len(names), f"{name} answered")
 
@@ -271,9 +272,12 @@ def answered(answer: Letter | Unanswered) -> Letter:
     return answer
 
 
-def _read_update(name: str, answer: Letter, base: Adapter, errand: Errand) -> SiteUpdate:
+def read_update(name: str, answer: Letter, base: Adapter, errand: Errand) -> SiteUpdate:
     """The update in a site's answer. Raises ``ValueError`` for one that is not the site's, or none at all."""
-    update = receive_update(answer.part(UPDATE), base, errand.exchange.up())
+    data = answer.part(UPDATE)
+    if hashlib.sha256(data).hexdigest() != answer.text(UPDATE_HASH):
+        raise ValueError("its bytes are not those that the site sent: their sha256 is another one")
+    update = receive_update(data, base, errand.exchange.up())
     if update.site != name:
         raise ValueError(f"site {name!r} sent an update in the name of {update.site!r}")
     return update

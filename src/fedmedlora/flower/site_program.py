@@ -20,6 +20,7 @@ from fedmedlora.flower.site_file import SiteFile, load_site_file
 from fedmedlora.flower.submit import QUIET
 
 GUARDED = "FEDMEDLORA_GUARDED"  # in the environment of the processes that a guarded SuperNode starts
+_HERE = ("127.0.0.1", "::1", "localhost")
 _NOT_HERE = {
     "--node-config": "--site names the site's file, and nothing else is needed",
     "--isolation": "this program starts the processes that answer, with what it has checked",
@@ -54,11 +55,17 @@ def refuse_arguments(arguments: Sequence[str]) -> None:
 
     In full or shortened, as argparse takes both.
     """
-    for argument in arguments:
-        name = argument.split("=", 1)[0]
+    for number, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
         for taken, why in _NOT_HERE.items():
             if len(name) > 2 and taken.startswith(name):
                 raise ValueError(f"{name}: not taken here; {why}")
+        host = value if equals else "".join(arguments[number + 1 : number + 2])
+        if len(name) > 2 and "--host".startswith(name) and host not in _HERE:
+            raise ValueError(
+                f"{name} {host[:80]}: whoever reaches that port gets the questions without a password; "
+                f"leave it on this machine ({', '.join(_HERE)})"
+            )
 
 
 def node_config(site: Path) -> str:

@@ -35,7 +35,7 @@ from fedmedlora.sites import Errand, Participants
 from fedmedlora.terms import Terms
 from fedmedlora.training.optimizer import refuse_optimizer
 
-UPDATE = "update"
+UPDATE, UPDATE_HASH = "update", "update_sha256"
 CURRENT, CHANGE = "adapter", "change"
 LACKS_BASE = "lacks_base"  # whether a site has not got what the change that came begins with
 MOST_KEPT = 8  # methods of runs under the same terms of which a site keeps things at a time
@@ -109,7 +109,8 @@ class SiteWork:
         assert not isinstance(report, Absent), "one site alone is a quorum of itself"
         codec = errand.exchange.up()
         sent = send_with_residual(report.update, current, codec, self.residuals, errand.whose, last_round)
-        return Letter({"site": self.file.name, LACKS_BASE: False, **report.numbers()}, {UPDATE: sent.message})
+        fields = {LACKS_BASE: False, UPDATE_HASH: hashlib.sha256(sent.message).hexdigest()}
+        return Letter({"site": self.file.name, **fields, **report.numbers()}, {UPDATE: sent.message})
 
     def _current(self, parts: Mapping[str, bytes], errand: Errand) -> Adapter | None:
         """The adapter that the round begins with; None where the change that came begins with another one

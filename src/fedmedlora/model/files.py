@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fedmedlora.model.load import files_hash, first_line, load_encoder, model_source
 from fedmedlora.model.tokens import Encoder
@@ -49,6 +50,13 @@ def model_files(name: str, *, revision: str = "") -> ModelFiles:
     return ModelFiles(
         name, found, folder, load_encoder(str(folder)), float("inf") if most is None else float(most)
     )
+
+
+def config_of(files: ModelFiles) -> Any:
+    """transformers' configuration of the model."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(files.folder)
 
 
 def _fetched(name: str, revision: str) -> Path:

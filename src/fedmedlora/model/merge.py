@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.model.files import ModelFiles
+from fedmedlora.model.files import ModelFiles, config_of
 from fedmedlora.model.load import first_line
 from fedmedlora.model.lora import attach_lora, write_adapter
 
@@ -41,9 +41,7 @@ _TAKEN_OVER = (
 
 def refuse_quantized(files: ModelFiles) -> None:
     """Raise ``ValueError`` for a base model whose files hold few-bit weights: there is nothing to add to."""
-    from transformers import AutoConfig
-
-    found = getattr(AutoConfig.from_pretrained(files.folder), "quantization_config", None)
+    found = getattr(config_of(files), "quantization_config", None)
     if found is None:
         return
     how = found.get("quant_method", "") if isinstance(found, dict) else getattr(found, "quant_method", "")

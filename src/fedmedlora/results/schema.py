@@ -132,7 +132,7 @@ _ROUND = Table(
         "weights": Named("site", Value("share", "its weight; all together are 1"), "weight of each site"),
         "figures": Named(
             "figure",
-            Value("number", "what the rule says of it (docs/aggregation.md)"),
+            Value("number", "such as `refactoring_error`; docs/aggregation.md says what they are"),
             "what else the rule found out about the round; empty under most rules",
             null="not kept (older runs)",
         ),
