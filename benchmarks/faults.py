@@ -115,6 +115,10 @@ def tried(fault: Fault, made: Path, out: Path, net: Network, results: list[dict[
     with lab(made, folder, net, rounds=fault.rounds, before=fault.before, disks=disks) as trial:
         try:
             did = fault.do(trial)
+            if fault.is_told:
+                told = trial.wait(lambda: fault.expect in trial.said(SITES[0]), 180)
+                end = f"told: {fault.expect}" if told else f"NOT TOLD: {last_words(trial)}"
+                return found_of(fault, trial, did, end, began)
             ended = trial.wait(lambda: (trial.out / "results.json").exists(), LIMIT_S)
             end = outcome(trial, fault, reference) if ended else f"not finished: {last_words(trial)}"
         except Missed as missed:
@@ -122,6 +126,11 @@ def tried(fault: Fault, made: Path, out: Path, net: Network, results: list[dict[
         finally:
             for disk in disks:
                 unmount(disk)
+    return found_of(fault, trial, did, end, began)
+
+
+def found_of(fault: Fault, trial: Lab, did: str, end: str, began: float) -> dict[str, Any]:
+    """What is kept of a trial."""
     return {
         "fault": fault.name,
         "did": did,

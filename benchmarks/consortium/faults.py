@@ -25,13 +25,15 @@ class Missed(Exception):  # noqa: N818 - a state, not an error
 @dataclass(frozen=True)
 class Fault:
     """``name``: its row. ``do``: the harm. ``rounds``: the study's ``[rounds]``. ``expect``: "same", or what
-    a round says of the absent site. ``before``: put before the command of a site, by name."""
+    a round says of the absent site. ``before``: put before the command of the first site. ``is_told``: that
+    site is told ``expect`` instead, and does not take part."""
 
     name: str
     do: Callable[[Lab], str]
     rounds: str = ""
     expect: str = "same"
     before: tuple[str, ...] = ()
+    is_told: bool = False
 
 
 def killed(program: str, phase: str) -> Fault:
@@ -114,11 +116,12 @@ def nothing(lab: Lab) -> str:
     return "nothing was done"
 
 
-def clock(shift: str, expect: str, rounds: str = "") -> Fault:
-    """A site's clock is off by ``shift``, all the time."""
-    return Fault(
-        f"a site's clock off by {shift}", nothing, rounds, expect, ("faketime", "-f", _offset(shift))
-    )
+def clock(shift: str, expect: str) -> Fault:
+    """The first site's clock is off by ``shift``, all the time."""
+    before = ("faketime", "-f", _offset(shift))
+    if expect == "same":
+        return Fault(f"a site's clock off by {shift}", nothing, before=before)
+    return Fault(f"a site's clock off by {shift}", nothing, expect=expect, before=before, is_told=True)
 
 
 def _offset(shift: str) -> str:
@@ -146,5 +149,6 @@ FAULTS: tuple[Fault, ...] = (
     Fault("a site slower than the deadline", slow, THREE_OF_FOUR, "no answer after"),
     clock("2 minutes", "same"),
     clock("-2 minutes", "same"),
-    clock("10 minutes", "refused"),
+    clock("10 minutes", "the coordinator does not accept the signature"),
+    clock("-10 minutes", "the coordinator does not accept the signature"),
 )
