@@ -200,9 +200,23 @@ def _start_coordinator(args: argparse.Namespace) -> None:
     if args.study is None:
         start_coordinator(file, _tell)
         return
+    from fedmedlora.cli_run import finish
     from fedmedlora.flower.campaign import run_beside
+    from fedmedlora.study import load_study
 
-    work = run_beside(file, args.study, args.out, _tell, wait_s=60 * args.wait, command=tuple(sys.argv[1:]))
+    study = load_study(args.study, sites_are_here=False)
+    work = run_beside(
+        file,
+        args.study,
+        args.out,
+        _tell,
+        lambda results: finish(study, results, args.out, False),
+        wait_s=60 * args.wait,
+        command=(
+            *("fedmedlora", "coordinator", "start", args.coordinator.name),
+            *("--study", args.study.name, "--out", args.out.name),
+        ),
+    )
     start_coordinator(file, _tell, work=work)
 
 

@@ -91,7 +91,18 @@ MAP["flower"] = (MEETING | set(JOINERS) | {"provision"}, {"numpy", "flwr", "file
 MAP["cli_help"] = (set(), set())
 MAP["cli_corpora"] = ({"corpora", "cli_help"}, set())
 MAP["cli_consortium"] = (
-    {"settings", "corpora", "model", "provision", "flower", "watch", "cli_help", "cli_corpora"},
+    {
+        "settings",
+        "corpora",
+        "model",
+        "provision",
+        "flower",
+        "watch",
+        "study",
+        "cli_help",
+        "cli_corpora",
+        "cli_run",
+    },
     set(),
 )
 MAP["cli_watch"] = ({"watch", "cli_help"}, set())

@@ -73,18 +73,26 @@ def carry_through(
 
 
 def run_beside(
-    file: CoordinatorFile, study: Path, out: Path, tell: Tell, *, wait_s: float, command: tuple[str, ...]
+    file: CoordinatorFile,
+    study: Path,
+    out: Path,
+    tell: Tell,
+    finish: Callable[[dict[str, Any]], None],
+    *,
+    wait_s: float,
+    command: tuple[str, ...],
 ) -> Callable[[threading.Event], None]:
     """Work for ``coordinator.start_coordinator``: the study in ``out``, begun or gone on with, to its end.
 
-    ``wait_s``: how long the study waits for its sites before it begins anew to do so.
+    ``finish`` is given its results, and writes ``results.json``. ``wait_s``: how long the study
+    waits for its sites before it begins anew to do so.
     """
     load_study(study, sites_are_here=False)  # what is wrong with it is said at once
     target = Target(CONNECTION, coordinator_environment(file, os.environ))
 
     def work(stopping: threading.Event) -> None:
         if (out / "results.json").exists():
-            tell(f"the study was finished before: {out / 'report.html'}")
+            tell(f"the study was finished before: {out / 'results.json'}")
             return
 
         def run() -> dict[str, Any]:
@@ -98,7 +106,7 @@ def run_beside(
             stopping,
         )
         if results is not None:
-            tell(f"the study is finished: {out / 'report.html'}")
+            finish(results)
 
     return work
 
