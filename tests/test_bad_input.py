@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from fedmedlora.audit.log_file import LOG, verify_file
 from fedmedlora.cli import main
 from fedmedlora.corpora.jsonl import read_notes, write_notes
 from fedmedlora.corpora.note import Annotates, Note
@@ -578,6 +579,9 @@ def test_run_onto_a_full_disk_leaves_whole_files_and_resumes(
         assert not path.name.endswith(".part")
         if path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
+        elif path.name == LOG:
+            found = verify_file(path)
+            assert found.problems == () or path.read_bytes() == b""  # room for the file and for no entry
         elif path.suffix == ".jsonl":
             read_notes(path)
         elif path.suffix == ".safetensors":
@@ -595,8 +599,12 @@ def test_an_adapter_is_saved_whole_or_not_at_all(tiny_study, tiny_run, tmp_path,
     shutil.copytree(tiny_run, run)
     shutil.rmtree(run / "adapters")
 
+    really, log = os.fsync, (run / LOG).stat().st_ino
+
     def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        if os.fstat(handle).st_ino != log:  # the log is told first that the run goes on
+            raise OSError(errno.ENOSPC, "No space left on device")
+        really(handle)
 
     monkeypatch.setattr(os, "fsync", full)
     argv = ["run", tiny_study / "study.toml", "--out", run, "--resume"]

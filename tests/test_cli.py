@@ -58,11 +58,12 @@ def program(*argv: object, **more) -> subprocess.Popen:
 
 @pytest.mark.parametrize(
     "words",
-    [
-        [],
-        *([w] for w in ("demo", "run", "extract", "export", "evaluate", "report", "init", "show", "corpora")),
-    ]
-    + [["corpora", w] for w in ("list", "convert", "stats", "split", "synthesize")],
+    [[], *([w] for w in ("demo", "run", "extract", "evaluate", "report", "init", "show", "corpora", "audit"))]
+    + [["watch"], ["export"]]
+    + [["corpora", w] for w in ("list", "convert", "stats", "split", "synthesize")]
+    + [["provision"], *(["site", w] for w in ("keygen", "check", "start"))]
+    + [["coordinator", w] for w in ("start", "stop", "status")]
+    + [["audit", w] for w in ("verify", "show", "passport")],
     ids=" ".join,
 )
 def test_every_command_has_help(words, capsys):
@@ -72,7 +73,20 @@ def test_every_command_has_help(words, capsys):
     assert "usage: fedmedlora" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["extract"], ["export"], ["report"], ["corpora", "split"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["extract"],
+        ["report"],
+        ["watch"],
+        ["export"],
+        ["corpora", "split"],
+        ["provision"],
+        ["site", "check"],
+        ["audit", "passport"],
+    ],
+    ids=" ".join,
+)
 def test_help_says_what_goes_in_what_comes_out_and_gives_an_example(words, capsys):
     with pytest.raises(SystemExit):
         main([*words, "--help"])

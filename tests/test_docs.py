@@ -17,6 +17,7 @@ from fedmedlora.corpora.jsonl import read_notes
 from fedmedlora.corpora.mapping import load_mapping, parse_mapping
 from fedmedlora.corpora.schema import parse_schema
 from fedmedlora.flower.site_file import SiteFile
+from fedmedlora.provision.consortium import Consortium
 from fedmedlora.settings import read_table
 from fedmedlora.study import parse_study
 from fedmedlora.study_runs import runs_of
@@ -80,8 +81,10 @@ def check_toml(text: str, folder: Path | None = None) -> None:
         parse_schema(text, "the page")
     elif table.keys() & {"entity", "modifier", "link", "annotates", "ignore", "ignore_links", "words"}:
         parse_mapping(text if "format" in table else MAPPING + text + ENTITIES, "the page")
-    elif "train" in table:
-        read_table(SiteFile, table, "the page:")
+    elif "coordinator" in table and "sites" in table:
+        read_table(Consortium, table, "the page:")
+    elif table.keys() & {"train", "allows", "coordinator"}:
+        read_table(SiteFile, {"name": "x", "train": "x.jsonl", **table}, "the page:")
     elif "superlink" in table:
         pass  # Flower's own configuration
     else:

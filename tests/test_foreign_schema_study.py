@@ -176,7 +176,10 @@ def test_the_manifest_holds_the_schema_and_extract_needs_nothing_else(run, mater
     adapter = out / "adapters" / "fed_medlora"
     manifest = read_manifest(adapter)
     assert manifest["output_form"] == form
-    assert manifest["loss"] == {"markup": "lm+decision", "json": "lm", "tags": "decision"}[form]
+    assert (
+        manifest["loss"]
+        == {"markup": "lm+decision", "compact": "lm+decision", "json": "lm", "tags": "decision"}[form]
+    )
     assert manifest["schema"]["definitions"]["Song-bird"] == {
         "long": "any bird that sings",
         "short": "singer",

@@ -15,10 +15,13 @@ def loaded_after(code: str) -> set[str]:
     return set(result.stdout.split("LOADED", 1)[1].split())
 
 
-HEAVY = {"torch", "transformers", "peft", "flwr"}
+HEAVY = {"torch", "transformers", "peft", "flwr", "cryptography"}
 
 
-@pytest.mark.parametrize("module", ["fedmedlora", "fedmedlora.study", "fedmedlora.aggregation.rule"])
+@pytest.mark.parametrize(
+    "module",
+    ["fedmedlora", "fedmedlora.study", "fedmedlora.aggregation.rule", "fedmedlora.audit.saved_adapter"],
+)
 def test_light_modules_load_nothing_heavy(module):
     loaded = loaded_after(f"import {module}")
     assert "fedmedlora" in loaded

@@ -84,9 +84,27 @@ def test_two_rounds_by_hand():
         "upload_bytes": 10,
         "download_bytes": 20,
         "peak_memory_bytes": 30,
+        "late_from": None,
+        "change_norm": None,
+        "answer_seconds": None,
     }
     # The second round starts from the first one's result.
     assert carrier.asked == [(1, adapter(0.0, 8.0).hash()), (2, adapter(2.0, 10.0).hash())]
+
+
+def test_a_round_keeps_what_the_rule_found_out():
+    # The sites add 1, 2 and 9: the middle is 2, so 9 becomes 2, and by 1, 1 and 2 parts 7 / 4 are added.
+    sites = {"a": (1.0, 10), "b": (2.0, 10), "c": (9.0, 20)}
+    final, (record,) = run(1, Sites(sites), rule="norm_clipping")
+    assert record["weights"] == {"a": 0.25, "b": 0.25, "c": 0.5}
+    # Both numbers move as far, so norms are 2^0.5 as large.
+    bound = pytest.approx(2 * 2**0.5)
+    assert record["figures"] == {"norm_bound": bound, "num_clipped": 1.0, "refactoring_error": 0.0}
+    np.testing.assert_allclose(final.arrays["a"], [1.75, 9.75], rtol=1e-6)
+    assert [r["figures"] for r in run(1, Sites(sites))[1]] == [{}]
+    assert [r["figures"] for r in run(1, Sites(sites), rule="krum")[1]] == [
+        {"num_bad": 0.0, "refactoring_error": 0.0}
+    ]
 
 
 def test_no_round_is_zero_shot():

@@ -31,6 +31,17 @@ def changed(**changes) -> str:
     return json.dumps({**json.loads(TERMS.to_json()), **changes})
 
 
+def test_the_largest_numbers_that_are_read():
+    terms = Terms.from_json(changed(training={"steps_per_round": 2**53, "learning_rate": 1e308}))
+    assert (terms.training.steps_per_round, terms.training.learning_rate) == (2**53, 1e308)
+
+
+def test_a_schema_with_a_key_too_many_is_refused():
+    terms = Terms.from_json(changed(schema_record={"name": "x", "file": "x.toml"}))
+    with pytest.raises(ValueError, match="terms: schema: file: unknown key"):
+        terms.schema()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -47,6 +58,12 @@ def changed(**changes) -> str:
         (changed(training={"micro_batch": 8, "examples_per_step": 4}), "micro_batch"),
         (changed(tasks={"names": ["os.system"]}), 'unknown task "os.system"'),
         (changed(evaluation={"module": "x"}), "module: unknown key"),
+        (changed(training={"steps_per_round": 2**53 + 1}), "9007199254740993 is not allowed"),
+        (changed(training={"learning_rate": 10**400}), "is not allowed; it must be number"),
+        (changed(training={"learning_rate": float("nan")}), "nan is not allowed"),
+        (changed(adapter={"targets": [["q"], [["v"]]]}), r"targets: \[\[...\], \[...\]\] is not allowed"),
+        (changed(adapter={"targets": [1] * 1000}), r"1, 1, ...\] is not allowed"),
+        (changed(tasks={"names": {"a": {"b": 1}}}), "names: a table is not allowed"),
     ],
 )
 def test_anything_else_is_refused(text, message):

@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Results go to stdout, everything else to stderr.
 
-Exit codes: 0 done, 1 an unforeseen failure, 2 bad input or settings, 130 interrupted.
+Exit codes: 0 done, 1 an unforeseen failure (of ``audit``: something is not what was written), 2 bad input or
+settings, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora import __version__
+from fedmedlora.cli_audit import add_audit
+from fedmedlora.cli_consortium import add_consortium
 from fedmedlora.cli_corpora import add_corpora, add_schema, chosen_schema, refuse_overwriting
 from fedmedlora.cli_export import add_export
 from fedmedlora.cli_help import add_command
 from fedmedlora.cli_run import add_run
+from fedmedlora.cli_watch import add_watch
 from fedmedlora.tasks.form import known_forms
 from fedmedlora.tasks.task import known_tasks
 
@@ -33,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     warnings.showwarning = _show_warning
     try:
-        args.run(args)
+        code: int | None = args.run(args)
         sys.stdout.flush()  # here, so that a closed pipe or a full disk is told like everything else
     except KeyboardInterrupt:
         hint = "; go on with --resume" if args.command in ("run", "demo") else ""
@@ -49,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fedmedlora: {_os_error(error)}", file=sys.stderr)
         _drop_stdout()
         return 2
-    return 0
+    return code or 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -63,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     add_run(commands)
+    add_watch(commands)
 
     extract = add_command(
         commands,
@@ -143,7 +148,9 @@ def parser() -> argparse.ArgumentParser:
     add_schema(show)
     show.set_defaults(run=_show)
 
+    add_consortium(commands)
     add_corpora(commands)
+    add_audit(commands)
     return top
 
 

@@ -136,7 +136,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.arms:
         raise ValueError("--arms: several runs go with --carrier in-process")
     results = _run_elsewhere(args, (*command, "--carrier", args.carrier))
-    _finish(None, results, args.out, args.json)
+    finish(None, results, args.out, args.json)
 
 
 def _run_elsewhere(args: argparse.Namespace, command: tuple[str, ...]) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _run_file(study_file: Path, order: _Order) -> None:
     with Terminal() as progress:
         results = run_study(study, order.out, resume=order.resume, progress=progress, command=order.command)
     track(order.trackers, results, run=f"seed {study.seed}", folder=order.out)
-    _finish(study, results, order.out, order.as_json)
+    finish(study, results, order.out, order.as_json)
 
 
 def _run_many(study: Any, study_file: Path, order: _Order) -> None:
@@ -270,7 +270,7 @@ def _finish_many(results: dict[str, Any], out: Path, as_json: bool) -> None:
     print(f"figures and tables: {len(files)} files in {out / 'figures'}, {out / 'tables'}", file=sys.stderr)
 
 
-def _finish(study: Any, results: dict[str, Any], out: Path, as_json: bool) -> None:
+def finish(study: Any, results: dict[str, Any], out: Path, as_json: bool) -> None:
     """Results and report to ``out``, and what is worth reading to the terminal."""
     from rich.console import Console
 

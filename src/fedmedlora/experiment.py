@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora import __version__
+from fedmedlora.audit.log_file import RunLog
+from fedmedlora.audit.signing import Signer
 from fedmedlora.encoder_sites import encoder_sites, uses_encoder
 from fedmedlora.evaluate_method import decodings, evaluate
 from fedmedlora.exchange.adapter import Adapter
@@ -32,6 +34,7 @@ from fedmedlora.planned_cost import planned_cost
 from fedmedlora.prepare import prepare, terms_of
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.run import Run
+from fedmedlora.run_audit import begin, finish, told_of_a_stop
 from fedmedlora.run_folder import EvaluationCache, SignalCache, UpdateCache, open_run, write_file
 from fedmedlora.sites import Sites
 from fedmedlora.study import Study
@@ -55,11 +58,14 @@ def run_study(
     command: Sequence[str] = (),
     elsewhere: Callable[[Terms, Progress], Sites] | None = None,
     shared: Path | None = None,
+    log: RunLog | None = None,
+    signer: Signer | None = None,
 ) -> dict[str, Any]:
     """Run ``study`` into ``folder`` and return what ``results.json`` holds.
 
     ``elsewhere``: gives the sites of a study whose sites are not on this machine. ``shared``: a folder of
-    work that several runs have in common; what one has done, the next takes from there. With ``resume`` a run
+    work that several runs have in common; what one has done, the next takes from there. ``log``: that of the
+    run, which may hold something already. ``signer``: signs the adapters' passports. With ``resume`` a run
     that was stopped goes on; the result is that of an uninterrupted run. Raises ``ValueError`` for
     whatever is wrong with the study, its notes or the folder.
     """
@@ -127,6 +133,7 @@ def run_study(
         updates=UpdateCache(here / "shared" if shared is None else shared / "updates"),
         evaluations=None if shared is None else EvaluationCache(shared / "evaluations"),
         signals=SignalCache((here if shared is None else shared) / "signals"),
+        log=log or RunLog(),
     )
     encoder = encoder_sites(study, terms, prepared, progress) if uses_encoder(study) else None
     if encoder is not None:
@@ -135,20 +142,25 @@ def run_study(
     methods = methods_of(study, sites, shots, encoder)
     methods = (*methods, *adaptations(run, methods))
     # The first write: what is wrong has been refused by now.
+    goes_on = (folder / "run.json").exists()
     run_id = open_run(folder, identity, resume=resume, settings=public_settings(study))
     if elsewhere is not None:  # sites elsewhere may work for other runs too, those here for this one alone
         methods = tuple(replace(method, run=run_id) for method in methods)
+    begin(run, run_id, is_resumed=goes_on)
     progress.plan(planned_cost(run, methods))
     finals: dict[str, Adapter | None] = {}
     try:
-        records = [_run_method(run, method, finals) for method in methods]
+        with told_of_a_stop(run.log):
+            records = [_run_method(run, method, finals) for method in methods]
     finally:
         if workers is not None:
             workers.close()
         write_weights(base, model, start)  # a whole model that was trained gives way to the base again
     UpdateCache(here).clear()
     OwnParts(folder / "residuals").clear()  # no round follows
-    return _results(run, records, command)
+    results = _results(run, records, command)
+    finish(run, run_id, methods, results, signer)
+    return results
 
 
 def _files_of_sites(sites: Sites) -> dict[str, str]:

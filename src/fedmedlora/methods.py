@@ -25,6 +25,12 @@ LABELS = {
     "ffa_lora": "FFA-LoRA",
     "fedprox": "FedProx",
     "fedavg_full": "FedAvg, all parameters",
+    "norm_clipping": "Norm clipping",
+    "krum": "Krum",
+    "multi_krum": "Multi-Krum",
+    "geometric_median": "Geometric median",
+    "trimmed_mean": "Trimmed mean",
+    "coordinate_median": "Coordinate-wise median",
 }
 
 

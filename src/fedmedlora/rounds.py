@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fedmedlora.aggregation.mixing import Probe, learn_weights
-from fedmedlora.aggregation.rule import Fold, Rule
+from fedmedlora.aggregation.rule import Fold, Rule, combine
 from fedmedlora.aggregation.searching import search_weights
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.change import Change, plus, send
@@ -55,10 +55,12 @@ class SiteReport:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A site that was asked and is not in the round. ``reason``: why, in words for the round's record."""
+    """A site that was asked and is not in the round. ``reason``: why, in words for the round's record.
+    ``is_final``: whether asking again would get the same answer."""
 
     site: str
     reason: str
+    is_final: bool = False
 
 
 class Carrier(Protocol):
@@ -157,6 +159,7 @@ def _one_round(
         sites, seconds = _folded(fold, arrived)
         began = time.perf_counter()
         weights, following = fold.finish()
+        figures: Mapping[str, float] = {}
         validate_seconds = None
         seconds += time.perf_counter() - began
     else:
@@ -168,8 +171,8 @@ def _one_round(
             sites = [_site_record(report) for report in reports]
             updates = [report.update for report in reports]
             began = time.perf_counter()
-            weights = rule.weights(updates)
-            following = rule.aggregate(current, updates)
+            found = combine(rule, current, updates)
+            weights, following, figures = found.weights, found.adapter, found.figures
             seconds = time.perf_counter() - began
     began = time.perf_counter()
     following = plus(following, None if change is None else change.residual)
@@ -177,6 +180,7 @@ def _one_round(
     return following, {
         "round_num": round_num,
         "weights": weights,
+        "figures": dict(figures),
         "sites": sorted(sites, key=lambda record: str(record["site"])),
         "absent": [{"site": one.site, "reason": one.reason} for one in sorted(absent, key=lambda a: a.site)],
         "aggregate_seconds": seconds,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedmedlora.audit.log_file import RunLog
 from fedmedlora.cohort import reading_form
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.measure import Form
@@ -25,6 +26,7 @@ class Run:
     """One seed of one study. ``model``: PEFT's over ``base``. ``start``: the untrained adapter.
 
     ``updates``, ``evaluations``, ``signals``: work that other methods, and other runs, may have done already.
+    ``log``: the run's audit log.
     """
 
     study: Study
@@ -39,6 +41,7 @@ class Run:
     updates: UpdateCache
     evaluations: EvaluationCache | None
     signals: SignalCache
+    log: RunLog = field(default_factory=RunLog)
 
     def store(self, method: Method) -> MethodFolder:
         """Where the method's finished rounds and evaluations are."""

@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
+import tomllib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -48,6 +51,7 @@ class Range:
 
 
 SEEDS = Range(low=0, high=2**31 - 1)
+_MOST = 2**53  # TOML's and JSON's whole numbers have no bound; up to here they are exact as a float, too
 
 
 def setting(meaning: str, default: Any = MISSING, *, within: Range | None = None) -> Any:
@@ -83,6 +87,20 @@ def read_table(
         return cls(**values, **(around or {}))
     except ValueError as error:
         raise ValueError(f"{place} {error}") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ``ValueError`` for what is not there, not UTF-8 or not TOML."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    try:
+        return tomllib.loads(text.replace("\r\n", "\n"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path.name}: not TOML: {error}") from error
 
 
 def nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
@@ -169,9 +187,10 @@ def _match(value: Any, hint: Any) -> Any:
         return next((found for arg in args if (found := _match(value, arg)) is not None), None)
     if hint is float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return float(value) if number and math.isfinite(value) else None
+        return float(value) if number and abs(value) <= sys.float_info.max else None
     if hint is int:
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
+        number = isinstance(value, int) and not isinstance(value, bool)
+        return value if number and abs(value) <= _MOST else None
     return value if isinstance(value, hint) else None
 
 
@@ -203,6 +222,9 @@ def _toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return f'"{value[:80]}"'
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_toml(one) for one in value)}]"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, (list, tuple)):  # what came from anywhere may be long, and lists in lists in lists
+        shown = ["[...]" if isinstance(one, (list, tuple)) else _toml(one) for one in value[:20]]
+        return f"[{', '.join(shown)}{', ...' if len(value) > 20 else ''}]"
     return str(value)[:80]

@@ -31,6 +31,10 @@ NO_CHANGES: Mapping[str, Change] = MappingProxyType({})
 NO_ROUNDS: Mapping[str, int] = MappingProxyType({})
 
 
+class NotNow(ValueError):  # noqa: N818 - a state, not a mistake
+    """A run stops here, and may get further when it goes on later."""
+
+
 @dataclass(frozen=True, slots=True)
 class SiteInfo:
     """What a site says about itself before the first round: counts, types and costs, never content.
@@ -240,7 +244,7 @@ class Participants:
         num_there = len(names) - len(left)
         if num_there < num_needed:
             told = "; ".join(f"{one.site}: {one.reason}" for one in left)
-            raise ValueError(
+            raise (ValueError if any(one.is_final for one in left) else NotNow)(
                 f"round {round_num}: {num_there} of {len(names)} sites sent an update that is let in, and "
                 f"{num_needed} are needed ({told}); go on with --resume"
             )
@@ -278,6 +282,15 @@ class Participants:
             there += [site["site"] for site in record["sites"] if site.get("late_from") == round_num]
             later += 1
         return tuple(there)
+
+    def missing(self, round_num: int, current: Adapter) -> tuple[str, ...]:
+        """Of those that take part in this round, the ones that ``train`` would ask, for nothing is kept."""
+        started_from, keys = current.hash(), {info.name: self._key(info) for info in self.sites.infos}
+        return tuple(
+            name
+            for name in self._asked(round_num)
+            if self.cache.load(name, round_num, started_from, keys[name]) is None
+        )
 
     def _asked(self, round_num: int) -> tuple[str, ...]:
         return self.names if self.takes_part is None else self.takes_part(round_num)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tomllib
 import warnings
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,7 @@ from fedmedlora.study_forms import answers_read_by, check_form, loss_of
 from fedmedlora.study_names import refuse_doubles
 from fedmedlora.study_notices import without_effect
 from fedmedlora.study_rounds import Rounds
+from fedmedlora.study_rules import check_needs, check_settings
 from fedmedlora.study_tables import (
     Adaptation,
     Arm,
@@ -117,33 +119,18 @@ class Study:
         self._check_sites()
         self._check_comparisons()
         check_form(self.tasks, self.training, self.evaluation, self.methods)
-        for rule, settings in self.rules.items():
-            if not isinstance(settings, dict):
-                raise ValueError(f"[rules] {rule[:80]}: write a rule's settings as [rules.NAME]")
-            try:
-                load_rule(rule, settings)
-            except ValueError as error:
-                raise ValueError(f"[rules.{rule[:80]}] {error}") from error
+        check_settings(self.rules)
+        there = self._num_there()
+        most_asked = math.ceil(self.training.participation * max(there) - 1e-9)
         for rule in self.rule_names():
-            needs = self.rule(rule).needs
-            if not needs.validation:
-                continue
-            if self.validation.signal == "f1" and is_instruction(self.tasks.names):
-                why = "is of entities and modifiers, and instruction data has none"
-                raise ValueError(f'[validation] signal: "f1" {why}; set signal = "loss"')
-            if self.validation.by == "sites" and needs.mixing is not None:
-                raise ValueError(
-                    f'[validation] by: "sites" send losses, and {rule} learns weights from gradients on the '
-                    'coordinator\'s own notes; set by = "coordinator"'
-                )
-            if self.validation.by == "sites" and min(self._num_there()) < 2:
-                raise ValueError(
-                    f'[validation] by: "sites" needs two sites or more in every round, for nobody scores '
-                    f"itself; {rule} would have no loss to weigh by"
-                )
-            if self.validation.by == "coordinator" and not self.validation.notes:
-                why = f"{rule} weighs each site by its loss on validation notes. Name them, or take {rule}"
-                raise ValueError(f"[validation] notes: missing; {why} out of methods")
+            check_needs(
+                rule,
+                self.rule(rule).needs,
+                self.validation,
+                is_instruction=is_instruction(self.tasks.names),
+                num_there=(min(there), max(there)),
+                most_asked=most_asked,
+            )
 
     def _num_there(self) -> list[int]:
         """Sites that are there, round by round. Those that notes are dealt to are never away."""

@@ -16,6 +16,7 @@ from fedmedlora.settings import SEEDS, Range, read_table, setting
 from fedmedlora.study_forms import loss_of
 from fedmedlora.study_tables import Evaluation, Lora, Tasks, Training
 
+_SCHEMA_KEYS = {"name", "entities", "modifiers", "pairs", "definitions"}
 MAX_CHARACTERS = 1_000_000  # of terms as text; real ones have a few thousand
 
 
@@ -48,6 +49,9 @@ class Terms:
     def schema(self) -> Schema:
         """What is asked for: entity types, modifiers, pairs, definitions. Raises ``ValueError``."""
         record = self.schema_record
+        unknown = sorted(record.keys() - _SCHEMA_KEYS)
+        if unknown:
+            raise ValueError(f"terms: schema: {unknown[0][:80]}: unknown key")
         lists = [record.get(key) for key in ("entities", "modifiers", "pairs")]
         if not isinstance(record.get("name"), str) or not all(map(_is_texts, lists)):
             raise ValueError("terms: schema: name, entities, modifiers and pairs must be texts")

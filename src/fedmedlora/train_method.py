@@ -19,6 +19,7 @@ from fedmedlora.own_parts import OwnParts
 from fedmedlora.participation import participants, sites_there
 from fedmedlora.rounds import Carrier, Validator, run_rounds
 from fedmedlora.run import Run
+from fedmedlora.run_audit import Recorded
 from fedmedlora.run_folder import UpdateCache
 from fedmedlora.security.change_norm import change_norm
 from fedmedlora.signals import read_validation, signals
@@ -69,7 +70,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         method.rule,
         carrier,
         method.num_rounds or study.training.rounds,
-        store=run.store(method),
+        store=Recorded(run.store(method), run.log, method.name),
         validator=_validator(run, method, start),
         watch=lambda round_num, adapter: _watch(run, method, start, round_num, adapter),
         download=None if down.is_exact else down,

@@ -65,7 +65,10 @@ class Federation:
         )  # fmt: skip
 
 
-def write_site(folder: Path, name: str, *, allows: str = "validates_others = true", **more: str) -> Path:
+BY_SITES = "validates_others = true\nshows_adapter = true"
+
+
+def write_site(folder: Path, name: str, *, allows: str = BY_SITES, **more: str) -> Path:
     """A ``site.toml`` for ``name`` beside its notes."""
     lines = {"name": name, "train": f"{name}-train.jsonl", "test": f"{name}-test.jsonl",
              "state": f"state-{name}", **more}  # fmt: skip
@@ -97,6 +100,14 @@ def three_sites(tmp_path_factory, model_folders, marked) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _guarded(monkeypatch):
+    """Sites that are asked in this process answer as under a guarded SuperNode."""
+    from fedmedlora.flower.site_program import GUARDED
+
+    monkeypatch.setenv(GUARDED, "yes")
+
+
 @pytest.fixture
 def federation(tmp_path) -> Iterator[Federation]:
     """Nothing runs yet; all that is started ends with the test."""
@@ -121,12 +132,18 @@ class LocalGrid:
 
         TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1  # as Flower's processes do
         self.node_config = {number: {"site": str(path)} for number, path in enumerate(site_files, start=1)}
+        self.registered: dict[int, str] = {}  # node -> the site that its key was registered for
         self.waiting: list = []
         self.sent: list = []
         self.fault = lambda replies: replies
 
     def get_node_ids(self):
         return list(self.node_config)
+
+    def get_nodes(self):
+        from flwr.proto.node_pb2 import NodeInfo
+
+        return [NodeInfo(node_id=node, name=self.registered.get(node, "")) for node in self.node_config]
 
     def push_messages(self, messages):
         from flwr.app import Context, Message, RecordDict

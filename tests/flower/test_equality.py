@@ -8,12 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedmedlora.audit.chain import read_line
+from fedmedlora.audit.entries import Asked, Joined, Left, Received
+from fedmedlora.audit.log_file import lines_of, verify_file
+from fedmedlora.audit.saved_adapter import check_folder
+from fedmedlora.audit.signing import PUBLIC_FILE, read_public_key
 from fedmedlora.model.saved import read_saved_adapter
+from fedmedlora.watch.reading import find, read_status
 
 SITES = ("lakeside", "northgate", "stonebridge")
 # What a clock, a memory counter or a command line put there.
 CHANGING = {
     "seconds",
+    "answer_seconds",
     "aggregate_seconds",
     "validate_seconds",
     "created_utc",
@@ -88,9 +95,35 @@ def test_in_process_and_flower_give_the_same(
     else:
         assert_traffic_is_lower(results[1]["methods"])
     assert (out / "report.html").exists()
+    assert_logs_agree(out, three_sites, federation.loopback.folder / "state")
+    watched = read_status(find(out, {"FEDMEDLORA_STATE": str(tmp_path / "flower" / "state")}))
+    assert (watched.stage, watched.num_done) == ("finished", watched.num_planned)
+    assert all(site.seen_utc and site.upload_bytes and site.download_bytes for site in watched.sites)
     # No note's text in anything that was written, logs and databases included.
     for path in (p for p in tmp_path.rglob("*") if p.is_file()):
         assert marked.encode() not in path.read_bytes(), path
+
+
+def assert_logs_agree(out: Path, sites: Path, state: Path) -> None:
+    """What left is what came, each side holds heads of the other's log, and the passports verify."""
+    (study,) = (path.parent for path in state.glob("*/audit.jsonl"))
+    ours = [read_line(line).entry for line in lines_of(out / "audit.jsonl")]
+    assert {len(entry.key_fingerprint) for entry in ours if isinstance(entry, Joined)} == {64}
+    for site in SITES:
+        log = sites / f"state-{site}" / "audit.jsonl"  # of this run and of others before it
+        theirs = [read_line(line).entry for line in lines_of(log)]
+        left = {entry.sha256 for entry in theirs if isinstance(entry, Left)}
+        came = [entry for entry in ours if isinstance(entry, Received) and entry.site == site]
+        assert len(came) > 3
+        assert all(entry.sha256 in left and verify_file(log, entry.head).known_at for entry in came)
+        asked = {entry.sha256 for entry in ours if isinstance(entry, Asked) and entry.node == came[0].node}
+        heads = [entry.head for entry in theirs if isinstance(entry, Asked) and entry.sha256 in asked]
+        logs = (out / "audit.jsonl", study / "audit.jsonl")
+        assert all(any(verify_file(path, head).known_at for path in logs) for head in heads[-len(came) :])
+    key = read_public_key(state / PUBLIC_FILE)
+    for folder in (out / "adapters").iterdir():
+        found = check_folder(folder, key=key)
+        assert (found.problems, found.notes) == ((), ())
 
 
 def assert_traffic_is_lower(methods) -> None:

@@ -61,7 +61,7 @@ def folder(tmp_path, model_folders) -> Path:
         (tmp_path / f"{site}.toml").write_text(
             f'name = "{site}"\ntrain = "{site}-train.jsonl"\ntest = "{site}-test.jsonl"\n'
             f'state = "state-{site}"\nturn = "turn.lock"\n[model]\nname = "model"\nprecision = "float32"\n'
-            '[allows]\nvalidates_others = true\ntasks = ["instruction"]\n'
+            '[allows]\nvalidates_others = true\nshows_adapter = true\ntasks = ["instruction"]\n'
         )
     (tmp_path / "study.toml").write_text(text, encoding="utf-8")
     return tmp_path

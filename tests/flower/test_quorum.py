@@ -189,7 +189,10 @@ def test_a_refusal_counts_as_absence_where_the_quorum_holds(local_grid, study_wi
     first, second = rounds_of(run_over(local_grid, study, tmp_path / "out"))
     assert first["absent"] == []
     [absent] = second["absent"]
-    assert absent["reason"] == "will not do what the study asks: rounds 2: this site allows at most 1"
+    assert (
+        absent["reason"]
+        == "will not do what the study asks: rounds 2: this site allows at most 1 (max_rounds)"
+    )
 
 
 def test_without_its_quorum_a_round_waits_longer_than_its_deadline(
@@ -202,3 +205,66 @@ def test_without_its_quorum_a_round_waits_longer_than_its_deadline(
     local_grid.fault = lambda replies: replies
     run_over(local_grid, path, tmp_path / "out", resume=True)
     assert read_saved_adapter(tmp_path / "out" / "adapters" / "fed_medlora") == expected
+
+
+def test_a_site_cannot_call_itself_what_another_key_is_registered_for(
+    local_grid, study_with, three_sites, tmp_path, caplog
+):
+    local_grid.registered = dict(enumerate(SITES, start=1))
+    local_grid.node_config[4] = {
+        "site": str(three_sites / "stonebridge.toml")
+    }  # before the real one is there
+    local_grid.registered[4] = "visitor"
+    real = local_grid.node_config.pop(STONEBRIDGE)
+    path = study_with("quorum = 1.0")
+    with pytest.raises(ValueError, match="stonebridge: not connected"):
+        run_over(local_grid, path, tmp_path / "out")
+    assert "the site whose key is visitor's calls itself stonebridge, and is left alone" in caplog.text
+    local_grid.node_config[STONEBRIDGE] = real
+    run_over(local_grid, path, tmp_path / "out")
+    trained = {m.metadata.dst_node_id for m in local_grid.sent if m.metadata.message_type == "train"}
+    assert trained == {1, 2, 3}
+
+
+def test_a_run_goes_on_while_a_site_that_is_known_is_away_and_it_joins_when_it_is_back(
+    local_grid, study_with, tmp_path
+):
+    """The run is stopped after round 1; when it goes on the site is away, and back on another node later."""
+    path = study_with("quorum = 0.6")
+    remembered = tmp_path / "sites.json"
+
+    def over(out, **more):
+        study = load_study(path, sites_are_here=False)
+        return run_study(
+            study,
+            out,
+            elsewhere=lambda terms, progress: join(
+                local_grid, SITES, terms, progress, wait_s=0.2, rounds=study.rounds, remembered=remembered
+            ),
+            **more,
+        )
+
+    def stop(replies):
+        if any(m.metadata.group_id == "2" for m in local_grid.sent):
+            raise KeyboardInterrupt
+        return replies
+
+    local_grid.fault = stop
+    with pytest.raises(KeyboardInterrupt):
+        over(tmp_path / "out")
+    local_grid.waiting.clear()
+    away = local_grid.node_config.pop(STONEBRIDGE)
+
+    def back(replies):
+        if any(m.metadata.message_type == "evaluate.read" for m in local_grid.sent):
+            return replies
+        if replies and replies[0][1].metadata.message_type == "train":
+            local_grid.node_config[7] = away
+        return replies
+
+    local_grid.fault = back
+    first, second = rounds_of(over(tmp_path / "out", resume=True))
+    assert first["absent"] == []
+    assert second["absent"] == [{"site": "stonebridge", "reason": "not connected"}]
+    read = {m.metadata.dst_node_id for m in local_grid.sent if m.metadata.message_type == "evaluate.read"}
+    assert read == {1, 2, 7}

@@ -7,6 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
+from fedmedlora.audit.saved_adapter import check_folder
 from fedmedlora.cli import main
 from fedmedlora.flower import simulation
 from fedmedlora.model.saved import read_saved_adapter
@@ -32,6 +33,9 @@ def test_simulated_sites_give_the_same(three_sites, tmp_path, one_thread, monkey
     assert found[0].keys() == found[1].keys()
     for name, array in found[0].items():
         np.testing.assert_array_equal(array, found[1][name], err_msg=name)
+    for carrier in ("in-process", "flower-simulation"):  # nobody is to trust a key that is gone
+        checked = check_folder(tmp_path / carrier / "adapters" / "fed_medlora")
+        assert (checked.problems, checked.read.signature) == ((), "none")
     out, err = capsys.readouterr()
     assert marked not in out + err
 

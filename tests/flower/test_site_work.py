@@ -19,7 +19,7 @@ from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.flower.held import HeldAdapters
 from fedmedlora.flower.messages import Letter, errand_fields, errand_of
-from fedmedlora.flower.site_file import Refused, load_site_file
+from fedmedlora.flower.site_file import load_site_file
 from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE, open_site
 from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import with_lora
@@ -186,13 +186,6 @@ def test_a_site_does_not_go_on_with_what_another_run_left(both, tmp_path, errand
     assert read[0] == theirs.record["scores"]
     if errand.local.keeps:  # of a run in which it has not trained yet it has nothing
         assert read[0] != read[1]
-
-
-@pytest.mark.parametrize("last_round", [2, 3])
-def test_a_last_round_that_does_not_come_before_is_refused(both, last_round):
-    work, _, start = both
-    with pytest.raises(Refused, match=f"last_round {last_round}: rounds before round 2, or 0"):
-        work.train(2, whole(start), LOSSY, last_round=last_round)
 
 
 def test_of_many_methods_a_site_keeps_the_last_few(tmp_path):

@@ -11,6 +11,7 @@ from fedmedlora.flower.state import (
     read_outcome,
     read_run,
     read_submission,
+    signer,
     simulated_site,
     state_folder,
     submission_name,
@@ -40,8 +41,8 @@ def test_there_and_back(state, three_sites):
     assert found.study == (three_sites / "study.toml").resolve()
     assert (found.resume, found.wait_s, found.command) == (True, 5.0, ("run",))
     assert read_outcome(folder) is None
-    write_outcome(folder, results={"a": 1}, error="")
-    assert read_outcome(folder) == {"results": {"a": 1}, "error": ""}
+    write_outcome(folder, results={"a": 1})
+    assert read_outcome(folder) == {"results": {"a": 1}, "error": "", "may_go_on": False}
     assert read_run(folder) == ""
     write_run(folder, "17")
     assert read_run(folder) == "17"
@@ -68,6 +69,14 @@ def test_without_the_environment(monkeypatch):
     monkeypatch.delenv("FEDMEDLORA_STATE", raising=False)
     with pytest.raises(ValueError, match="FEDMEDLORA_STATE is not set"):
         state_folder()
+
+
+def test_the_key_is_of_the_state_folder_and_a_simulation_has_none(state, monkeypatch):
+    monkeypatch.delenv("FEDMEDLORA_SIGNS", raising=False)
+    assert signer().public == signer().public
+    assert (state / "passport-key.pem").stat().st_mode & 0o077 == 0
+    monkeypatch.setenv("FEDMEDLORA_SIGNS", "no")
+    assert signer() is None
 
 
 def test_a_name_stands_for_study_and_folder(three_sites, tmp_path):

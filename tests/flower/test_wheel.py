@@ -105,6 +105,7 @@ def test_the_wheel_holds_what_is_no_code(wheel):
         names = set(archive.namelist())
     for needed in (
         "fedmedlora/flower/app/pyproject.toml",
+        "fedmedlora/provision/templates/site-README.md",
         "fedmedlora/corpora/mappings/chia.toml",
         "fedmedlora/tasks/prompts/short/ner.txt",
     ):

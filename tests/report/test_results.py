@@ -59,6 +59,8 @@ def test_the_smallest_results_are_valid(results):
         ("methods[2].rounds[1].round_num", 1),
         ("methods[2].rounds[0].aggregate_seconds", math.inf),
         ("methods[2].rounds[0].sites", None),
+        ("methods[2].rounds[0].figures", []),
+        ("methods[2].rounds[0].figures.refactoring_error", "much"),
         ("methods[2].rounds[0].weights", {"lakeside": 0.5}),
         ("cohorts[3].kind", "hospital"),
         ("cohorts[3].synthetic", 1),

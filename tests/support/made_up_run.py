@@ -89,6 +89,7 @@ def one_round(rng, round_num, sites, is_adaptive, level):
             }
             for place, site in enumerate(sites)
         ],
+        "figures": {"refactoring_error": 0.05},
         "aggregate_seconds": 0.12,
         "validate_seconds": 3.5,
         "validation": {

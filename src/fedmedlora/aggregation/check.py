@@ -48,6 +48,15 @@ def check_fit(current: Adapter, updates: Sequence[SiteUpdate]) -> None:
         check_one(expected, shapes, update)
 
 
+def check_alike(updates: Sequence[SiteUpdate]) -> None:
+    """Raise ValueError unless all updates have the names and shapes of the first and are finite.
+
+    For weights that are found from arrays, where the adapter that they started from is not known.
+    """
+    for update in updates:
+        check_one(updates[0].started_from, updates[0].adapter.shapes(), update)
+
+
 def check_one(expected: str, shapes: Mapping[str, tuple[int, ...]], update: SiteUpdate) -> None:
     """Raise ValueError unless ``update`` continues the adapter of hash ``expected`` and is finite."""
     whose = f"update of {update.site!r}"

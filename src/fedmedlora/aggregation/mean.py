@@ -27,6 +27,12 @@ def by_size(updates: Sequence[SiteUpdate]) -> dict[str, float]:
     return _shares({update.site: update.num_target_tokens for update in check_updates(updates)})
 
 
+def alike(updates: Sequence[SiteUpdate]) -> dict[str, float]:
+    """Site -> the same share for all that trained on anything, 0 for the rest; sorted. Errors as there."""
+    sizes = {update.site: update.num_target_tokens for update in check_updates(updates)}
+    return _shares({site: int(size > 0) for site, size in sizes.items()})
+
+
 def mean_by_size(current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
     """The mean weighted by supervised target tokens. Errors as in ``weighted_mean``."""
     return weighted_mean(current, updates, {u.site: u.num_target_tokens for u in updates})

@@ -1,4 +1,4 @@
-"""What a rule has to be told about the sites' updates before it can weigh them."""
+"""What a rule has to be told about the sites' updates before it can weigh them, and how many it needs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ class Search:
 @dataclass(frozen=True, slots=True)
 class Needs:
     """``losses``: each update's ``validation_loss``. ``mixing``, ``search``: its ``mixing_weight``, learned
-    or searched for so; a search needs the losses too."""
+    or searched for so; a search needs the losses too. ``num_sites``: those that a round must have for the
+    rule to withstand what it says; a study whose rounds have fewer is refused, and a single round that has
+    fewer is aggregated as well as can be."""
 
     losses: bool = False
     mixing: Mixing | None = None
     search: Search | None = None
+    num_sites: int = 1
 
     @property
     def validation(self) -> bool:

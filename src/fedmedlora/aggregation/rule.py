@@ -19,6 +19,11 @@ Laws, for every rule:
    (``exchange/spill.py``), where every look at an array reads it. So a rule looks at one update after the
    other, or at one array of all of them, and keeps none. What comes of it is the same, bit for bit.
 10. What ``check.check_updates`` and ``check.check_fit`` refuse is refused.
+11. A rule that finds weights and adapter in one go, or has figures to tell, does so in ``combine``
+    (``combined.py``), where it says what ``weights`` and ``aggregate`` say, bit for bit.
+12. A round of fewer sites than ``needs.num_sites`` is aggregated all the same.
+
+Who would break a law says so in its docstring, and which.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ from dataclasses import fields
 from typing import Protocol, cast
 
 import fedmedlora.aggregation
+from fedmedlora.aggregation.combined import Combined, Combines
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
@@ -40,7 +46,7 @@ from fedmedlora.exchange.update import SiteUpdate
 NOT_RULES = frozenset(
     {
         "rule", "needs", "check", "mean", "at_once", "one_by_one", "exact_sum", "expansion", "threads",
-        "mixing", "searching",
+        "mixing", "searching", "combined", "shares", "products", "product_mean", "refactor", "coordinates",
     }
 )  # fmt: skip
 
@@ -74,6 +80,13 @@ class Rule(Protocol):
 
     def aggregate(self, current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
         """The next adapter. ``current``: the adapter that every site started this round from."""
+
+
+def combine(rule: Rule, current: Adapter, updates: Sequence[SiteUpdate]) -> Combined:
+    """Weights and next adapter of a round whose updates are all there, and what figures the rule has."""
+    if isinstance(rule, Combines):
+        return rule.combine(current, updates)
+    return Combined(rule.weights(updates), rule.aggregate(current, updates))
 
 
 def known_rules() -> tuple[str, ...]:

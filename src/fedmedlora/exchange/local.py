@@ -61,6 +61,11 @@ def belongs(name: str, part: Part) -> bool:
     return part in ("both", "model") or _FACTORS[part] in name
 
 
+def factor_b(name: str) -> str | None:
+    """What factor B is called where factor A is called ``name``; None: ``name`` is no factor A."""
+    return name.replace(_FACTORS["A"], _FACTORS["B"], 1) if _FACTORS["A"] in name else None
+
+
 def rest(adapter: Adapter, part: Part) -> Adapter:
     """The arrays of ``adapter`` that do not belong to ``part``, "A" or "B"."""
     return take(adapter, "B" if part == "A" else "A")

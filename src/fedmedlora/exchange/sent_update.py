@@ -52,7 +52,7 @@ def receive_update(data: bytes, base: Adapter, codec: Codec) -> SiteUpdate:
         return SiteUpdate.from_bytes(data, check_finite=True)
     adapter, record = receive(data, codec, base, kind=FORMAT)
     if set(record) != {"base", "site", "round_num", "num_target_tokens"}:
-        raise ValueError(f"{FORMAT}: its record holds {str(sorted(record))[:200]}")
+        raise ValueError(f"{FORMAT}: its record does not hold what it should, and nothing else")
     return SiteUpdate(
         site=record["site"],
         round_num=record["round_num"],

@@ -71,7 +71,9 @@ class SiteUpdate:
         expected = {"site": str, "round_num": int, "started_from": str, "num_target_tokens": int}
         if set(record) != set(expected):
             raise ValueError(
-                f"{FORMAT}: metadata must hold exactly {sorted(expected)}, found {str(sorted(record))[:200]}"
+                f"{FORMAT}: metadata must hold exactly {sorted(expected)}; "
+                f"{len(set(expected) - set(record))} of them are missing, and "
+                f"{len(set(record) - set(expected))} others are there"
             )
         for key, kind in expected.items():
             if type(record[key]) is not kind:

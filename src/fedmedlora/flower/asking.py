@@ -12,24 +12,27 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from fedmedlora.flower.messages import Letter
-from fedmedlora.sites import Wait
+from fedmedlora.flower.messages import NOT_NOW, OPENS_IN_S, Letter
+from fedmedlora.sites import NotNow, Wait
 
 POLL_S = 0.5
 PRESENCE_S = 3.0  # how often Flower is asked who is connected
 GONE_S = 60.0  # a round that could go on without a site waits so long for its connection
+MOST_PUT_OFF_S = 2 * 24 * 3600.0
 PULLED_AT_ONCE = 4  # answers that are in memory together, each with an adapter
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A site that gave no answer. ``reason``: why, in our words. ``ids``: questions that it may yet
-    answer."""
+    """A site that gave no answer. ``reason``: why, in words. ``ids``: questions that it may yet answer.
+    ``is_final``: whether asking again would end the same."""
 
     reason: str
     ids: tuple[str, ...] = ()
+    is_final: bool = False
 
 
 @dataclass(slots=True)
@@ -40,6 +43,7 @@ class _Out:
     ids: set[str] = field(default_factory=set)
     num_asked: int = 1
     gone_since: float | None = None
+    again_at: float | None = None  # when a site that said "not now" is to be asked
 
 
 def ask(
@@ -51,11 +55,12 @@ def ask(
     round_num: int = 0,
     wait: Wait,
     again: Callable[[int, Letter], Letter | None] = lambda node, answer: None,
+    later: Callable[[int, str], None] = lambda node, words: None,
     still_out: Mapping[int, tuple[str, ...]] | None = None,
 ) -> Iterator[tuple[int, Letter | Unanswered]]:
     """(node, answer) of every node that was asked, as they arrive, and of those that gave none.
 
-    ``limit_s``: after so long it is an error (``ValueError``) that somebody has not answered. ``again``: a
+    ``limit_s``: after so long it is an error (``NotNow``) that somebody has not answered. ``again``: a
     node and its answer -> another question for it, whose answer counts instead; None: none. ``still_out``:
     nodes that are waited for as well, by the ids of questions that they were asked before.
     """
@@ -89,12 +94,21 @@ def ask(
                 continue
             out[node].ids.discard(id_)
             if message.has_error():
+                if message.error.code == ErrorCode.INVALID_FAB:
+                    del out[node]
+                    yield node, Unanswered(plain(message.error.reason or ""), is_final=True)
                 continue  # below, with those that have no question out any more
             try:
                 answer = Letter.from_records(message.content)
+                put_off_s = _put_off_s(answer)
             except ValueError as error:
                 del out[node]
                 yield node, Unanswered(f"its answer cannot be read: {error}")
+                continue
+            if put_off_s:
+                out[node].again_at = time.monotonic() + put_off_s
+                if not wait.is_enough():
+                    later(node, plain(str(answer.fields[NOT_NOW])))
                 continue
             more = again(node, answer)
             if more is None:
@@ -105,7 +119,13 @@ def ask(
                 push({node: more})
                 pushed = time.monotonic()
         now = time.monotonic()
-        lost = {node for node, one in out.items() if not one.ids}
+        due = {n: one for n, one in out.items() if one.again_at is not None and one.again_at <= now}
+        for node, one in due.items():
+            one.again_at, arrived = None, True
+            if one.letter is not None:
+                push({node: one.letter})
+                pushed = now
+        lost = {node for node, one in out.items() if not one.ids and one.again_at is None}
         if lost or now - looked > PRESENCE_S:
             looked = now
             lost |= _back(grid, out, now)
@@ -123,8 +143,9 @@ def ask(
         for node, reason in _given_up(out, wait, now, began):
             ids = tuple(sorted(out.pop(node).ids))
             yield node, Unanswered(reason, ids)
-        if out and now - pushed > limit_s:
-            raise ValueError(f"{len(out)} sites did not answer in {limit_s:.0f} s; go on with --resume")
+        waited = [one for one in out.values() if one.again_at is None]
+        if waited and now - pushed > limit_s:
+            raise NotNow(f"{len(waited)} sites did not answer in {limit_s:.0f} s; go on with --resume")
         if out and not arrived:
             time.sleep(POLL_S)
 
@@ -132,7 +153,20 @@ def ask(
 def refusal(answer: Letter) -> str:
     """Why a site will not, in its own words, or "": shortened, and with nothing that could steer a
     terminal."""
-    return "".join(c if c.isprintable() else " " for c in answer.text("refused")[:500])
+    return plain(answer.text("refused"))
+
+
+def plain(words: str) -> str:
+    """Words that came over the network: shortened, and with nothing that could steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in words[:500])
+
+
+def _put_off_s(answer: Letter) -> float:
+    """For how long a site says "not now"; 0: it does not. A site may put a run off for two days at most, and
+    is then asked again."""
+    if not isinstance(answer.fields.get(NOT_NOW), str):
+        return 0.0
+    return max(POLL_S, min(answer.number(OPENS_IN_S), MOST_PUT_OFF_S))
 
 
 def _replies(grid: Grid, ids: set[str]) -> Iterator[Message]:
@@ -158,8 +192,12 @@ def _given_up(out: Mapping[int, _Out], wait: Wait, now: float, began: float) -> 
     """Nodes that are waited for no longer, each with the reason."""
     is_late = wait.deadline_s is not None and now - began > wait.deadline_s
     gone = [node for node, one in out.items() if one.gone_since is not None and now - one.gone_since > GONE_S]
-    if not (is_late or gone) or not wait.is_enough():
+    put_off = [node for node, one in out.items() if one.again_at is not None]
+    if not (is_late or gone or put_off) or not wait.is_enough():
         return []
     if is_late:
         return [(node, f"no answer after {now - began:.0f} s") for node in out]
-    return [(node, f"not connected for {GONE_S:.0f} s") for node in gone]
+    return [
+        *((node, f"not connected for {GONE_S:.0f} s") for node in gone),
+        *((node, "it said: not now") for node in put_off if node not in gone),
+    ]

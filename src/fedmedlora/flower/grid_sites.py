@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +19,13 @@ from fedmedlora.exchange.late import carried
 from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.flower.answers import evaluation, losses
-from fedmedlora.flower.asking import Unanswered, ask, refusal
-from fedmedlora.flower.messages import LOSSES, READ, TRAIN, Letter, errand_fields
+from fedmedlora.flower.asking import Unanswered, ask, plain, refusal
+from fedmedlora.flower.messages import LAST_ROUND, LOSSES, READ, TRAIN, Letter, errand_fields
 from fedmedlora.flower.roll import Roll, wait_for
-from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, LAST_ROUND, UPDATE
+from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE, UPDATE_HASH
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import Absent, SiteReport
-from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, WAIT_FOR_ALL, Errand, SiteInfo, Sites, Wait
+from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, WAIT_FOR_ALL, Errand, NotNow, SiteInfo, Sites, Wait
 from fedmedlora.study_rounds import Rounds
 from fedmedlora.terms import Terms
 from fedmedlora.training import validation
@@ -102,6 +103,12 @@ class GridSites:
         label = (
             f"round {round_num}/{total}: {len(names)} {'sites train' if len(names) > 1 else 'site trains'}"
         )
+        num_answered = 0
+
+        def later(node: int, words: str) -> None:
+            advance(num_answered, len(names), f"{by_node[node]}: {words}")
+            log.warning("%s: %s; it is asked again then", by_node[node], words)
+
         began = time.monotonic()
         with self.progress.stage(label, sum(costs[name] for name in names)) as advance:
             answers = ask(
@@ -112,22 +119,24 @@ class GridSites:
                 round_num=round_num,
                 wait=wait,
                 again=again,
+                later=later,
                 still_out={self.roll.nodes[name]: one.ids for name, one in late.items()},
             )
-            for number, (node, answer) in enumerate(answers, start=1):
+            for node, answer in answers:
                 name, seconds = by_node[node], time.monotonic() - began
                 since = self.late.pop(name, None)
                 if isinstance(answer, Unanswered):
                     if answer.ids and wait.late_discount is not None:
                         self.late[name] = since or _Late(answer.ids, round_num, current)
-                    yield Absent(name, answer.reason if since is None else f"{answer.reason}, late")
+                    why = answer.reason if since is None else f"{answer.reason}, late"
+                    yield Absent(name, why, is_final=answer.is_final)
                     continue
                 refused = refusal(answer)
                 if refused:
-                    yield Absent(name, f"will not do what the study asks: {refused}")
+                    yield Absent(name, f"will not do what the study asks: {refused}", is_final=True)
                     continue
                 try:
-                    update = _read_update(name, answer, since.base if since else current, errand)
+                    update = read_update(name, answer, since.base if since else current, errand)
                     if since is not None:
                         assert wait.late_discount is not None, "else it would have been asked again"
                         update = carried(update, since.base, current, round_num, wait.late_discount)
@@ -139,8 +148,9 @@ class GridSites:
                         seconds,
                     )
                 except ValueError as error:
-                    yield Absent(name, f"refused: {error}")
-                advance(number, len(names), f"{name} answered")
+                    yield Absent(name, plain(f"refused: {error}"))
+                num_answered += 1
+                advance(num_answered, len(names), f"{name} answered")
 
     def mean_own(self, errand: Errand) -> None:
         """See ``sites.Sites``: what sites keep stays at their own machines."""
@@ -183,7 +193,7 @@ class GridSites:
         away = [name for name in self.roll.missing() if name in names]
         if away:
             told = ", ".join(away)
-            raise ValueError(f"{told}: not connected, with test notes to read; go on with --resume")
+            raise NotNow(f"{told}: not connected, with test notes to read; go on with --resume")
         costs = {info.name: info.read_cost.get(decoding, 0.0) for info in self.infos}
         how = "" if decoding == "constrained" else ", free"
         fields = {"decoding": decoding, **errand_fields(errand)}
@@ -224,14 +234,13 @@ def join(
     *,
     wait_s: float,
     rounds: Rounds | None = None,
-    registered: Mapping[int, str] | None = None,
     remembered: Path | None = None,
 ) -> GridSites:
     """The sites ``names``, once they are connected and have said what they hold: see ``roll.wait_for``.
 
-    ``rounds``: how many of them are a quorum (None: all). ``registered``, ``remembered``: see ``roll.Roll``.
+    ``rounds``: how many of them are a quorum (None: all). ``remembered``: see ``roll.Roll``.
     """
-    roll = Roll(grid, tuple(names), terms, registered, remembered)
+    roll = Roll(grid, tuple(names), terms, remembered)
     wait_for(roll, progress, wait_s=wait_s, num_needed=(rounds or Rounds()).num_needed(len(names)))
     return GridSites(grid, terms, progress, roll, roll.infos())
 
@@ -242,25 +251,33 @@ def _num_in_letter(adapters: Mapping[str, Adapter]) -> int:
     return max(1, LETTER_BYTES // largest // validation.AT_ONCE) * validation.AT_ONCE
 
 
-def ask_all(
-    grid: Grid, kind: str, letters: Mapping[int, Letter], wait: Wait = WAIT_FOR_ALL
-) -> Iterator[tuple[int, Letter]]:
-    """(node, answer) of every node, as they arrive. Raises ``ValueError`` for one that refuses or is lost."""
-    for node, answer in ask(grid, kind, letters, limit_s=WORK_S, wait=wait):
-        if isinstance(answer, Unanswered):
-            raise ValueError(
-                f"a site did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with "
-                "--resume"
-            )
-        refused = refusal(answer)
-        if refused:
-            raise ValueError(f"a site will not do what the study asks: {refused}")
-        yield node, answer
+def ask_all(grid: Grid, kind: str, letters: Mapping[int, Letter]) -> Iterator[tuple[int, Letter]]:
+    """(node, answer) of every node, as they arrive. Raises what ``answered`` does."""
+    for node, answer in ask(grid, kind, letters, limit_s=WORK_S, wait=WAIT_FOR_ALL):
+        yield node, answered(answer)
 
 
-def _read_update(name: str, answer: Letter, base: Adapter, errand: Errand) -> SiteUpdate:
+def answered(answer: Letter | Unanswered) -> Letter:
+    """``answer``, if it is one. Raises ``ValueError`` for a refusal, and ``NotNow`` for a site that is
+    lost."""
+    if isinstance(answer, Unanswered):
+        if answer.is_final:
+            raise ValueError(f"a site does not take what the run sent it: {answer.reason}")
+        raise NotNow(
+            f"a site did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with "
+            "--resume"
+        )
+    if refused := refusal(answer):
+        raise ValueError(f"a site will not do what the study asks: {refused}")
+    return answer
+
+
+def read_update(name: str, answer: Letter, base: Adapter, errand: Errand) -> SiteUpdate:
     """The update in a site's answer. Raises ``ValueError`` for one that is not the site's, or none at all."""
-    update = receive_update(answer.part(UPDATE), base, errand.exchange.up())
+    data = answer.part(UPDATE)
+    if hashlib.sha256(data).hexdigest() != answer.text(UPDATE_HASH):
+        raise ValueError("its bytes are not those that the site sent: their sha256 is another one")
+    update = receive_update(data, base, errand.exchange.up())
     if update.site != name:
         raise ValueError(f"site {name!r} sent an update in the name of {update.site!r}")
     return update

@@ -74,7 +74,7 @@ class Loopback:
 
     def start_superlink(self, *more: str) -> None:
         """Start a SuperLink and wait until it answers. Raises ``ValueError`` where it does not."""
-        host, port = "127.0.0.1", _free_port()
+        host, port = "127.0.0.1", free_port()
         self.address = f"{host}:{port}"
         home = self.folder / "flwr"
         home.mkdir(exist_ok=True)
@@ -85,6 +85,7 @@ class Loopback:
         )
         process = self._start(
             "flower-superlink",
+            self._program("flower-superlink"),
             "--insecure",
             "--host",
             host,
@@ -96,16 +97,19 @@ class Loopback:
         _wait_until_up(self.address, process)
 
     def start_supernode(self, site_file: Path) -> subprocess.Popen[bytes]:
-        """Start a SuperNode for the site of ``site_file``."""
+        """Start a SuperNode for the site of ``site_file``, as ``site_program.py`` starts it."""
         return self._start(
-            "flower-supernode",
+            "supernode",
+            str(self.python),
+            "-m",
+            "fedmedlora.flower.site_program",
+            "--site",
+            str(site_file),
             "--insecure",
             "--superlink",
             self.address,
             "--port",
-            str(_free_port()),
-            "--node-config",
-            f'site="{site_file.resolve()}"',
+            str(free_port()),
         )
 
     def logs(self) -> str:
@@ -113,11 +117,14 @@ class Loopback:
         files = sorted(self.folder.glob("*.log"))
         return "\n".join(f"--- {file.name}\n{file.read_text(errors='replace')}" for file in files)
 
-    def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _program(self, name: str) -> str:
         beside = self.python.parent / name
+        return str(beside) if beside.exists() else program(name)
+
+    def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{len(self._processes)}-{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                [str(beside) if beside.exists() else program(name), *arguments],
+                command,
                 env=self.environment,
                 stdout=log,
                 stderr=log,
@@ -142,7 +149,8 @@ def _wait_until_up(address: str, process: subprocess.Popen[bytes]) -> None:
     raise ValueError(f"flower-superlink does not answer at {address} after {START_S:.0f} s")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

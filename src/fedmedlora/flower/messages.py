@@ -22,10 +22,14 @@ from fedmedlora.settings import read_table
 from fedmedlora.sites import Errand
 
 DESCRIBE, TRAIN, READ, LOSSES = "query.describe", "train", "evaluate.read", "evaluate.losses"
-VERSION = 4
+VERSION = 6
 MAX_JSON = 4_000_000  # characters of a question or an answer without its adapters; real ones have thousands
 _STYPE = "fedmedlora.bytes"
 _RUN = re.compile(r"[0-9a-f]{0,32}")
+
+ERRAND_FIELDS = frozenset({"method", "run", "local", "exchange"})
+LAST_ROUND = "last_round"  # see ``sites.Sites.train``
+NOT_NOW, OPENS_IN_S = "not_now", "opens_in_s"  # of an answer: when to ask again, in words and in seconds
 
 
 @dataclass(frozen=True)

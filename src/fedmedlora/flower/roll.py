@@ -6,6 +6,7 @@ sites said about themselves is remembered beside the run, so that a run can go o
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +21,10 @@ from fedmedlora.flower.asking import Unanswered, ask, refusal
 from fedmedlora.flower.messages import DESCRIBE, Letter
 from fedmedlora.progress import Progress
 from fedmedlora.run_folder import read_json, write_json
-from fedmedlora.sites import WAIT_FOR_ALL, SiteInfo
+from fedmedlora.sites import WAIT_FOR_ALL, NotNow, SiteInfo
 from fedmedlora.terms import Terms
+
+log = logging.getLogger("fedmedlora")
 
 DESCRIBE_S = 3600.0  # a site may have to wait for its turn
 
@@ -30,14 +33,13 @@ DESCRIBE_S = 3600.0  # a site may have to wait for its turn
 class Roll:
     """The sites ``names`` behind ``grid``. Others are left alone.
 
-    ``registered``: node id -> the site whose key it has, where keys were registered; then a site cannot call
-    itself by another one's name. ``remembered``: a file of what sites said, or None.
+    Where keys are registered, a node is the site that its key was registered for, and one that calls itself
+    something else is left alone. ``remembered``: a file of what sites said, or None.
     """
 
     grid: Grid
     names: tuple[str, ...]
     terms: Terms
-    registered: Mapping[int, str] | None = None
     remembered: Path | None = None
     nodes: dict[str, int] = field(default_factory=dict)
     answers: dict[str, Letter] = field(default_factory=dict)
@@ -66,23 +68,22 @@ class Roll:
         self._known |= present
         letter = Letter({"terms": self.terms.to_json()})
         asked = dict.fromkeys(new, letter)
+        registered = {one.node_id: one.name for one in self.grid.get_nodes()} if new else {}
         for node, answer in ask(self.grid, DESCRIBE, asked, limit_s=DESCRIBE_S, wait=WAIT_FOR_ALL):
             if isinstance(answer, Unanswered):
                 self._known.discard(node)  # asked again the next time
                 continue
             if refused := refusal(answer):
                 raise ValueError(f"a site will not do what the study asks: {refused}")
-            self._enter(node, answer, present)
+            self._enter(node, answer, present, registered)
         return bool(new)
 
-    def _enter(self, node: int, answer: Letter, present: set[int]) -> None:
+    def _enter(self, node: int, answer: Letter, present: set[int], registered: Mapping[int, str]) -> None:
         name = site_info(answer).name
-        if self.registered is not None and self.registered.get(node) != name:
-            raise ValueError(
-                f"a SuperNode calls itself {name!r} and has the key of "
-                f"{self.registered.get(node, 'nobody')!r}; each site.toml must have the name that its key "
-                "was registered for"
-            )
+        own = registered.get(node, "")
+        if own and own != name:
+            log.warning("the site whose key is %s's calls itself %s, and is left alone", own, name)
+            return
         before = self.nodes.get(name)
         if before is not None and before != node and before in present:
             raise ValueError(f"two SuperNodes call themselves {name!r}; stop one of them")
@@ -112,6 +113,7 @@ def wait_for(roll: Roll, progress: Progress, *, wait_s: float, num_needed: int) 
     they are back. Raises ``ValueError`` where they are not, and what ``Roll.look`` raises.
     """
     deadline = time.monotonic() + wait_s
+    roll.recall()
     with progress.stage(f"waiting for {len(roll.names)} sites", 0.0):
         while True:
             is_new = roll.look()
@@ -119,10 +121,9 @@ def wait_for(roll: Roll, progress: Progress, *, wait_s: float, num_needed: int) 
             if not missing:
                 return
             if time.monotonic() > deadline:
-                roll.recall()
                 if len(roll.nodes) >= num_needed and not roll.unheard():
                     return
-                raise ValueError(
+                raise NotNow(
                     f"{', '.join(missing)}: not connected after {wait_s:.0f} s; start the SuperNodes, look "
                     "that each site.toml has the name that the study uses, and go on with --resume"
                 )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora.flower.loopback import CONNECTION, Loopback
+from fedmedlora.flower.state import SIGNS
 from fedmedlora.flower.submit import Target, run_at
 from fedmedlora.study import load_study
 
@@ -34,7 +35,7 @@ def run_simulation(
     study = load_study(study_file, sites_are_here=False)
     with (
         tempfile.TemporaryDirectory(prefix="fedmedlora-simulation-") as temporary,
-        Loopback(Path(temporary), extra={"PYTHONWARNINGS": "ignore"}) as loopback,
+        Loopback(Path(temporary), extra={"PYTHONWARNINGS": "ignore", SIGNS: "no"}) as loopback,
     ):
         loopback.start_superlink("--simulation")
         # All cores for one site at a time: simulated sites take turns, like real ones on one machine.

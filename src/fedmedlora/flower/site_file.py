@@ -11,43 +11,45 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmedlora.exchange.update import check_site_name
-from fedmedlora.settings import Range, read_table, reference, setting
+from fedmedlora.flower.allows import Allows
+from fedmedlora.provision.address import check_proxy, parse_address
+from fedmedlora.settings import read_table, reference, setting
 from fedmedlora.study_tables import Model
-from fedmedlora.tasks.instruction import NAME as INSTRUCTION
-from fedmedlora.tasks.task import known_tasks
-from fedmedlora.terms import Terms
 
 NO_TURNS = "none"
 
 
-class Refused(ValueError):  # noqa: N818 - an answer, not a mistake
-    """A site will not do what it was asked; the words are meant for the coordinator."""
-
-
 @dataclass(frozen=True, slots=True)
-class Allows:
-    """``[allows]``: what the coordinator may ask of this site. What is beyond it is refused."""
+class Coordinator:
+    """``[coordinator]``: whom this site joins, and what proves either to the other. Startup kits fill it."""
 
-    tasks: tuple[str, ...] = setting(
-        "tasks that this site trains and reads: ner, modifiers, instruction", ("ner", "modifiers")
+    address: str = setting(
+        "host:port of the coordinator; empty: this site is not started by `fedmedlora site start`", ""
     )
-    max_rounds: int = setting("federated rounds of one study", 100, within=Range(low=1))
-    max_steps_per_round: int = setting("optimizer steps of one round", 100_000, within=Range(low=1))
-    max_rank: int = setting("rank of the adapter", 64, within=Range(low=1))
-    scores: bool = setting(
-        "send counts and F1 of adapters on this site's own test notes (numbers, no text)", True
+    ca: str = setting("file of the authority's certificate, by which the coordinator is known", "ca.crt")
+    ca_fingerprint: str = setting("sha256 of that certificate; empty: it is not compared", "")
+    key: str = setting("file of this site's private key", "site.key")
+    key_fingerprint: str = setting(
+        "SHA256:... of its public half, as `ssh-keygen -lf` prints it; empty: it is not compared", ""
     )
-    validates_others: bool = setting(
-        "score the other sites' adapters on a held-out part of this site's training notes and send the "
-        "losses, if the study asks for it",
-        False,
+    model_hash: str = setting(
+        "hash of the coordinator's base model, for `fedmedlora site check`; empty: it is not compared", ""
     )
+    version: str = setting(
+        "version of fedmedlora that the consortium runs, for `fedmedlora site check`; empty: any", ""
+    )
+    bundle: str = setting(
+        "sha256 of the one file of the app bundle, fedmedlora/flower/app/pyproject.toml of the installed "
+        "package; empty: whatever is installed. No bundle that says anything else is ever unpacked",
+        "",
+    )
+    proxy: str = setting("web proxy that leads out of the site, http://host:port; empty: none is used", "")
 
     def __post_init__(self) -> None:
-        known = (*known_tasks(), INSTRUCTION)
-        for name in self.tasks:
-            if name not in known:
-                raise ValueError(f"tasks: unknown task {name[:80]!r}; known tasks: {', '.join(known)}")
+        if self.address:
+            parse_address(self.address)
+        if self.proxy:
+            check_proxy(self.proxy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class SiteFile:
         "",
     )
     model: Model = field(default_factory=Model)
+    coordinator: Coordinator = field(default_factory=Coordinator)
     allows: Allows = field(default_factory=Allows)
     folder: Path = field(default=Path(), compare=False)
 
@@ -84,25 +87,6 @@ class SiteFile:
         folder = self.path(self.model.name)
         return str(folder.resolve()) if folder.is_dir() else self.model.name
 
-    def refuse(self, terms: Terms) -> None:
-        """Raise ``Refused``, naming the setting, unless this site allows ``terms``."""
-        allows = self.allows
-        beyond = sorted(set(terms.tasks.names) - set(allows.tasks))
-        if beyond:
-            raise Refused(f"tasks {', '.join(beyond)} are not among those that this site allows")
-        for what, asked, most in (
-            ("rounds", terms.training.rounds, allows.max_rounds),
-            ("steps_per_round", terms.training.steps_per_round, allows.max_steps_per_round),
-            ("adapter rank", terms.adapter.rank, allows.max_rank),
-        ):
-            if asked > most:
-                raise Refused(f"{what} {asked}: this site allows at most {most}")
-        if terms.held_out_sentences and not allows.validates_others:
-            raise Refused(
-                'the study asks its sites to score each other\'s adapters ([validation] by = "sites"), and '
-                "this site does not (validates_others = false)"
-            )
-
 
 def load_site_file(path: Path) -> SiteFile:
     """The site in ``path``. Raises ``ValueError`` for what is not there, not TOML or not allowed in it."""
@@ -122,7 +106,12 @@ def load_site_file(path: Path) -> SiteFile:
 def reference_page() -> str:
     """The tables of ``docs/flower.md``: every key with its type, default and meaning, as Markdown."""
     lines = []
-    for title, cls in (("The file itself", SiteFile), ("`[model]`", Model), ("`[allows]`", Allows)):
+    for title, cls in (
+        ("The file itself", SiteFile),
+        ("`[model]`", Model),
+        ("`[coordinator]`", Coordinator),
+        ("`[allows]`", Allows),
+    ):
         lines += [f"### {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
         lines += [
             f"| `{key}` | {kind} | `{default}` | {meaning} |"

@@ -16,9 +16,11 @@ from fedmedlora.corpora.jsonl import annotates_json
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.change import base_of, receive
 from fedmedlora.exchange.local import take
+from fedmedlora.flower.allows import Refused
 from fedmedlora.flower.held import HeldAdapters
+from fedmedlora.flower.ledger import Ledger
 from fedmedlora.flower.messages import Letter
-from fedmedlora.flower.site_file import NO_TURNS, Refused, SiteFile
+from fedmedlora.flower.site_file import NO_TURNS, SiteFile
 from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import prepare_site, with_lora, workers_of
 from fedmedlora.model.demo import cache_folder
@@ -32,11 +34,9 @@ from fedmedlora.run_folder import UpdateCache
 from fedmedlora.sites import Errand, Participants
 from fedmedlora.terms import Terms
 from fedmedlora.training.optimizer import refuse_optimizer
-from fedmedlora.training.schedule import steps_per_round
 
-UPDATE = "update"
+UPDATE, UPDATE_HASH = "update", "update_sha256"
 CURRENT, CHANGE = "adapter", "change"
-LAST_ROUND = "last_round"  # see ``sites.Sites.train``
 LACKS_BASE = "lacks_base"  # whether a site has not got what the change that came begins with
 MOST_KEPT = 8  # methods of runs under the same terms of which a site keeps things at a time
 
@@ -55,13 +55,15 @@ def turn(file: SiteFile) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class SiteWork:
-    """One site under the terms of one study, ready to work."""
+    """One site under the terms of one study, ready to work. ``num_steps``: optimizer steps of a round."""
 
     file: SiteFile
     terms: Terms
     site: InProcess
     held: HeldAdapters
     residuals: OwnParts
+    ledger: Ledger
+    num_steps: int
 
     def describe(self) -> Letter:
         """What the site says about itself: see ``sites.SiteInfo``."""
@@ -84,11 +86,9 @@ class SiteWork:
         ``parts``: the adapter that the round begins with, or the change that leads there. A site that has not
         got what the change begins with says so, and is sent the whole adapter. ``last_round``: the last one
         of this run that the site took part in (0: none yet), of which it goes on with what it kept.
+
+        Raises ``Refused`` where training it would be more than the site allows in all.
         """
-        if not 1 <= round_num <= self.terms.training.rounds:
-            raise Refused(f"round {round_num}: the study has rounds 1 to {self.terms.training.rounds}")
-        if not 0 <= last_round < round_num:
-            raise Refused(f"last_round {last_round}: rounds before round {round_num}, or 0")
         current = self._current(parts, errand)
         if current is None:
             return Letter({"site": self.file.name, LACKS_BASE: True})
@@ -103,11 +103,14 @@ class SiteWork:
         carrier = Participants(
             self.site, here, cache, errand, lambda number: here if number in (last_round, round_num) else ()
         )
+        if carrier.missing(round_num, current):
+            self.ledger.charge(self.num_steps, self.file.allows)
         (report,) = carrier.train(round_num, current)
         assert not isinstance(report, Absent), "one site alone is a quorum of itself"
         codec = errand.exchange.up()
         sent = send_with_residual(report.update, current, codec, self.residuals, errand.whose, last_round)
-        return Letter({"site": self.file.name, LACKS_BASE: False, **report.numbers()}, {UPDATE: sent.message})
+        fields = {LACKS_BASE: False, UPDATE_HASH: hashlib.sha256(sent.message).hexdigest()}
+        return Letter({"site": self.file.name, **fields, **report.numbers()}, {UPDATE: sent.message})
 
     def _current(self, parts: Mapping[str, bytes], errand: Errand) -> Adapter | None:
         """The adapter that the round begins with; None where the change that came begins with another one
@@ -136,17 +139,11 @@ class SiteWork:
 
     def read(self, adapter: Adapter, decoding: str, errand: Errand) -> Letter:
         """Scores of ``adapter`` on the site's test notes: counts and F1. What was predicted stays here."""
-        if not self.file.allows.scores:
-            raise Refused("this site does not send scores of adapters on its notes (scores = false)")
-        if decoding not in ("constrained", "free"):
-            raise Refused("decoding: known are constrained and free")
         ((_, found),) = self.site.read((self.file.name,), adapter, decoding, errand, "the adapter")
         return Letter({"site": self.file.name, "evaluation": found.record})
 
     def losses(self, adapters: Mapping[str, Adapter], errand: Errand) -> Letter:
         """Losses of other sites' adapters on this site's held-out notes."""
-        if not (self.file.allows.validates_others and self.terms.held_out_sentences):
-            raise Refused("this site does not score other sites' adapters (validates_others = false)")
         found = self.site.losses((self.file.name,), adapters, errand)[self.file.name]
         told = {label: loss if math.isfinite(loss) else None for label, loss in found.items()}
         return Letter({"site": self.file.name, "losses": told})
@@ -158,7 +155,7 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
     Raises ``Refused`` for what the site does not allow or cannot match, and ``ValueError`` for whatever is
     wrong here, in words that stay here.
     """
-    file.refuse(terms)
+    file.allows.refuse_terms(terms)
     keep_freed_memory()
     base = load_base_model(
         file.model_name(),
@@ -177,17 +174,7 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
     )
     refuse_overlap([], {file.name: train}, {} if test is None else {file.name: test})
     site = prepare_site(terms, base.encoder, schema, file.name, train, test, source=file.train)
-    steps = steps_per_round(
-        len(site.examples),
-        examples_per_step=terms.training.examples_per_step,
-        steps_per_round=terms.training.steps_per_round,
-        passes_per_round=terms.training.passes_per_round,
-    )
-    if steps > file.allows.max_steps_per_round:
-        raise Refused(
-            f"a round would take {steps} optimizer steps here; this site allows at most "
-            f"{file.allows.max_steps_per_round}"
-        )
+    num_steps = file.allows.refuse_work(len(site.examples), terms)
     model = with_lora(base, terms)
     hashes = hash_notes(file.path(file.train)) + (hash_notes(file.path(file.test)) if file.test else "")
     data_hash = hashlib.sha256(hashes.encode()).hexdigest()
@@ -209,6 +196,8 @@ def open_site(file: SiteFile, terms: Terms) -> SiteWork:
         ),
         HeldAdapters(state / "held" / study_key, MOST_KEPT),
         OwnParts(state / "residuals" / study_key, MOST_KEPT),
+        Ledger(state),
+        num_steps,
     )
 
 

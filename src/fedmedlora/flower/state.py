@@ -13,12 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmedlora.flower.site_file import Allows, SiteFile
+from fedmedlora import live_record
+from fedmedlora.audit.signing import Signer, signer_of
+from fedmedlora.flower.allows import Allows
+from fedmedlora.flower.site_file import SiteFile
 from fedmedlora.run_folder import read_json, write_json
 from fedmedlora.study import Study, load_study
+from fedmedlora.tasks.instruction import NAME as INSTRUCTION
 from fedmedlora.tasks.task import known_tasks
 
 STATE = "FEDMEDLORA_STATE"
+SIGNS = "FEDMEDLORA_SIGNS"  # "no": a simulation, whose state folder ends with it, and the key in it
+_MOST = 2**53
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 
 
@@ -49,6 +55,11 @@ def state_folder() -> Path:
     return Path(named)
 
 
+def signer() -> Signer | None:
+    """The coordinator's key, made in its state folder the first time; None where passports are not signed."""
+    return None if os.environ.get(SIGNS) == "no" else signer_of(state_folder())
+
+
 def submission_name(study: Study, out: Path) -> str:
     """A name that stands for this study and this output folder on this machine."""
     plain = re.sub(r"[^a-z0-9]+", "-", study.name.lower()).strip("-")[:40].strip("-") or "study"
@@ -59,7 +70,7 @@ def write_submission(state: Path, found: Submission) -> Path:
     """Put ``found`` into the folder ``state``, where the ServerApp looks for it. Returns its own folder."""
     folder = state / found.name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for file in ("outcome.json", "progress.log"):
+    for file in ("outcome.json", "progress.log", *(() if found.resume else (live_record.FILE_NAME,))):
         (folder / file).unlink(missing_ok=True)
     record = {
         "study": str(found.study.resolve()),
@@ -105,9 +116,11 @@ def read_run(folder: Path) -> str:
     return str(found.get("run_id", ""))
 
 
-def write_outcome(folder: Path, *, results: dict[str, Any] | None, error: str) -> None:
-    """How the study ended: its results, or what went wrong."""
-    write_json(folder / "outcome.json", {"results": results, "error": error})
+def write_outcome(
+    folder: Path, *, results: dict[str, Any] | None, error: str = "", may_go_on: bool = False
+) -> None:
+    """How the study ended: its results, or what went wrong, and whether the same run may yet get further."""
+    write_json(folder / "outcome.json", {"results": results, "error": error, "may_go_on": may_go_on})
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:
@@ -137,10 +150,17 @@ def simulated_site(name: str, index: int) -> SiteFile:
         state=str(folder / "sites" / site.name),
         model=study.model,
         allows=Allows(
-            tasks=known_tasks(),
-            max_rounds=study.training.rounds,
+            tasks=(*known_tasks(), INSTRUCTION),
             max_rank=study.adapter.rank,
+            max_alpha=study.adapter.alpha,
+            whole_model=True,
+            max_rounds=study.training.rounds,
+            max_steps_per_round=_MOST,
+            max_passes_per_round=_MOST,
+            max_total_rounds=_MOST,
+            max_total_steps=_MOST,
             validates_others=True,
+            shows_adapter=True,
         ),
         folder=study.folder,
     )

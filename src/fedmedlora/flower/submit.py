@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 POLL_S = 0.5
 ASK_S = 10.0  # how often SuperLink is asked whether the run still lives
 ENDED_GRACE_S = 5.0
+
+
+class Interrupted(ValueError):  # noqa: N818 - a state, not a mistake
+    """The run ended before its study did, and the study may get further in another run."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,9 @@ def run_at(
     wait_s: float,
     command: tuple[str, ...],
     tell: Callable[[str], None],
+    stopping: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """``run_over_flower`` at ``target``."""
+    """``run_over_flower`` at ``target``. ``stopping``: ends it with ``Interrupted`` when it is set."""
     study = load_study(study_file, sites_are_here=False)
     name = submission_name(study, out)
     state = Path(target.environment[STATE])
@@ -87,9 +93,9 @@ def run_at(
         run_id = _start(name, target)
         write_run(folder, run_id)
         tell(f"run {run_id} at SuperLink {target.superlink}: {len(study.sites)} sites")
-    outcome = _follow(folder, run_id, target, tell)
+    outcome = _follow(folder, run_id, target, tell, stopping or threading.Event())
     if outcome["error"]:
-        raise ValueError(outcome["error"])
+        raise (Interrupted if outcome["may_go_on"] else ValueError)(outcome["error"])
     results: dict[str, Any] = outcome["results"]
     return results
 
@@ -106,11 +112,13 @@ def _start(name: str, target: Target) -> str:
     found = _flwr(command, target)
     run_id = found.get("run-id")
     if not run_id:
-        raise ValueError(f"SuperLink {target.superlink!r} did not start the run: {_said(found)}")
+        raise Interrupted(f"SuperLink {target.superlink!r} did not start the run: {_said(found)}")
     return str(run_id)
 
 
-def _follow(folder: Path, run_id: str, target: Target, tell: Callable[[str], None]) -> dict[str, Any]:
+def _follow(
+    folder: Path, run_id: str, target: Target, tell: Callable[[str], None], stopping: threading.Event
+) -> dict[str, Any]:
     """Pass on the lines of progress until the run has an outcome."""
     told, asked = 0, time.monotonic()
     log = folder / "progress.log"
@@ -131,16 +139,22 @@ def _follow(folder: Path, run_id: str, target: Target, tell: Callable[[str], Non
                     time.sleep(ENDED_GRACE_S)  # its outcome may be on the way to the disk
                     if (outcome := read_outcome(folder)) is not None:
                         return outcome
-                    raise ValueError(
+                    raise Interrupted(
                         f"the run ended ({status}) and left no outcome; is {STATE} the same in SuperLink's "
                         "environment as here? `flwr log` and SuperLink's own log say more"
                     )
-            time.sleep(POLL_S)
+            if stopping.wait(POLL_S):
+                _stop(run_id, target, tell)
+                raise Interrupted("it was told to stop")
     except KeyboardInterrupt:
-        tell(f"stopping run {run_id}; go on with --resume")
-        with contextlib.suppress(ValueError):
-            _flwr(["stop", run_id, target.superlink], target)
+        _stop(run_id, target, tell)
         raise
+
+
+def _stop(run_id: str, target: Target, tell: Callable[[str], None]) -> None:
+    tell(f"stopping run {run_id}; go on with --resume")
+    with contextlib.suppress(ValueError):
+        _flwr(["stop", run_id, target.superlink], target)
 
 
 def _lives(run_id: str, target: Target) -> bool:
@@ -173,7 +187,7 @@ def _flwr(command: list[str], target: Target) -> dict[str, Any]:
         found = {}
     if done.returncode or found.get("success") is False:
         said = _said(found) or (done.stderr or done.stdout).strip()[-500:]
-        raise ValueError(
+        raise Interrupted(
             f"SuperLink {target.superlink!r}: {said}\nIs it running, and named under [superlink.NAME] in "
             "Flower's configuration (`flwr config list`)?"
         )

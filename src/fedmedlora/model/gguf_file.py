@@ -161,7 +161,7 @@ def _num_bytes(shape: tuple[int, ...], kind: Any) -> int:
     import gguf
 
     num_in_block, num_bytes_of_block = gguf.GGML_QUANT_SIZES[kind]
-    return int(math.prod(shape) // num_in_block * num_bytes_of_block)
+    return math.prod(shape) // int(num_in_block) * int(num_bytes_of_block)
 
 
 def _packed(weight: npt.NDArray[np.float32], kind: Any, name: str) -> npt.NDArray[Any]:

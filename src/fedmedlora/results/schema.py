@@ -130,6 +130,12 @@ _ROUND = Table(
     {
         "round_num": Value("positive", "1, 2, 3, ... without a gap"),
         "weights": Named("site", Value("share", "its weight; all together are 1"), "weight of each site"),
+        "figures": Named(
+            "figure",
+            Value("number", "such as `refactoring_error`; docs/aggregation.md says what they are"),
+            "what else the rule found out about the round; empty under most rules",
+            null="not kept (older runs)",
+        ),
         "sites": Many(_SITE_ROUND, "one per site that took part, each once"),
         "absent": Many(_ABSENT, "sites that were asked and are not in the round", null="not recorded"),
         "aggregate_seconds": Value("seconds", "time of the coordinator's aggregation", "s"),
@@ -152,7 +158,7 @@ _ROUND = Table(
         ),
     },
     "one round",
-    optional=("absent", "validate_seconds"),
+    optional=("figures", "absent", "validate_seconds"),
 )
 
 USAGE = Table(

@@ -1,0 +1,154 @@
+"""What can go wrong: each fault as a function that is given the lab while a run is under way.
+
+A fault waits for its phase, does its harm, and mends what a person would mend. It returns what it did, in
+words, or raises ``Missed`` where the phase had passed before it could.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from consortium.lab import Lab
+from consortium.phases import CLOSELY_S, PHASES, asked, training
+
+LIMIT_S = 300.0
+DOWN_S = 60.0
+
+
+class Missed(Exception):  # noqa: N818 - a state, not an error
+    """The fault could not be done when it was meant to be."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``name``: its row. ``do``: the harm. ``rounds``: the study's ``[rounds]``. ``expect``: "same", or what
+    a round says of the absent site. ``before``: put before the command of the first site. ``is_told``: that
+    site is told ``expect`` instead, and does not take part."""
+
+    name: str
+    do: Callable[[Lab], str]
+    rounds: str = ""
+    expect: str = "same"
+    before: tuple[str, ...] = ()
+    is_told: bool = False
+
+
+def killed(program: str, phase: str) -> Fault:
+    """SIGKILL to ``program`` in ``phase`` of the first round."""
+
+    def do(lab: Lab) -> str:
+        site = lab.network.sites[1]
+        host = site if program in ("site", "SuperNode", "ClientApp") else "coordinator"
+        if not lab.wait(PHASES[phase](lab, site), LIMIT_S, CLOSELY_S):
+            raise Missed(f"{phase} was never reached")
+        num = lab.kill(host, program)
+        if not num:
+            raise Missed(f"no {program} was there")
+        return f"{num} killed"
+
+    return Fault(f"SIGKILL of {program}, {phase}", do)
+
+
+def superlink_down(lab: Lab) -> str:
+    """The whole coordinator is away for a minute."""
+    lab.wait(training(lab, lab.network.sites[0]), LIMIT_S, CLOSELY_S)
+    process = lab.running.pop("coordinator")
+    process.terminate()
+    process.wait(60)
+    time.sleep(DOWN_S)
+    lab.start("coordinator")
+    return f"down for {DOWN_S:.0f} s"
+
+
+def cut_off(seconds: float) -> Callable[[Lab], str]:
+    """A site hears nothing for so long, from amid its training."""
+
+    def do(lab: Lab) -> str:
+        site = lab.network.sites[2]
+        lab.wait(training(lab, site), LIMIT_S, CLOSELY_S)
+        lab.network.cut(site)
+        time.sleep(seconds)
+        lab.network.join(site)
+        return f"cut off for {seconds:.0f} s"
+
+    return do
+
+
+def full_disk(host: str) -> Callable[[Lab], str]:
+    """No room for a while where ``host`` keeps its state: a file fills the disk, and is removed."""
+
+    def do(lab: Lab) -> str:
+        site = lab.network.sites[1]
+        place = lab.out if host == "coordinator" else lab.kit(site) / "state"
+        lab.wait(asked(lab, site), LIMIT_S, CLOSELY_S)
+        filler = place / "filler"
+        try:
+            with filler.open("wb", buffering=0) as out:
+                while True:
+                    out.write(b"x" * (1 << 20))
+        except OSError:
+            pass
+        time.sleep(DOWN_S)
+        filler.unlink()
+        return f"full for {DOWN_S:.0f} s"
+
+    return do
+
+
+def slow(lab: Lab) -> str:
+    """One site stands still beyond the deadline, and goes on."""
+    site = lab.network.sites[3]
+    lab.wait(training(lab, site), LIMIT_S, CLOSELY_S)
+    pids = lab.pids(site, "ClientApp")
+    if not pids:
+        raise Missed("no ClientApp was there")
+    _signal(pids, "STOP")
+    time.sleep(90)
+    _signal(pids, "CONT")
+    return "stood still for 90 s"
+
+
+def nothing(lab: Lab) -> str:
+    """No harm."""
+    return "nothing was done"
+
+
+def clock(shift: str, expect: str) -> Fault:
+    """The first site's clock is off by ``shift``, all the time."""
+    before = ("faketime", "-f", _offset(shift))
+    if expect == "same":
+        return Fault(f"a site's clock off by {shift}", nothing, before=before)
+    return Fault(f"a site's clock off by {shift}", nothing, expect=expect, before=before, is_told=True)
+
+
+def _offset(shift: str) -> str:
+    number, unit = shift.split()
+    return f"{float(number) * 60:+.0f}s" if unit == "minutes" else f"{float(number):+.0f}s"
+
+
+def _signal(pids: list[int], name: str) -> None:
+    for pid in pids:
+        subprocess.run(["kill", f"-{name}", str(pid)], check=False)
+
+
+OF_THE_COORDINATOR = ("coordinator", "SuperLink", "ServerApp")
+OF_A_SITE = ("site", "SuperNode", "ClientApp")
+THREE_OF_FOUR = "quorum = 0.75\ndeadline_s = 60\n"
+FAULTS: tuple[Fault, ...] = (
+    Fault("nothing", nothing),
+    *(killed(program, phase) for program in OF_THE_COORDINATOR for phase in PHASES),
+    *(killed(program, phase) for program in OF_A_SITE for phase in ("asked", "training", "sending")),
+    Fault("SuperLink and coordinator down for a minute", superlink_down),
+    Fault("a site cut off for 30 s", cut_off(30)),
+    Fault("a site cut off for 3 minutes", cut_off(180)),
+    Fault("full disk at the coordinator", full_disk("coordinator")),
+    Fault("full disk at a site", full_disk("site")),
+    Fault("a site slower than the deadline", slow, THREE_OF_FOUR, "no answer after"),
+    clock("2 minutes", "same"),
+    clock("-2 minutes", "same"),
+    clock("10 minutes", "the coordinator does not accept the signature"),
+    clock("-10 minutes", "the coordinator does not accept the signature"),
+)

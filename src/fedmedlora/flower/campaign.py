@@ -1,0 +1,128 @@
+"""A study carried to its end over a SuperLink that is kept running, whatever dies on the way.
+
+Flower marks a run as failed when its SuperLink or its ServerApp is killed, and never takes it up again. So a
+new Flower run is started, which goes on after the last round that was finished (``run_folder.py``), with the
+same adapter in the end. Nobody has to think about it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedmedlora.flower.coordinator import CONNECTION, coordinator_environment
+from fedmedlora.flower.coordinator_file import CoordinatorFile
+from fedmedlora.flower.registry import Unreachable, list_nodes
+from fedmedlora.flower.submit import Interrupted, Target, run_at
+from fedmedlora.study import load_study
+
+Tell = Callable[[str], None]
+START_S = 60.0
+POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a study that gets no further is begun again. ``waits_s``: before each further start, and the
+    last of them from then on. ``give_up_s``: since it got further for the last time."""
+
+    waits_s: tuple[float, ...] = (2.0, 5.0, 15.0, 60.0)
+    give_up_s: float = 24 * 3600.0
+
+
+def carry_through(
+    run: Callable[[], dict[str, Any]],
+    how_far: Callable[[], int],
+    tell: Tell,
+    stopping: threading.Event,
+    *,
+    patience: Patience | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Any] | None:
+    """What ``run`` returns, called again as long as it is interrupted; None where ``stopping`` was set.
+
+    ``how_far``: counts up as the study gets further. Raises ``ValueError`` for what calling again would not
+    change, and where nothing got further for too long.
+    """
+    patience = patience or Patience()
+    reached, since, num_starts = how_far(), clock(), 0
+    while not stopping.is_set():
+        try:
+            return run()
+        except Interrupted as error:
+            if stopping.is_set():
+                break
+            now = how_far()
+            if now > reached:
+                reached, since, num_starts = now, clock(), 0
+            if clock() - since > patience.give_up_s:
+                raise ValueError(
+                    f"{error}\nNothing got further for {patience.give_up_s / 3600:.3g} hours; when that is "
+                    "mended, start it again: it goes on where it was"
+                ) from error
+            wait_s = patience.waits_s[min(num_starts, len(patience.waits_s) - 1)]
+            num_starts += 1
+            tell(f"interrupted: {error}; it goes on in {wait_s:.0f} s")
+            stopping.wait(wait_s)
+    return None
+
+
+def run_beside(
+    file: CoordinatorFile,
+    study: Path,
+    out: Path,
+    tell: Tell,
+    finish: Callable[[dict[str, Any]], None],
+    *,
+    wait_s: float,
+    command: tuple[str, ...],
+) -> Callable[[threading.Event], None]:
+    """Work for ``coordinator.start_coordinator``: the study in ``out``, begun or gone on with, to its end.
+
+    ``finish`` is given its results, and writes ``results.json``. ``wait_s``: how long the study
+    waits for its sites before it begins anew to do so.
+    """
+    load_study(study, sites_are_here=False)  # what is wrong with it is said at once
+    target = Target(CONNECTION, coordinator_environment(file, os.environ))
+
+    def work(stopping: threading.Event) -> None:
+        if (out / "results.json").exists():
+            tell(f"the study was finished before: {out / 'results.json'}")
+            return
+
+        def run() -> dict[str, Any]:
+            _until_up(file, stopping)
+            return run_at(study, out, target, True, wait_s, command, tell, stopping)
+
+        results = carry_through(
+            run,
+            lambda: files_of(out),
+            tell,
+            stopping,
+        )
+        if results is not None:
+            finish(results)
+
+    return work
+
+
+def _until_up(file: CoordinatorFile, stopping: threading.Event) -> None:
+    """Wait for a SuperLink that is being started, for a while."""
+    deadline = time.monotonic() + START_S
+    while not stopping.is_set() and time.monotonic() < deadline:
+        try:
+            list_nodes(file)
+        except Unreachable:
+            stopping.wait(POLL_S)
+        else:
+            return
+
+
+def files_of(out: Path) -> int:
+    """How many rounds, updates and evaluations lie finished in the run's folder ``out``."""
+    return sum(1 for folder in ("methods", "site-updates") for _ in (out / folder).rglob("*.json"))

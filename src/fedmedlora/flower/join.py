@@ -1,0 +1,143 @@
+"""``fedmedlora site start``: this site's SuperNode, kept running and connected to the coordinator.
+
+The SuperNode opens one connection, to the coordinator. Its own helpers reach it on a free port of 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from fedmedlora.flower.checks.credentials import check_authority, check_key
+from fedmedlora.flower.site_file import SiteFile, load_site_file
+from fedmedlora.flower.site_program import node_config
+from fedmedlora.flower.submit import QUIET
+from fedmedlora.flower.supervise import Kept, Program, Tell, keep_running, told_to_stop
+
+THIS_MACHINE = "127.0.0.1"
+_CONNECTED = b"SuperNode ID:"  # Flower's own words, once the coordinator took the key
+# Flower's words for what a person can do something about, and ours.
+_TROUBLE = {
+    b"[code: 2004]": "the coordinator does not take this site's key: it is not registered there, or the site "
+    "counts as connected still (up to a minute after a crash)",
+    b"CERTIFICATE_VERIFY_FAILED": "the coordinator's certificate is not to be trusted from here; "
+    "`fedmedlora site check` says why",
+    b"401 Unauthorized": "the coordinator does not accept the signature: a clock that is minutes wrong, or "
+    "a key that was withdrawn; `fedmedlora site check` compares the clocks",
+}
+_MOST_READ_BYTES = 1_000_000
+
+
+def start_site(path: Path, tell: Tell) -> None:
+    """Join the study as the site of ``path``, and stay until told to stop.
+
+    Raises ``ValueError`` for a file without ``[coordinator]``, keys that are not in order, and a site that
+    is running already.
+    """
+    file = load_site_file(path)
+    if not file.coordinator.address:
+        raise ValueError(
+            f"{path.name}: [coordinator] address: missing; a startup kit fills it in (docs/consortium.md)"
+        )
+    for finding in (check_authority(file), check_key(file)):
+        if not finding.ok:
+            raise ValueError(f"{finding.name}: {finding.found}. {finding.advice}")
+    state = file.path(file.state)
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = FileLock(state / "supernode.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{file.name} is running already (its state: {state})") from None
+    try:
+        with told_to_stop() as stopping:
+            kept = Kept(supernode(file, path, os.environ, free_port()), tell)
+            tell(f"{file.name} joins {file.coordinator.address}; log: {kept.program.log}; Ctrl-C ends it")
+            keep_running([kept], stopping, _Watch(kept, file.coordinator.address, tell).look)
+            tell(f"{file.name} has left")
+    finally:
+        lock.release()
+
+
+def supernode(file: SiteFile, path: Path, environ: Mapping[str, str], port: int) -> Program:
+    """The SuperNode of the site ``file``, which was read from ``path``. ``port``: on 127.0.0.1."""
+    node_config(path)  # refused here and not in a log
+    state = file.path(file.state).resolve()
+    return Program(
+        "SuperNode",
+        (
+            sys.executable,
+            "-m",
+            "fedmedlora.flower.site_program",
+            "--site",
+            str(path.resolve()),
+            "--superlink",
+            file.coordinator.address,
+            "--root-certificates",
+            str(file.path(file.coordinator.ca).resolve()),
+            "--auth-supernode-private-key",
+            str(file.path(file.coordinator.key).resolve()),
+            "--host",
+            THIS_MACHINE,
+            "--port",
+            str(port),
+        ),
+        site_environment(file, environ),
+        state / "log" / "supernode.log",
+    )
+
+
+def site_environment(file: SiteFile, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the site's programs see: nothing phones home, nothing is fetched, one way out."""
+    proxies = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    found = {name: value for name, value in environ.items() if name.lower() not in proxies}
+    found |= QUIET | {
+        # SuperNode looks for its own helpers there.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}",
+        "FLWR_HOME": str(file.path(file.state).resolve() / "flwr"),
+        "HF_HUB_OFFLINE": environ.get("HF_HUB_OFFLINE", "1"),
+        "NO_PROXY": "127.0.0.1,localhost,::1",
+    }
+    if file.coordinator.proxy:
+        found["HTTPS_PROXY"] = file.coordinator.proxy
+    return found
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((THIS_MACHINE, 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class _Watch:
+    """Looks into the SuperNode's log for the few things that a person wants to be told."""
+
+    kept: Kept
+    address: str
+    tell: Tell
+    told_of: int = 0  # the start that was told of
+    told: str = ""
+
+    def look(self) -> None:
+        kept = self.kept
+        if self.told_of == kept.num_starts or not kept.program.log.exists():
+            return
+        with kept.program.log.open("rb") as log:
+            log.seek(kept.log_from)
+            said = log.read(_MOST_READ_BYTES)
+        found = f"connected to {self.address}" if _CONNECTED in said else ""
+        for words, meaning in _TROUBLE.items():
+            found = meaning if words in said else found
+        if found:
+            self.told_of = kept.num_starts
+            if found != self.told:  # again and again while it is tried again and again
+                self.tell(found)
+            self.told = found

@@ -1,0 +1,88 @@
+"""Going on until the end: what ends it, what does not, and when it gives up."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from fedmedlora.flower.campaign import Patience, carry_through, files_of
+from fedmedlora.flower.submit import Interrupted
+
+SOON = Patience(waits_s=(0.0,), give_up_s=100.0)
+
+
+class Runs:
+    """Ends as ``ends`` say, one call after the other; ``far`` is how far it is after each."""
+
+    def __init__(self, ends, far=(), seconds: float = 1.0) -> None:
+        self.ends, self.far, self.told, self.time = list(ends), [0, *far], [], 0.0
+        self.seconds = seconds
+
+    def run(self):
+        self.time += self.seconds
+        self.far = self.far[1:] or self.far
+        end = self.ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    def carry(self, patience=SOON, stopping=None):
+        stopping = stopping or threading.Event()
+        return carry_through(
+            self.run, lambda: self.far[0], self.told.append, stopping, patience=patience,
+            clock=lambda: self.time,
+        )  # fmt: skip
+
+
+def test_interrupted_it_goes_on():
+    runs = Runs([Interrupted("SuperLink is gone"), Interrupted("killed"), {"results": 1}])
+    assert runs.carry() == {"results": 1}
+    assert [line.split(";")[0] for line in runs.told] == [
+        "interrupted: SuperLink is gone",
+        "interrupted: killed",
+    ]
+
+
+def test_what_going_on_would_not_change_ends_it():
+    runs = Runs([ValueError("a site will not do what the study asks"), {"results": 1}])
+    with pytest.raises(ValueError, match="will not do"):
+        runs.carry()
+    assert len(runs.ends) == 1
+
+
+def test_it_gives_up_when_nothing_gets_further():
+    """30 s each: further after the second call, so the wait of 100 s begins there and ends with the sixth."""
+    runs = Runs([Interrupted("no")] * 20, far=[1, 2, 2, 2, 2, 2, 2, 2, 2], seconds=30.0)
+    with pytest.raises(ValueError, match=r"no\nNothing got further for 0.0278 hours") as caught:
+        runs.carry()
+    assert not isinstance(caught.value, Interrupted)
+    assert len(runs.ends) == 20 - 6
+
+
+def test_told_to_stop():
+    stopping = threading.Event()
+    runs = Runs([Interrupted("no"), {"results": 1}])
+    runs.told = type("Told", (list,), {"append": lambda self, line: stopping.set()})()
+    assert runs.carry(stopping=stopping) is None
+    assert len(runs.ends) == 1
+
+
+def test_waits_grow_and_begin_anew_when_it_got_further():
+    waits = []
+
+    class Event(threading.Event):
+        def wait(self, timeout=None):
+            waits.append(timeout)
+
+    runs = Runs([Interrupted("x")] * 5 + [{}], far=[0, 0, 0, 1, 1, 1])
+    runs.carry(Patience(waits_s=(1.0, 5.0)), Event())
+    assert waits == [1.0, 5.0, 5.0, 1.0, 5.0]
+
+
+def test_how_far_a_run_is(tmp_path):
+    assert files_of(tmp_path / "not there") == 0
+    (tmp_path / "methods" / "fed_medlora").mkdir(parents=True)
+    (tmp_path / "methods" / "fed_medlora" / "round-001.json").write_text("{}")
+    (tmp_path / "methods" / "fed_medlora" / "round-001.safetensors").write_text("")
+    assert files_of(tmp_path) == 1

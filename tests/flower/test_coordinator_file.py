@@ -1,0 +1,194 @@
+"""``coordinator.toml`` and the programs that are made of it and of ``site.toml``."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
+
+from fedmedlora.flower.coordinator import (
+    coordinator_environment,
+    flower_config,
+    refuse_credentials,
+    start_coordinator,
+    stop_coordinator,
+    superlink,
+)
+from fedmedlora.flower.coordinator_file import CoordinatorFile, load_coordinator_file
+from fedmedlora.flower.join import site_environment, start_site, supernode
+from fedmedlora.flower.site_file import load_site_file
+from fedmedlora.provision.consortium import Consortium, CoordinatorPlace, Member
+from fedmedlora.provision.kit import provision
+
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
+CONSORTIUM = Consortium(
+    "Two hospitals",
+    coordinator=CoordinatorPlace("coordinator.example:8000"),
+    sites=(Member("lakeside"), Member("northgate", proxy="http://proxy.example:3128")),
+)
+SMALL = 'address = "c.example:8000"\nlisten = "0.0.0.0:8000"\ncontrol = "127.0.0.1:8001"\n'
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kits")
+    provision(CONSORTIUM, folder, NOW)
+    return folder
+
+
+@pytest.fixture
+def kits(made, tmp_path):
+    shutil.copytree(made, tmp_path / "kits")
+    return tmp_path / "kits"
+
+
+@pytest.fixture
+def file(kits) -> CoordinatorFile:
+    return load_coordinator_file(kits / "coordinator" / "coordinator.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "address: missing"),
+        (SMALL.replace("c.example:8000", "c.example"), "address: address 'c.example' has no port"),
+        (SMALL.replace("127.0.0.1:8001", "0.0.0.0:8001"), "could be reached from other machines"),
+        (SMALL.replace("127.0.0.1:8001", "c.example:8001"), "could be reached from other machines"),
+        (SMALL.replace("8001", "8000"), "has the port of listen"),
+        (SMALL + 'databse = "x"\n', "unknown key"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, text, message):
+    (tmp_path / "coordinator.toml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_coordinator_file(tmp_path / "coordinator.toml")
+
+
+def test_superlink_s_command(file):
+    words = superlink(file, {"PATH": "/usr/bin"}).command
+    assert "--enable-supernode-auth" in words
+    assert "--disable-runtime-dependency-installation" in words
+    assert "--insecure" not in words
+    assert words[words.index("--host") + 1] == "127.0.0.1"
+    assert words[words.index("--port") + 1] == "8001"
+    assert words[words.index("fedmedlora.flower.superlink") + 1] == "0.0.0.0:8000"
+    assert words[words.index("--database") + 1] == str(file.path("state") / "superlink.db")
+
+
+def test_nothing_of_flower_s_lies_in_a_home(file, kits):
+    found = coordinator_environment(file, {"PATH": "/usr/bin", "HTTPS_PROXY": "http://p:1"})
+    assert found["FLWR_HOME"] == str(kits / "coordinator" / "state" / "flwr")
+    assert found["FEDMEDLORA_STATE"] == str(kits / "coordinator" / "state" / "studies")
+    assert found["FLWR_TELEMETRY_ENABLED"] == "0"
+    assert found["FLWR_DISABLE_UPDATE_CHECK"] == "1"
+    assert "127.0.0.1" in found["NO_PROXY"]
+    assert "address = '127.0.0.1:8001'" in flower_config(file)
+    assert f"root-certificates = '{kits / 'coordinator' / 'ca.crt'}'" in flower_config(file)
+
+
+def test_supernode_s_command(kits):
+    path = kits / "northgate" / "site.toml"
+    words = supernode(load_site_file(path), path, {}, 9094).command
+    assert words[0].endswith("flower-supernode")
+    assert words[words.index("--superlink") + 1] == "coordinator.example:8000"
+    assert words[words.index("--root-certificates") + 1] == str(kits / "northgate" / "ca.crt")
+    assert words[words.index("--auth-supernode-private-key") + 1] == str(kits / "northgate" / "site.key")
+    assert words[words.index("--host") + 1] == "127.0.0.1"
+    assert words[words.index("--node-config") + 1] == f'site="{path}"'
+    assert "--insecure" not in words
+    assert not [word for word in words if "runtime-dependency-installation" in word]
+
+
+def test_what_a_site_s_programs_see(kits):
+    ours = {"PATH": "/usr/bin", "https_proxy": "http://other:1", "HTTP_PROXY": "http://other:1", "LANG": "C"}
+    found = site_environment(load_site_file(kits / "northgate" / "site.toml"), ours)
+    # The one way out is the one that `site check` looked at.
+    assert {name: value for name, value in found.items() if "proxy" in name.lower()} == {
+        "HTTPS_PROXY": "http://proxy.example:3128",
+        "NO_PROXY": "127.0.0.1,localhost,::1",
+    }
+    assert found["LANG"] == "C"
+    assert found["FLWR_HOME"] == str(kits / "northgate" / "state" / "flwr")
+    assert (found["FLWR_TELEMETRY_ENABLED"], found["FLWR_DISABLE_UPDATE_CHECK"]) == ("0", "1")
+    assert found["HF_HUB_OFFLINE"] == "1"
+    found = site_environment(load_site_file(kits / "lakeside" / "site.toml"), ours | {"HF_HUB_OFFLINE": "0"})
+    assert "HTTPS_PROXY" not in found
+    assert found["HF_HUB_OFFLINE"] == "0"
+
+
+def test_credentials_that_fit(file):
+    refuse_credentials(file, NOW)
+    refuse_credentials(file, NOW - timedelta(minutes=59))  # a clock that is behind
+
+
+def test_credentials_that_do_not(file, kits):
+    with pytest.raises(ValueError, match="correct the clock"):
+        refuse_credentials(file, NOW + timedelta(days=365))
+    with pytest.raises(ValueError, match="correct the clock"):
+        refuse_credentials(file, NOW - timedelta(minutes=61))
+    folder = kits / "coordinator"
+    (folder / "coordinator.toml").write_text(SMALL)
+    with pytest.raises(ValueError, match=r"does not hold for c.example, but for coordinator.example"):
+        refuse_credentials(load_coordinator_file(folder / "coordinator.toml"), NOW)
+    (folder / "server.key").write_bytes((kits / "authority" / "ca.key").read_bytes())
+    with pytest.raises(ValueError, match=r"not the certificate of server\.key"):
+        refuse_credentials(file, NOW)
+    (folder / "ca.crt").write_bytes((folder / "server.crt").read_bytes())
+    with pytest.raises(ValueError, match=r"not signed by ca\.crt"):
+        refuse_credentials(file, NOW)
+    (folder / "server.crt").unlink()
+    with pytest.raises(ValueError, match=r"server.crt: No such file"):
+        refuse_credentials(file, NOW)
+
+
+def test_one_coordinator_at_a_time(file):
+    from filelock import FileLock
+
+    assert not stop_coordinator(file)
+    file.path("state").mkdir()
+    assert not stop_coordinator(file)
+    provisioned_now = file.folder.parent
+    provision(CONSORTIUM, provisioned_now, datetime.now(UTC), renew=True)
+    with (
+        FileLock(file.path("state") / "coordinator.lock"),
+        pytest.raises(ValueError, match="is running already"),
+    ):
+        start_coordinator(file, print)
+
+
+def test_a_site_starts_with_its_credentials_in_order_only(kits):
+    path = kits / "lakeside" / "site.toml"
+    (kits / "lakeside" / "site.key").chmod(0o644)
+    with pytest.raises(ValueError, match=r"other accounts may read .* chmod 600"):
+        start_site(path, print)
+    (kits / "lakeside" / "site.key").unlink()
+    with pytest.raises(ValueError, match=r"key: .* not there"):
+        start_site(path, print)
+    path.write_text('name = "lakeside"\ntrain = "train.jsonl"\n')
+    with pytest.raises(ValueError, match=r"\[coordinator\] address: missing"):
+        start_site(path, print)
+
+
+def test_a_port_that_is_taken_is_told(file):
+    import socket
+
+    from fedmedlora.flower.superlink import bound
+    from fedmedlora.provision.address import Address
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Address("127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(SystemExit, match=f"{address}: cannot listen there"):
+            bound(address)
+
+
+def test_the_leash_becomes_the_program():
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "fedmedlora.flower.leash", "sh", "-c", "exit 7"], capture_output=True
+    )
+    assert done.returncode == 7
