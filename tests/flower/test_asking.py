@@ -16,7 +16,7 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
 from fedmedlora.flower import asking, client_app
-from fedmedlora.flower.grid_sites import answered
+from fedmedlora.flower.asking import answered
 from fedmedlora.flower.ledger import FILE
 from fedmedlora.flower.messages import DESCRIBE, LAST_ROUND, NOT_NOW, OPENS_IN_S, TRAIN, Letter, errand_fields
 from fedmedlora.flower.site_program import GUARDED

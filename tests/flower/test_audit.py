@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
 
 from fedmedlora.audit.chain import read_line
 from fedmedlora.audit.entries import (
@@ -56,7 +57,7 @@ def own_states(three_sites, tmp_path):
 @pytest.fixture
 def grid(grid_over, own_states, one_thread):
     found = grid_over(own_states.values())
-    found.get_nodes = lambda: [SimpleNamespace(node_id=n, public_key=KEYS[n]) for n in found.get_node_ids()]
+    found.get_nodes = lambda: [NodeInfo(node_id=n, public_key=KEYS[n]) for n in found.get_node_ids()]
     return found
 
 
@@ -147,14 +148,14 @@ def test_a_refusal_stands_in_both_logs(grid, own_states, three_sites, tmp_path):
     path = own_states["northgate"]
     path.write_text(path.read_text() + "max_rounds = 1\n")
     before = tmp_path / "before.jsonl"
-    with pytest.raises(ValueError, match="rounds 2: this site allows at most 1"):
+    with pytest.raises(ValueError, match=r"rounds 2: this site allows at most 1 \(max_rounds\)"):
         run_over(grid, three_sites / "study.toml", tmp_path / "out", before)
     assert not (tmp_path / "out").exists()
     (ours,) = (entry for entry in entries_of(before) if isinstance(entry, Refusal))
     assert (ours.question, ours.node, ours.words) == (
         "query.describe",
         "2",
-        "rounds 2: this site allows at most 1",
+        "rounds 2: this site allows at most 1 (max_rounds)",
     )
     entries = entries_of(tmp_path / "northgate" / "audit.jsonl")
     assert [kind_of(entry) for entry in entries] == [
@@ -221,7 +222,7 @@ def test_hostile_questions_are_told_and_hold_nothing_of_theirs(grid, tmp_path, c
     describe(grid, content)
     path = tmp_path / "lakeside" / "audit.jsonl"
     kinds = [kind_of(entry) for entry in entries_of(path)]
-    assert kinds == ["log", "asked", "versions", "settings", "fault", "left"]
+    assert kinds == ["log", "asked", "versions", "settings", "refused", "left"]
     assert b"Doe" not in path.read_bytes()
 
 

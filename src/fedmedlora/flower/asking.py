@@ -150,6 +150,21 @@ def ask(
             time.sleep(POLL_S)
 
 
+def answered(answer: Letter | Unanswered) -> Letter:
+    """``answer``, if it is one. Raises ``ValueError`` for a refusal, and ``NotNow`` for a site that is
+    lost."""
+    if isinstance(answer, Unanswered):
+        if answer.is_final:
+            raise ValueError(f"a site does not take what the run sent it: {answer.reason}")
+        raise NotNow(
+            f"a site did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with "
+            "--resume"
+        )
+    if refused := refusal(answer):
+        raise ValueError(f"a site will not do what the study asks: {refused}")
+    return answer
+
+
 def refusal(answer: Letter) -> str:
     """Why a site will not, in its own words, or "": shortened, and with nothing that could steer a
     terminal."""

@@ -19,7 +19,7 @@ from fedmedlora.exchange.late import carried
 from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.flower.answers import evaluation, losses
-from fedmedlora.flower.asking import Unanswered, ask, plain, refusal
+from fedmedlora.flower.asking import Unanswered, answered, ask, plain, refusal
 from fedmedlora.flower.messages import LAST_ROUND, LOSSES, READ, TRAIN, Letter, errand_fields
 from fedmedlora.flower.roll import Roll, wait_for
 from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE, UPDATE_HASH
@@ -255,21 +255,6 @@ def ask_all(grid: Grid, kind: str, letters: Mapping[int, Letter]) -> Iterator[tu
     """(node, answer) of every node, as they arrive. Raises what ``answered`` does."""
     for node, answer in ask(grid, kind, letters, limit_s=WORK_S, wait=WAIT_FOR_ALL):
         yield node, answered(answer)
-
-
-def answered(answer: Letter | Unanswered) -> Letter:
-    """``answer``, if it is one. Raises ``ValueError`` for a refusal, and ``NotNow`` for a site that is
-    lost."""
-    if isinstance(answer, Unanswered):
-        if answer.is_final:
-            raise ValueError(f"a site does not take what the run sent it: {answer.reason}")
-        raise NotNow(
-            f"a site did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with "
-            "--resume"
-        )
-    if refused := refusal(answer):
-        raise ValueError(f"a site will not do what the study asks: {refused}")
-    return answer
 
 
 def read_update(name: str, answer: Letter, base: Adapter, errand: Errand) -> SiteUpdate:

@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 
 from fedmedlora.flower import asking
 from fedmedlora.flower.answers import site_info
-from fedmedlora.flower.asking import Unanswered, ask, refusal
+from fedmedlora.flower.asking import Unanswered, answered, ask
 from fedmedlora.flower.messages import DESCRIBE, Letter
 from fedmedlora.progress import Progress
 from fedmedlora.run_folder import read_json, write_json
@@ -60,7 +60,8 @@ class Roll:
     def look(self) -> bool:
         """Ask nodes that are new what they are; whether there were any.
 
-        Raises ``ValueError`` for a site that refuses, and for two nodes that call themselves the same.
+        Raises ``ValueError`` for a site that refuses, and for two nodes that call themselves the same;
+        ``NotNow`` for a site whose program fails.
         """
         present = set(self.grid.get_node_ids())
         self._known &= present  # one that was away is asked again
@@ -72,10 +73,7 @@ class Roll:
         for node, answer in ask(self.grid, DESCRIBE, asked, limit_s=DESCRIBE_S, wait=WAIT_FOR_ALL):
             if isinstance(answer, Unanswered):
                 self._known.discard(node)  # asked again the next time
-                continue
-            if refused := refusal(answer):
-                raise ValueError(f"a site will not do what the study asks: {refused}")
-            self._enter(node, answer, present, registered)
+            self._enter(node, answered(answer), present, registered)
         return bool(new)
 
     def _enter(self, node: int, answer: Letter, present: set[int], registered: Mapping[int, str]) -> None:
