@@ -28,7 +28,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "study_names": (set(), set()),
     "study_rounds": ({"settings"}, set()),
     "study_rules": ({"aggregation", "study_tables"}, set()),
-    "security": ({"exchange"}, {"numpy"}),
+    "security": ({"exchange", "aggregation"}, {"numpy"}),
     "study_tables": ({"settings", "exchange", "tasks"}, set()),
     "study_forms": ({"study_tables", "tasks"}, set()),
     "study": (

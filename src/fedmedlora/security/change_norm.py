@@ -12,9 +12,8 @@ import math
 
 import numpy as np
 
+from fedmedlora.aggregation.products import layout
 from fedmedlora.exchange.adapter import Adapter
-
-_A, _B = ".lora_A.", ".lora_B."
 
 
 def change_norm(before: Adapter, after: Adapter) -> float:
@@ -23,13 +22,12 @@ def change_norm(before: Adapter, after: Adapter) -> float:
     An array without its partner (one factor alone travels, or a whole model) counts by itself.
     """
     total = 0.0
-    for name, old in before.arrays.items():
-        new = after.arrays[name]
-        partner = name.replace(_A, _B) if _A in name else name.replace(_B, _A)
-        if partner == name or partner not in before.arrays:
-            total += float(np.square(new.astype(np.float64) - old).sum())
-        elif _A in name:
-            total += _of_product(old, before.arrays[partner], new, after.arrays[partner])
+    pairs, others = layout(before.shapes())
+    old, new = before.arrays, after.arrays
+    for pair in pairs:
+        total += _of_product(old[pair.a], old[pair.b], new[pair.a], new[pair.b])
+    for name in others:
+        total += float(np.square(new[name].astype(np.float64) - old[name]).sum())
     return math.sqrt(max(total, 0.0))  # rounding may leave a little less than nothing
 
 
