@@ -115,6 +115,7 @@ def provision(
         payload.install(),
         payload.model_name() or consortium.model,
         payload.model_hash,
+        payload.bundle(),
         payload.python(),
     )
     ends = _coordinator(kits, consortium, authority, now, renew)

@@ -20,8 +20,8 @@ class KitFacts:
     """What every kit's texts say beside ``consortium.toml``.
 
     ``version``: of fedmedlora. ``install``: what follows ``pip install``. ``model``: as ``site.toml`` names
-    it. ``model_hash``: "" where it is not known. ``python``: the only Python that will do; "" where every one
-    from 3.11 does.
+    it. ``model_hash``, ``bundle``: "" where it is not known. ``python``: the only Python that will do; ""
+    where every one from 3.11 does.
     """
 
     ca_fingerprint: str
@@ -29,6 +29,7 @@ class KitFacts:
     install: str
     model: str
     model_hash: str = ""
+    bundle: str = ""
     python: str = ""
 
     def python_texts(self) -> dict[str, str]:
@@ -54,6 +55,7 @@ def site_toml(consortium: Consortium, site: Member, facts: KitFacts, key_fingerp
             "key_fingerprint": toml_value(key_fingerprint),
             "model_hash": toml_value(facts.model_hash),
             "version": toml_value(facts.version),
+            "bundle": toml_value(facts.bundle),
             "proxy": toml_value(site.proxy),
             "allows": "\n".join(f"{key} = {toml_value(value)}" for key, value in consortium.allows.items()),
         },

@@ -5,11 +5,13 @@ Files are linked where the file system can, and copied otherwise: ten kits hold 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
 WHEELS, MODEL = "wheels", "model"
@@ -37,6 +39,14 @@ class Payload:
             raise ValueError(
                 f"--model {self.model}: holds no *.safetensors; name a folder as transformers saves a model"
             )
+
+    def bundle(self) -> str:
+        """sha256 of the one file of the app bundle that the kits' fedmedlora has; "" where that is another
+        version than the one that runs here."""
+        if self.version() != version("fedmedlora"):
+            return ""
+        file = files("fedmedlora") / "flower" / "app" / "pyproject.toml"
+        return hashlib.sha256(file.read_bytes()).hexdigest()
 
     def version(self) -> str:
         """The version of fedmedlora that the kits install: the wheelhouse's, or the one that runs here."""
@@ -76,9 +86,9 @@ def place_payload(payload: Payload, kit: Path) -> tuple[str, ...]:
     if payload.model is not None:
         parts.append((MODEL, sorted({f for pattern in _OF_A_MODEL for f in payload.model.glob(pattern)})))
     changed = []
-    for name, files in parts:
+    for name, found in parts:
         (kit / name).mkdir(exist_ok=True, mode=0o700)
-        placed = [_place(file, kit / name / file.name) for file in files]
+        placed = [_place(file, kit / name / file.name) for file in found]
         if any(placed):
             changed.append(f"{name}/")
     return tuple(changed)
