@@ -398,15 +398,3 @@ def test_public_keys_carry_the_site_s_name(consortium, kits, now):
     for site in SITES:
         public = (kits / "coordinator" / "sites" / f"{site}.pub").read_bytes()
         assert check_public(public, site) == public
-
-
-def test_the_app_that_may_run_is_fixed(consortium, kits, now):
-    """As ``docs/flower.md`` has a person write it: the hash of the installed file."""
-    import hashlib
-
-    from fedmedlora.flower.site_file import load_site_file
-    from fedmedlora.flower.submit import app_folder
-
-    provision(consortium, kits, now)
-    own = hashlib.sha256((app_folder() / "pyproject.toml").read_bytes()).hexdigest()
-    assert load_site_file(kits / "lakeside" / "site.toml").coordinator.bundle == own
