@@ -13,8 +13,9 @@ from fedmedlora.flower.submit import app_folder
 from fedmedlora.provision.kit import provision
 
 
-def test_the_app_that_may_run_is_fixed(consortium, kits, now):
+def test_the_app_that_may_run_is_fixed(consortium, now, tmp_path):
     """As ``docs/flower.md`` has a person write it: the hash of the installed file."""
+    kits = tmp_path / "kits"
     provision(consortium, kits, now)
     own = hashlib.sha256((app_folder() / "pyproject.toml").read_bytes()).hexdigest()
     assert load_site_file(kits / "lakeside" / "site.toml").coordinator.bundle == own
