@@ -10,6 +10,7 @@ from fedmedlora.experiment import run_study
 from fedmedlora.flower import asking, grid_sites
 from fedmedlora.flower.grid_sites import join
 from fedmedlora.model.saved import read_saved_adapter
+from fedmedlora.sites import Wait
 from fedmedlora.study import load_study
 
 SITES = ("lakeside", "northgate", "stonebridge")
@@ -268,3 +269,23 @@ def test_a_run_goes_on_while_a_site_that_is_known_is_away_and_it_joins_when_it_i
     assert second["absent"] == [{"site": "stonebridge", "reason": "not connected"}]
     read = {m.metadata.dst_node_id for m in local_grid.sent if m.metadata.message_type == "evaluate.read"}
     assert read == {1, 2, 7}
+
+
+def test_a_late_site_that_was_gone_is_given_up_and_can_be_asked_anew(local_grid):
+    config, num_polls = dict(local_grid.node_config), 0
+
+    def fault(replies):
+        nonlocal num_polls
+        num_polls += 1
+        if num_polls == 1:
+            local_grid.node_config.pop(STONEBRIDGE)
+        elif num_polls == 3:
+            local_grid.node_config[STONEBRIDGE] = config[STONEBRIDGE]
+        return replies
+
+    local_grid.fault = fault
+    found = asking.ask(
+        local_grid, "train", {}, limit_s=9.0, wait=Wait(), still_out={STONEBRIDGE: ("question of old",)}
+    )
+    assert list(found) == [(STONEBRIDGE, asking.Unanswered("its program failed or was lost, 1 times"))]
+    assert local_grid.sent == []

@@ -137,7 +137,7 @@ def ask(
                     one.num_asked += 1
                     push({node: one.letter})
                     pushed = now
-                elif not one.ids:
+                elif not one.ids or one.letter is None:  # late, and what it was at may be lost with it
                     del out[node]
                     yield node, Unanswered(f"its program failed or was lost, {one.num_asked} times")
         for node, reason in _given_up(out, wait, now, began):

@@ -32,6 +32,7 @@ from fedmedlora.training import validation
 
 log = logging.getLogger("fedmedlora")
 
+MOST_LATE = 3  # rounds; then what a site was asked is taken for lost, and it is asked anew
 WORK_S = 7 * 24 * 3600.0
 LETTER_BYTES = 1 << 30  # adapters that are sent to be scored in one letter
 
@@ -81,6 +82,7 @@ class GridSites:
         names = [name for name in names if name in self.roll.nodes]
         whole = {CURRENT: current.to_bytes()}
         late = {name: self.late[name] for name in names if name in self.late}
+        late = {name: one for name, one in late.items() if round_num - one.round_num <= MOST_LATE}
         asked = [name for name in names if name not in late]
         parts = {n: {CHANGE: changes[n].message} if n in changes else whole for n in asked}
         errand_told = errand_fields(errand)
