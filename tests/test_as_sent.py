@@ -184,7 +184,7 @@ def test_an_update_with_another_record_is_refused():
         (sent.message, Exchange("int8").up(), "codec is 'top_k', and here it is 'int8'"),
         (sent.message.replace(b"mercy", b"merc/"), codec, "site name"),
         (sent.message.replace(b'round_num\\":3', b'round_num\\":0'), codec, "rounds count from 1"),
-        (sent.message.replace(b"round_num", b"round_nun"), codec, "its record holds"),
+        (sent.message.replace(b"round_num", b"round_nun"), codec, "its record does not hold what it should"),
     ):
         assert data != sent.message or by != codec
         with pytest.raises(ValueError, match=message):

@@ -38,15 +38,19 @@ def test_what_is_kept_of_another_round_is_no_substitute(tmp_path):
         own.latest("m", "a")
 
 
-def test_the_newest_rounds_are_kept(tmp_path):
+def test_what_is_needed_again_is_kept(tmp_path):
+    """Rounds 4, 5 and 6, of which 5 came to nothing: 6 begins with what was kept of 4, and may do so
+    again."""
     own = OwnParts(tmp_path)
-    for round_num in (1, 2, 5, 6):
-        own.save("m", "a", round_num, ONE, newest=2)
-    assert own.rounds("m", "a") == [5, 6]
-    own.save("m", "a", 6, TWO, newest=2)  # asked for the round again, it still has the one before
-    assert (own.rounds("m", "a"), own.load("m", "a", 6)) == ([5, 6], TWO)
-    own.save("m", "a", 5, TWO, newest=2)
-    assert own.rounds("m", "a") == [5]
+    own.save("m", "a", 4, ONE, beside=2)
+    assert own.rounds("m", "a") == [4]
+    own.save("m", "a", 5, TWO, beside=4)
+    assert own.rounds("m", "a") == [4, 5]
+    for _ in range(2):
+        own.save("m", "a", 6, TWO, beside=4)
+        assert (own.rounds("m", "a"), own.load("m", "a", 4)) == ([4, 6], ONE)
+    own.save("m", "a", 1, TWO, beside=0)  # another try of the run
+    assert own.rounds("m", "a") == [1]
     own.clear()
     own.clear()  # nothing to remove is fine
     assert own.rounds("m", "a") == []

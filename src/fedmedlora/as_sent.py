@@ -20,9 +20,6 @@ from fedmedlora.own_parts import OwnParts
 from fedmedlora.rounds import Absent, SiteReport
 from fedmedlora.sites import Participants
 
-# Of this round and of the last before it that the site took part in: asked for this one again, it finds that.
-RESIDUALS_KEPT = 2
-
 
 def send_with_residual(
     update: SiteUpdate, base: Adapter, codec: Codec, residuals: OwnParts, whose: str, last_round: int
@@ -30,7 +27,8 @@ def send_with_residual(
     """``send_update`` with what the site kept of ``last_round``, the last round of this run that it took part
     in (0: none yet); what is left is kept. ``whose``: see ``OwnParts``.
 
-    Asked for a round again, a site sends the same: what it kept of that round itself plays no part. A
+    Asked for a round again, a site sends the same: what it kept of that round itself plays no part, and what
+    it kept of ``last_round`` stays, however many rounds in between came to nothing. A
     residual that is lost costs accuracy alone, so the round goes on without it.
     """
     if codec.is_exact:
@@ -49,7 +47,7 @@ def send_with_residual(
         residual = None
     sent = send_update(update, base, codec, residual)
     assert sent.residual is not None
-    residuals.save(whose, update.site, update.round_num, sent.residual, newest=RESIDUALS_KEPT)
+    residuals.save(whose, update.site, update.round_num, sent.residual, beside=last_round)
     return sent
 
 

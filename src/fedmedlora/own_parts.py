@@ -54,16 +54,16 @@ class OwnParts:
         """The rounds of which something is kept, in order."""
         return sorted(int(path.stem) for path in self._folder(whose, site).glob("*.safetensors"))
 
-    def save(self, whose: str, site: str, round_num: int, own: Adapter, *, newest: int = 0) -> None:
+    def save(self, whose: str, site: str, round_num: int, own: Adapter, *, beside: int | None = None) -> None:
         """Keep ``own``, after round ``round_num``; what was kept of later rounds was of an earlier try.
 
-        ``newest``: of so many rounds things stay; 0: of all.
+        ``beside``: only what was kept of that round stays beside it; None: all that is earlier.
         """
         folder = self._folder(whose, site)
         write_file(folder / _name(round_num), own.to_bytes())
         found = self.rounds(whose, site)
-        stay = [one for one in found if one <= round_num][-newest:]  # [-0:] is all
-        for one in set(found) - set(stay):
+        stay = {round_num, beside} if beside is not None else {one for one in found if one <= round_num}
+        for one in set(found) - stay:
             (folder / _name(one)).unlink(missing_ok=True)
         keep_last_used(self.folder, self.most, folder.parent)
 

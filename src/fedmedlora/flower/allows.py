@@ -50,8 +50,8 @@ class Allows:
     tasks: tuple[str, ...] = setting(
         "tasks that this site trains and reads: ner, modifiers, instruction", ("ner", "modifiers")
     )
-    forms: tuple[Literal["markup", "json", "tags"], ...] = setting(
-        "output forms that it trains in", ("markup", "json", "tags")
+    forms: tuple[Literal["markup", "compact", "json", "tags"], ...] = setting(
+        "output forms that it trains in", ("markup", "compact", "json", "tags")
     )
     base_model: str = setting(
         "sha256 of the base model's weights that it trains over, as a refusal tells it; empty: those that "

@@ -9,7 +9,7 @@ from typing import Any
 from fedmedlora.corpora.jsonl import annotates_from_json
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.exchange.update import check_site_name
-from fedmedlora.flower.messages import Letter
+from fedmedlora.flower.messages import MOST, Letter
 from fedmedlora.results.check import check_cohort, check_evaluation
 from fedmedlora.sites import SiteInfo
 
@@ -65,4 +65,4 @@ def _annotates(found: Any, place: str) -> Annotates:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -MOST <= value <= MOST

@@ -15,12 +15,13 @@ from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from fedmedlora.flower.messages import NOT_NOW, OPENS_IN_S, Letter
+from fedmedlora.flower.messages import FAILED, NOT_NOW, OPENS_IN_S, Letter
 from fedmedlora.sites import NotNow, Wait
 
 POLL_S = 0.5
 PRESENCE_S = 3.0  # how often Flower is asked who is connected
 GONE_S = 60.0  # a round that could go on without a site waits so long for its connection
+LEAST_PUT_OFF_S = 60.0
 MOST_PUT_OFF_S = 2 * 24 * 3600.0
 PULLED_AT_ONCE = 4  # answers that are in memory together, each with an adapter
 
@@ -43,6 +44,7 @@ class _Out:
     ids: set[str] = field(default_factory=set)
     num_asked: int = 1
     gone_since: float | None = None
+    failure: str = ""  # why its program failed, as the site says
     again_at: float | None = None  # when a site that said "not now" is to be asked
 
 
@@ -101,10 +103,14 @@ def ask(
             try:
                 answer = Letter.from_records(message.content)
                 put_off_s = _put_off_s(answer)
+                refusal(answer)
             except ValueError as error:
                 del out[node]
                 yield node, Unanswered(f"its answer cannot be read: {error}")
                 continue
+            if isinstance(failure := answer.fields.get(FAILED), str):
+                out[node].failure = plain(failure)
+                continue  # below, with those whose program was killed
             if put_off_s:
                 out[node].again_at = time.monotonic() + put_off_s
                 if not wait.is_enough():
@@ -124,7 +130,6 @@ def ask(
             one.again_at, arrived = None, True
             if one.letter is not None:
                 push({node: one.letter})
-                pushed = now
         lost = {node for node, one in out.items() if not one.ids and one.again_at is None}
         if lost or now - looked > PRESENCE_S:
             looked = now
@@ -139,7 +144,8 @@ def ask(
                     pushed = now
                 elif not one.ids or one.letter is None:  # late, and what it was at may be lost with it
                     del out[node]
-                    yield node, Unanswered(f"its program failed or was lost, {one.num_asked} times")
+                    failure = one.failure or "its program failed or was lost"
+                    yield node, Unanswered(f"{failure}, {one.num_asked} times")
         for node, reason in _given_up(out, wait, now, began):
             ids = tuple(sorted(out.pop(node).ids))
             yield node, Unanswered(reason, ids)
@@ -181,7 +187,7 @@ def _put_off_s(answer: Letter) -> float:
     is then asked again."""
     if not isinstance(answer.fields.get(NOT_NOW), str):
         return 0.0
-    return max(POLL_S, min(answer.number(OPENS_IN_S), MOST_PUT_OFF_S))
+    return max(LEAST_PUT_OFF_S, min(answer.number(OPENS_IN_S), MOST_PUT_OFF_S))
 
 
 def _replies(grid: Grid, ids: set[str]) -> Iterator[Message]:

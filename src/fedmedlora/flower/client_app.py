@@ -21,7 +21,7 @@ from flwr.clientapp import ClientApp
 import fedmedlora
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.flower.allows import NotNow, Refused
-from fedmedlora.flower.messages import DESCRIBE, LOSSES, NOT_NOW, OPENS_IN_S, READ, Letter
+from fedmedlora.flower.messages import DESCRIBE, FAILED, LOSSES, NOT_NOW, OPENS_IN_S, READ, Letter
 from fedmedlora.flower.question import Kind, Question, read_question, refuse_question
 from fedmedlora.flower.site_file import SiteFile, load_site_file
 from fedmedlora.flower.site_log import SiteLog
@@ -100,7 +100,8 @@ def _answer(
         failure = error
         frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
         log.error("%s %s\n%s", type(error).__name__, _own_words(error), "".join(frames))
-        answer = Letter({"refused": f"it failed with {type(error).__name__}; its own log says where and why"})
+        told = f"it failed with {type(error).__name__}; its own log says where and why"
+        answer = Letter({"refused": "", FAILED: told})
     content = answer.to_records() if site_log is None else site_log.leaving(answer, failure)
     return Message(content=content, reply_to=message)
 

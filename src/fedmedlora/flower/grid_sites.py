@@ -39,8 +39,10 @@ LETTER_BYTES = 1 << 30  # adapters that are sent to be scored in one letter
 
 @dataclass(frozen=True, slots=True)
 class _Late:
-    """A site that was given up in a round and may yet answer. ``base``: what the round began with."""
+    """A site that was given up in a round of ``whose`` and may yet answer. ``base``: what the round began
+    with."""
 
+    whose: str
     ids: tuple[str, ...]
     round_num: int
     base: Adapter
@@ -81,8 +83,10 @@ class GridSites:
                 yield Absent(name, "not connected")
         names = [name for name in names if name in self.roll.nodes]
         whole = {CURRENT: current.to_bytes()}
+        for name, one in list(self.late.items()):  # of another method, or lost
+            if one.whose != errand.whose or not 0 < round_num - one.round_num <= MOST_LATE:
+                del self.late[name]
         late = {name: self.late[name] for name in names if name in self.late}
-        late = {name: one for name, one in late.items() if round_num - one.round_num <= MOST_LATE}
         asked = [name for name in names if name not in late]
         parts = {n: {CHANGE: changes[n].message} if n in changes else whole for n in asked}
         errand_told = errand_fields(errand)
@@ -95,7 +99,7 @@ class GridSites:
 
         def again(node: int, answer: Letter) -> Letter | None:
             name = by_node[node]
-            if name in late or CHANGE not in parts[name] or not answer.flag(LACKS_BASE):
+            if name in late or CHANGE not in parts[name] or answer.fields.get(LACKS_BASE) is not True:
                 return None
             parts[name] = whole
             download_bytes[name] += len(whole[CURRENT])
@@ -126,10 +130,11 @@ class GridSites:
             )
             for node, answer in answers:
                 name, seconds = by_node[node], time.monotonic() - began
-                since = self.late.pop(name, None)
+                since = late.get(name)
+                self.late.pop(name, None)
                 if isinstance(answer, Unanswered):
                     if answer.ids and wait.late_discount is not None:
-                        self.late[name] = since or _Late(answer.ids, round_num, current)
+                        self.late[name] = since or _Late(errand.whose, answer.ids, round_num, current)
                     why = answer.reason if since is None else f"{answer.reason}, late"
                     yield Absent(name, why, is_final=answer.is_final)
                     continue
@@ -147,7 +152,7 @@ class GridSites:
                         update,
                         download_bytes.get(name, 0),
                         since.round_num if since else None,
-                        seconds,
+                        None if since else seconds,
                     )
                 except ValueError as error:
                     yield Absent(name, plain(f"refused: {error}"))
@@ -271,7 +276,11 @@ def read_update(name: str, answer: Letter, base: Adapter, errand: Errand) -> Sit
 
 
 def _report(
-    answer: Letter, update: SiteUpdate, download_bytes: int, late_from: int | None, answer_seconds: float
+    answer: Letter,
+    update: SiteUpdate,
+    download_bytes: int,
+    late_from: int | None,
+    answer_seconds: float | None,
 ) -> SiteReport:
     return SiteReport(
         update=update,

@@ -108,7 +108,8 @@ class LoggedGrid(Grid):
         question = asked.question if asked else passing.question_of(reply.metadata.message_type)
         node = asked.node if asked else str(reply.metadata.src_node_id)
         if reply.has_error():
-            code = f"flower_error_{reply.error.code}"
+            known = 0 <= reply.error.code < 10_000
+            code = f"flower_error_{reply.error.code if known else 'other'}"
             return [Fault("failed", question, self._sites.get(int(node), ""), node, code)]
         fields = passing.fields_of(reply.content)
         refused = fields.get("refused")
@@ -139,7 +140,9 @@ class LoggedGrid(Grid):
             return []
         if name not in self.names:
             return []
+        own = next((one for one in self.grid.get_nodes() if one.node_id == node), None)
+        if own is not None and getattr(own, "name", "") not in ("", name):
+            return []  # it has the key of another site: see ``roll.py``
         self._sites[node] = name
-        keys = {one.node_id: getattr(one, "public_key", b"") for one in self.grid.get_nodes()}
-        key = keys.get(node, b"")
+        key = getattr(own, "public_key", b"")
         return [Joined(name, str(node), hashlib.sha256(key).hexdigest() if key else "", version)]

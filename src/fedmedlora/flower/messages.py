@@ -8,8 +8,8 @@ because Flower cuts arrays into pieces and nothing else. All else is JSON, read 
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -23,12 +23,14 @@ from fedmedlora.sites import Errand
 
 DESCRIBE, TRAIN, READ, LOSSES = "query.describe", "train", "evaluate.read", "evaluate.losses"
 VERSION = 6
+MOST = sys.float_info.max
 MAX_JSON = 4_000_000  # characters of a question or an answer without its adapters; real ones have thousands
 _STYPE = "fedmedlora.bytes"
 _RUN = re.compile(r"[0-9a-f]{0,32}")
 
 ERRAND_FIELDS = frozenset({"method", "run", "local", "exchange"})
 LAST_ROUND = "last_round"  # see ``sites.Sites.train``
+FAILED = "failed"  # of an answer: that the site's program failed, and how, without the words of the error
 NOT_NOW, OPENS_IN_S = "not_now", "opens_in_s"  # of an answer: when to ask again, in words and in seconds
 
 
@@ -85,7 +87,8 @@ class Letter:
     def number(self, key: str) -> float:
         """The field ``key`` as a finite number."""
         value = self._field(key, (int, float))
-        if isinstance(value, bool) or not math.isfinite(value):
+        # A whole number of JSON may be longer than a float holds.
+        if isinstance(value, bool) or not -MOST <= value <= MOST:
             raise ValueError(f"message: {key} is no finite number")
         return float(value)
 

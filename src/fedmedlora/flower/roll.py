@@ -17,15 +17,16 @@ from flwr.serverapp import Grid
 
 from fedmedlora.flower import asking
 from fedmedlora.flower.answers import site_info
-from fedmedlora.flower.asking import Unanswered, answered, ask
+from fedmedlora.flower.asking import answered, ask
 from fedmedlora.flower.messages import DESCRIBE, Letter
 from fedmedlora.progress import Progress
 from fedmedlora.run_folder import read_json, write_json
-from fedmedlora.sites import WAIT_FOR_ALL, NotNow, SiteInfo
+from fedmedlora.sites import NotNow, SiteInfo, Wait
 from fedmedlora.terms import Terms
 
 log = logging.getLogger("fedmedlora")
 
+NOT_LONG = Wait(is_enough=lambda: True)  # a node that puts us off or is gone keeps nobody waiting
 DESCRIBE_S = 3600.0  # a site may have to wait for its turn
 
 
@@ -68,12 +69,17 @@ class Roll:
         new = sorted(present - self._known)
         self._known |= present
         letter = Letter({"terms": self.terms.to_json()})
-        asked = dict.fromkeys(new, letter)
         registered = {one.node_id: one.name for one in self.grid.get_nodes()} if new else {}
-        for node, answer in ask(self.grid, DESCRIBE, asked, limit_s=DESCRIBE_S, wait=WAIT_FOR_ALL):
-            if isinstance(answer, Unanswered):
+        asked = {node: letter for node in new if registered.get(node, "") in ("", *self.names)}
+        failures: list[ValueError] = []
+        for node, answer in ask(self.grid, DESCRIBE, asked, limit_s=DESCRIBE_S, wait=NOT_LONG):
+            try:
+                self._enter(node, answered(answer), present, registered)
+            except ValueError as error:
                 self._known.discard(node)  # asked again the next time
-            self._enter(node, answered(answer), present, registered)
+                failures.append(error)
+        if failures:
+            raise failures[0]
         return bool(new)
 
     def _enter(self, node: int, answer: Letter, present: set[int], registered: Mapping[int, str]) -> None:

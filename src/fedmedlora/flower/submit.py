@@ -165,7 +165,15 @@ def _lives(run_id: str, target: Target) -> bool:
 
 
 def _status(run_id: str, target: Target) -> str:
-    found = _flwr(["list", target.superlink, "--run-id", run_id], target)
+    """Of the run, by SuperLink, which is asked again before it is taken for dead."""
+    for wait_s in (1.0, 3.0, 0.0):
+        try:
+            found = _flwr(["list", target.superlink, "--run-id", run_id], target)
+            break
+        except Interrupted:
+            if not wait_s:
+                raise
+            time.sleep(wait_s)
     runs = found.get("runs") or [{}]
     return str(runs[0].get("status", ""))
 
