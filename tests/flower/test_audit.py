@@ -176,8 +176,8 @@ def test_of_a_fault_the_kind_alone_is_told(grid, own_states, three_sites, tmp_pa
     with pytest.raises(ValueError, match="it failed with ValueError"):
         run_over(grid, three_sites / "study.toml", tmp_path / "out", tmp_path / "before.jsonl")
     log = tmp_path / "lakeside" / "audit.jsonl"
-    (fault,) = (entry for entry in entries_of(log) if isinstance(entry, Fault))
-    assert (fault.what, fault.question, fault.error) == ("failed", "query.describe", "ValueError")
+    faults = {(e.what, e.question, e.error) for e in entries_of(log) if isinstance(e, Fault)}
+    assert faults == {("failed", "query.describe", "ValueError")}  # each time that it was asked
     assert b"Doe" not in log.read_bytes()
 
 
@@ -194,7 +194,7 @@ def test_an_answer_that_the_log_cannot_take_does_not_leave(grid, own_states, thr
     log.append(Fault("failed", "", "", "", "ValueError"))
     log.path.write_bytes(log.path.read_bytes().replace(b"ValueError", b"ValueErro_"))
     reply = describe(grid, Letter({"terms": "{}"}).to_records())
-    assert Letter.from_records(reply.content).text("refused").startswith("it failed with ValueError")
+    assert Letter.from_records(reply.content).text("failed").startswith("it failed with ValueError")
     assert "audit" not in reply.content
     assert "its end is not as it was written" in caplog.text
 

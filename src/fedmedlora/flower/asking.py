@@ -43,6 +43,7 @@ class _Out:
     letter: Letter | None
     ids: set[str] = field(default_factory=set)
     num_asked: int = 1
+    pushed: float = field(default_factory=time.monotonic)  # when it was asked last
     gone_since: float | None = None
     failure: str = ""  # why its program failed, as the site says
     again_at: float | None = None  # when a site that said "not now" is to be asked
@@ -80,11 +81,12 @@ def ask(
         ]
         for node, id_ in zip(letters, grid.push_messages(messages), strict=True):
             out[node].ids.add(id_)
+            out[node].pushed = time.monotonic()
 
     out = {node: _Out(letter) for node, letter in letters.items()}
     push(letters)
     out |= {node: _Out(None, set(ids)) for node, ids in (still_out or {}).items()}
-    began = pushed = looked = time.monotonic()
+    began = looked = time.monotonic()
     while out:
         arrived = False
         for message in _replies(grid, {id_ for one in out.values() for id_ in one.ids}):
@@ -123,7 +125,6 @@ def ask(
             else:
                 out[node].letter = more
                 push({node: more})
-                pushed = time.monotonic()
         now = time.monotonic()
         due = {n: one for n, one in out.items() if one.again_at is not None and one.again_at <= now}
         for node, one in due.items():
@@ -141,7 +142,6 @@ def ask(
                 if one.letter is not None and one.num_asked < wait.attempts:
                     one.num_asked += 1
                     push({node: one.letter})
-                    pushed = now
                 elif not one.ids or one.letter is None:  # late, and what it was at may be lost with it
                     del out[node]
                     failure = one.failure or "its program failed or was lost"
@@ -149,25 +149,26 @@ def ask(
         for node, reason in _given_up(out, wait, now, began):
             ids = tuple(sorted(out.pop(node).ids))
             yield node, Unanswered(reason, ids)
-        waited = [one for one in out.values() if one.again_at is None]
-        if waited and now - pushed > limit_s:
+        waited = [one for one in out.values() if one.again_at is None and now - one.pushed > limit_s]
+        if waited:
             raise NotNow(f"{len(waited)} sites did not answer in {limit_s:.0f} s; go on with --resume")
         if out and not arrived:
             time.sleep(POLL_S)
 
 
-def answered(answer: Letter | Unanswered) -> Letter:
+def answered(answer: Letter | Unanswered, site: str = "") -> Letter:
     """``answer``, if it is one. Raises ``ValueError`` for a refusal, and ``NotNow`` for a site that is
-    lost."""
+    lost. ``site``: its name, where it is known."""
+    who = f"site {site}" if site else "a site"
     if isinstance(answer, Unanswered):
         if answer.is_final:
-            raise ValueError(f"a site does not take what the run sent it: {answer.reason}")
+            raise ValueError(f"{who} does not take what the run sent it: {answer.reason}")
         raise NotNow(
-            f"a site did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with "
+            f"{who} did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with "
             "--resume"
         )
     if refused := refusal(answer):
-        raise ValueError(f"a site will not do what the study asks: {refused}")
+        raise ValueError(f"{who} will not do what the study asks: {refused}")
     return answer
 
 

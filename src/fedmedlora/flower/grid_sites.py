@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -31,6 +32,8 @@ from fedmedlora.terms import Terms
 from fedmedlora.training import validation
 
 log = logging.getLogger("fedmedlora")
+
+NO_NAMES: Mapping[int, str] = MappingProxyType({})
 
 MOST_LATE = 3  # rounds; then what a site was asked is taken for lost, and it is asked anew
 WORK_S = 7 * 24 * 3600.0
@@ -184,7 +187,7 @@ class GridSites:
                     for name, labels in asked.items()
                     if labels
                 }
-                for node, answer in ask_all(self.grid, LOSSES, letters):
+                for node, answer in ask_all(self.grid, LOSSES, letters, by_node):
                     name = by_node[node]
                     scored = losses(name, answer, set(asked[name]))
                     found[name] |= scored
@@ -209,7 +212,7 @@ class GridSites:
         with self.progress.stage(
             f"{label}: {len(names)} sites read their test notes{how}", sum(costs[name] for name in names)
         ) as advance:
-            answers = ask_all(self.grid, READ, dict.fromkeys(by_node, letter))
+            answers = ask_all(self.grid, READ, dict.fromkeys(by_node, letter), by_node)
             for number, (node, answer) in enumerate(answers, start=1):
                 name = by_node[node]
                 yield name, Evaluation(evaluation(name, decoding, answer))
@@ -258,10 +261,12 @@ def _num_in_letter(adapters: Mapping[str, Adapter]) -> int:
     return max(1, LETTER_BYTES // largest // validation.AT_ONCE) * validation.AT_ONCE
 
 
-def ask_all(grid: Grid, kind: str, letters: Mapping[int, Letter]) -> Iterator[tuple[int, Letter]]:
-    """(node, answer) of every node, as they arrive. Raises what ``answered`` does."""
+def ask_all(
+    grid: Grid, kind: str, letters: Mapping[int, Letter], names: Mapping[int, str] = NO_NAMES
+) -> Iterator[tuple[int, Letter]]:
+    """(node, answer) of every node, as they arrive. Raises what ``answered`` does. ``names``: by node."""
     for node, answer in ask(grid, kind, letters, limit_s=WORK_S, wait=WAIT_FOR_ALL):
-        yield node, answered(answer)
+        yield node, answered(answer, names.get(node, ""))
 
 
 def read_update(name: str, answer: Letter, base: Adapter, errand: Errand) -> SiteUpdate:

@@ -74,7 +74,7 @@ class Roll:
         failures: list[ValueError] = []
         for node, answer in ask(self.grid, DESCRIBE, asked, limit_s=DESCRIBE_S, wait=NOT_LONG):
             try:
-                self._enter(node, answered(answer), present, registered)
+                self._enter(node, answered(answer, registered.get(node, "")), present, registered)
             except ValueError as error:
                 self._known.discard(node)  # asked again the next time
                 failures.append(error)

@@ -43,6 +43,8 @@ def find(path: Path, environ: Mapping[str, str] = os.environ) -> Place:
         raise ValueError(f"{path}: holds several runs; name one of them, such as {path / 'runs/main/seed-1'}")
     if _is_run(path):
         return Place(_submitted(path, environ), path)
+    if (path / "studies").is_dir():  # the state folder of a startup kit
+        return find(path / "studies", environ)
     there = sorted((one.parent for one in path.glob(f"*/{SUBMISSION}")), key=_changed)
     if not there:
         raise ValueError(
