@@ -6,6 +6,7 @@ import socket
 import threading
 
 import pytest
+from interruptible import PROGRAM
 from made_up_watch import live_record, round_record, write_run, write_state
 
 from fedmedlora.live_record import utc_now
@@ -258,7 +259,7 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
     import sys
 
     state = write_state(tmp_path / "state", tmp_path / "out", live_record(written_utc=utc_now()))
-    command = [sys.executable, "-m", "fedmedlora", "watch", str(state), "--serve", "0"]
+    command = [sys.executable, "-c", PROGRAM, "watch", str(state), "--serve", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     ) as program:
@@ -270,7 +271,10 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path):
         assert json.loads(connection.getresponse().read())["study"] == "Three hospitals"
         connection.close()
         program.send_signal(signal.SIGINT)
-        out, err = program.communicate(timeout=30)
+        try:
+            out, err = program.communicate(timeout=30)
+        finally:
+            program.kill()
     assert program.returncode == 130
     assert out == ""
     assert "interrupted" in err
