@@ -122,6 +122,11 @@ def test_what_a_site_s_programs_see(kits):
 def test_credentials_that_fit(file):
     refuse_credentials(file, NOW)
     refuse_credentials(file, NOW - timedelta(minutes=59))  # a clock that is behind
+    key = file.path(file.key)
+    key.chmod(0o644)
+    with pytest.raises(ValueError, match=r"server\.key: others may read it"):
+        refuse_credentials(file, NOW)
+    key.chmod(0o600)
 
 
 def test_credentials_that_do_not(file, kits):

@@ -201,6 +201,10 @@ def refuse_credentials(file: CoordinatorFile, now: datetime) -> None:
         raise ValueError(
             f"{error.filename}: {error.strerror}; it comes with the coordinator's kit"
         ) from error
+    if file.path(file.key).stat().st_mode & 0o077:
+        raise ValueError(
+            f"{file.key}: others may read it, and whoever can may pass for the coordinator: chmod 600"
+        )
     found = describe(certificate)
     again = "make a new one where the kits were made: `fedmedlora provision ... --renew`"
     if not is_signed_by(certificate, ca):

@@ -220,11 +220,11 @@ def _site(kits: _Kits, site: Member, sent: bytes | None) -> bytes:
     private, public = folder / "site.key", folder / "site.pub"
     known = kits.out / COORDINATOR / "sites" / f"{site.name}.pub"
     if sent is not None:
-        if private.exists():
+        if private.exists() and not belong(private, sent, site.name):
             kits.tell(
                 "note",
                 f"{site.name}/site.key",
-                "consortium.toml names a public key that the site made, so this private key is not used; "
+                "not the private half of the public key that consortium.toml names, so it is not used; "
                 "remove it",
             )
         found = sent
@@ -254,6 +254,14 @@ def _site(kits: _Kits, site: Member, sent: bytes | None) -> bytes:
         )
     kits.text(f"{site.name}/{public.name}", found)
     return found
+
+
+def belong(private: Path, public: bytes, name: str) -> bool:
+    """Whether the key in ``private`` is the other half of ``public``."""
+    try:
+        return fingerprint(public_of(private.read_bytes(), name)) == fingerprint(public)
+    except ValueError:
+        return False
 
 
 def _sent_key(consortium: Consortium, site: Member) -> bytes:
