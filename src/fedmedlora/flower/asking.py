@@ -86,7 +86,7 @@ def ask(
     out = {node: _Out(letter) for node, letter in letters.items()}
     push(letters)
     out |= {node: _Out(None, set(ids)) for node, ids in (still_out or {}).items()}
-    began = looked = time.monotonic()
+    began = looked = pushed = time.monotonic()
     while out:
         arrived = False
         for message in _replies(grid, {id_ for one in out.values() for id_ in one.ids}):
@@ -125,6 +125,7 @@ def ask(
             else:
                 out[node].letter = more
                 push({node: more})
+                pushed = time.monotonic()
         now = time.monotonic()
         due = {n: one for n, one in out.items() if one.again_at is not None and one.again_at <= now}
         for node, one in due.items():
@@ -142,6 +143,7 @@ def ask(
                 if one.letter is not None and one.num_asked < wait.attempts:
                     one.num_asked += 1
                     push({node: one.letter})
+                    pushed = time.monotonic()
                 elif not one.ids or one.letter is None:  # late, and what it was at may be lost with it
                     del out[node]
                     failure = one.failure or "its program failed or was lost"
@@ -149,7 +151,9 @@ def ask(
         for node, reason in _given_up(out, wait, now, began):
             ids = tuple(sorted(out.pop(node).ids))
             yield node, Unanswered(reason, ids)
-        waited = [one for one in out.values() if one.again_at is None and now - one.pushed > limit_s]
+        # A site that puts us off again and again gives nobody else more time.
+        late = [one for one in out.values() if now - max(pushed, one.pushed) > limit_s]
+        waited = [one for one in late if one.again_at is None]
         if waited:
             raise NotNow(f"{len(waited)} sites did not answer in {limit_s:.0f} s; go on with --resume")
         if out and not arrived:
