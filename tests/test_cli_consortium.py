@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
 from fedmedlora.cli import main
-from fedmedlora.flower.join import free_port
+from fedmedlora.flower.loopback import free_port
 from fedmedlora.provision.keys import fingerprint, public_of
 
 TOML = """\

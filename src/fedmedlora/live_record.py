@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from fedmedlora.printable import printable
 from fedmedlora.run_folder import read_json, write_json
 
 FILE_NAME = "live.json"
@@ -162,7 +163,7 @@ class _Table:
 def plain(words: str, most: int = MOST_WORDS) -> str:
     """``words`` cut to ``most`` characters, every one that is not printable a blank."""
     cut = words if len(words) <= most else f"{words[: most - 1]}…"
-    return "".join(one if one.isprintable() else " " for one in cut)
+    return printable(cut)
 
 
 def utc_text(moment: datetime) -> str:

@@ -109,6 +109,16 @@ def nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def reference_table(cls: type) -> list[str]:
+    """``reference(cls)`` as lines of a Markdown table."""
+    rows = reference(cls)
+    return [
+        "| key | type | default | meaning |",
+        "|---|---|---|---|",
+        *(f"| `{key}` | {kind} | `{default}` | {meaning} |" for key, kind, default, meaning in rows),
+    ]
+
+
 def reference(cls: type) -> list[tuple[str, str, str, str]]:
     """(key, type, default, meaning) of every key of ``cls`` that is not a table of its own."""
     hints = get_type_hints(cls)

@@ -176,11 +176,14 @@ class Participants:
         if change is None:
             return {}
         names = self._asked(round_num)
-        return dict.fromkeys(holders(names, round_num, self._there, begin_alike=self.begin_alike), change)
+        there = self._there_before(round_num)
+        return dict.fromkeys(
+            holders(names, round_num, there.__getitem__, begin_alike=self.begin_alike), change
+        )
 
     def last_rounds(self, round_num: int) -> dict[str, int]:
         """Of those that take part in this round, the last round before that each took part in; 0: none."""
-        return last_rounds(self._asked(round_num), round_num, self._there)
+        return last_rounds(self._asked(round_num), round_num, self._there_before(round_num).__getitem__)
 
     def train(
         self, round_num: int, current: Adapter, change: Change | None = None
@@ -207,39 +210,27 @@ class Participants:
             asked = tuple(missing)
             since = self.last_rounds(round_num)
             num_needed = self.rounds.num_needed(len(names))
-            wait = self._wait(round_num, lambda: len(names) - len(missing) >= num_needed)
+            records = self._before(round_num)
+            wait = self._wait(records, lambda: len(names) - len(missing) >= num_needed)
             arriving = (
                 self.sites.train(asked, round_num, current, self.errand, changes, since, wait)
                 if asked
                 else ()
             )
             absent: dict[str, Absent] = {}
-            before = self._numbers_before(round_num, "change_norm")
+            before = _numbers(records, "change_norm")
             for answer in arriving:
-                if isinstance(answer, Absent):
-                    absent[answer.site] = answer
-                    if len(names) - len(absent) < num_needed:
-                        break
+                if isinstance(answer, SiteReport):
+                    _refuse_unasked(answer.update, asked, missing, round_num)
+                    answer = self._let_in(answer, round_num, current, started_from, shapes, before)
+                if isinstance(answer, SiteReport):
+                    self.cache.save(answer.update, answer.numbers(), keys[answer.update.site])
+                    missing.remove(answer.update.site)
+                    yield answer
                     continue
-                update = answer.update
-                _refuse_unasked(update, asked, missing, round_num)
-                try:
-                    admit(
-                        update,
-                        site=update.site,
-                        round_num=round_num,
-                        started_from=started_from,
-                        shapes=shapes,
-                    )
-                    report = self._measured(answer, current, before)
-                except NotAdmitted as reason:
-                    absent[update.site] = Absent(update.site, f"refused: {reason}")
-                    if len(names) - len(absent) < num_needed:
-                        break
-                    continue
-                self.cache.save(update, report.numbers(), keys[update.site])
-                missing.remove(update.site)
-                yield report
+                absent[answer.site] = answer
+                if len(names) - len(absent) < num_needed:
+                    break
         left = [absent.get(name, Absent(name, "no answer")) for name in missing]
         num_there = len(names) - len(left)
         if num_there < num_needed:
@@ -249,6 +240,23 @@ class Participants:
                 f"{num_needed} are needed ({told}); go on with --resume"
             )
         yield from left
+
+    def _let_in(
+        self,
+        report: SiteReport,
+        round_num: int,
+        current: Adapter,
+        started_from: str,
+        shapes: Mapping[str, tuple[int, ...]],
+        before: Sequence[float],
+    ) -> SiteReport | Absent:
+        """``report``, measured where that is bounded; or why it is not let in."""
+        site = report.update.site
+        try:
+            admit(report.update, site=site, round_num=round_num, started_from=started_from, shapes=shapes)
+            return self._measured(report, current, before)
+        except NotAdmitted as reason:
+            return Absent(site, f"refused: {reason}")
 
     def _measured(self, report: SiteReport, current: Adapter, before: Sequence[float]) -> SiteReport:
         """``report`` with how far it moved, where that is bounded. Raises ``NotAdmitted``: too far."""
@@ -260,28 +268,28 @@ class Participants:
         admit_norm(norm, before, bounds)
         return replace(report, change_norm=norm)
 
-    def _wait(self, round_num: int, is_enough: Callable[[], bool]) -> Wait:
-        seconds = self._numbers_before(round_num, "answer_seconds")
+    def _wait(self, records: Mapping[int, Mapping[str, Any]], is_enough: Callable[[], bool]) -> Wait:
+        seconds = _numbers(records, "answer_seconds")
         discount = self.rounds.late_discount if self.rounds.late == "keep" else None
         return Wait(is_enough, self.rounds.deadline(seconds), self.rounds.attempts, discount)
 
-    def _numbers_before(self, round_num: int, name: str) -> list[float]:
-        """What the updates of all rounds before ``round_num`` say under ``name``."""
-        records = [self.history(number) for number in range(1, round_num)]
-        found = [site.get(name) for record in records if record for site in record["sites"]]
-        return [number for number in found if number is not None]
+    def _before(self, round_num: int) -> dict[int, Mapping[str, Any]]:
+        """The records of the finished rounds before ``round_num``, by round."""
+        found = {number: self.history(number) for number in range(1, round_num)}
+        return {number: record for number, record in found.items() if record is not None}
 
-    def _there(self, round_num: int) -> tuple[str, ...]:
-        """Who did the work of a finished round, in time or late; of any other round, who is asked in it."""
-        record = self.history(round_num)
-        if record is None:
-            return self._asked(round_num)
-        there = [site["site"] for site in record["sites"] if site.get("late_from") is None]
-        later = round_num + 1
-        while (record := self.history(later)) is not None:
-            there += [site["site"] for site in record["sites"] if site.get("late_from") == round_num]
-            later += 1
-        return tuple(there)
+    def _there_before(self, round_num: int) -> dict[int, tuple[str, ...]]:
+        """Who did the work of each round before ``round_num``, in time or late; where that is not known, who
+        was asked in it."""
+        records = self._before(round_num)
+        there: dict[int, list[str]] = {number: [] for number in records}
+        for number, record in records.items():
+            for site in record["sites"]:
+                there.get(site.get("late_from") or number, []).append(site["site"])
+        return {
+            number: tuple(there[number]) if number in there else self._asked(number)
+            for number in range(1, round_num)
+        }
 
     def missing(self, round_num: int, current: Adapter) -> tuple[str, ...]:
         """Of those that take part in this round, the ones that ``train`` would ask, for nothing is kept."""
@@ -303,6 +311,12 @@ class Participants:
         if not exchange.up().is_exact and not self.sites.are_here:  # the update is what came of it
             whose = f"{self.errand.method}/{exchange}"
         return hashlib.sha256(f"{info.work_hash}/{self.errand.local}/{whose}".encode()).hexdigest()
+
+
+def _numbers(records: Mapping[int, Mapping[str, Any]], name: str) -> list[float]:
+    """What the updates of ``records`` say under ``name``."""
+    found = (site.get(name) for record in records.values() for site in record["sites"])
+    return [number for number in found if number is not None]
 
 
 def mean_of_others(losses: Mapping[str, Mapping[str, float]], label: str) -> float:

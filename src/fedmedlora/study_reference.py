@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedmedlora.aggregation.rule import known_rules, load_rule
 from fedmedlora.endpoint.settings import Endpoint
 from fedmedlora.exchange.exchange import Exchange
-from fedmedlora.settings import reference
+from fedmedlora.settings import reference, reference_table
 from fedmedlora.study import Study
 from fedmedlora.study_rounds import Rounds
 from fedmedlora.study_tables import (
@@ -52,11 +52,6 @@ def reference_page() -> str:
     ]
     lines = []
     for title, cls in parts:
-        rows = reference(cls)
-        if rows:
-            lines += [f"## {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
-            lines += [
-                f"| `{key}` | {kind} | `{default}` | {meaning} |" for key, kind, default, meaning in rows
-            ]
-            lines.append("")
+        if reference(cls):
+            lines += [f"## {title}", "", *reference_table(cls), ""]
     return "\n".join(lines)

@@ -29,7 +29,7 @@ from flwr.proto.fleet_pb2 import ActivateNodeRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 
 from fedmedlora.cli import main
-from fedmedlora.flower.join import free_port
+from fedmedlora.flower.loopback import free_port
 from fedmedlora.provision.consortium import Consortium, CoordinatorPlace, Member
 from fedmedlora.provision.keys import new_key_pair, to_pem
 from fedmedlora.provision.kit import provision

@@ -59,9 +59,10 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "progress": (set(), {"rich"}),
     "progress_jobs": ({"progress"}, {"rich"}),
     "run_folder": ({"exchange", "corpora"}, {"filelock"}),
-    "audit": (set(), {"filelock", "cryptography"}),  # the latter in audit/signing.py alone, see below
+    "printable": (set(), set()),
+    "audit": ({"printable"}, {"filelock", "cryptography"}),  # the latter in audit/signing.py alone, see below
     "new_folder": (set(), set()),
-    "live_record": ({"run_folder"}, set()),  # what is written while a run goes on
+    "live_record": ({"run_folder", "printable"}, set()),  # what is written while a run goes on
     "own_parts": ({"exchange", "run_folder"}, set()),  # what sites keep between rounds, wherever they are
     "results": (set(), set()),
     "tracking": (set(), {"torch", "mlflow"}),

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from fedmedlora.audit.canonical import LARGEST
+from fedmedlora.printable import printable
 
 T = TypeVar("T")
 MOST_WORDS = 300  # characters
@@ -224,7 +225,7 @@ def from_record(cls: type[T], table: Any, where: str) -> T:
 
 def plain_words(text: str) -> str:
     """``text`` on one line, without what could steer a terminal, and no longer than ``MOST_WORDS``."""
-    return "".join(c if c.isprintable() else " " for c in text[:MOST_WORDS])
+    return printable(text[:MOST_WORDS])
 
 
 def told(text: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from fedmedlora.settings import Range, reference, setting
+from fedmedlora.settings import Range, reference_table, setting
 
 # A user name, a query or a fragment could hold a secret, and other characters are read differently by
 # different programs: then the machine that was checked is not the one that is called.
@@ -141,9 +141,4 @@ class Endpoint:
 
 def reference_page() -> str:
     """The table of ``docs/endpoint.md``: every key with its type, default and meaning, as Markdown."""
-    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    lines += [
-        f"| `{key}` | {kind} | `{default}` | {meaning} |"
-        for key, kind, default, meaning in reference(Endpoint)
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(reference_table(Endpoint)) + "\n"

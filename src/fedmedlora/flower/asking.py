@@ -16,6 +16,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from fedmedlora.flower.messages import FAILED, NOT_NOW, OPENS_IN_S, Letter
+from fedmedlora.printable import printable
 from fedmedlora.sites import NotNow, Wait
 
 POLL_S = 0.5
@@ -152,10 +153,9 @@ def ask(
             ids = tuple(sorted(out.pop(node).ids))
             yield node, Unanswered(reason, ids)
         # A site that puts us off again and again gives nobody else more time.
-        late = [one for one in out.values() if now - max(pushed, one.pushed) > limit_s]
-        waited = [one for one in late if one.again_at is None]
-        if waited:
-            raise NotNow(f"{len(waited)} sites did not answer in {limit_s:.0f} s; go on with --resume")
+        silent = sum(one.again_at is None and now - max(pushed, one.pushed) > limit_s for one in out.values())
+        if silent:
+            raise NotNow(f"{silent} sites did not answer in {limit_s:.0f} s; go on with --resume")
         if out and not arrived:
             time.sleep(POLL_S)
 
@@ -184,7 +184,7 @@ def refusal(answer: Letter) -> str:
 
 def plain(words: str) -> str:
     """Words that came over the network: shortened, and with nothing that could steer a terminal."""
-    return "".join(c if c.isprintable() else " " for c in words[:500])
+    return printable(words[:500])
 
 
 def _put_off_s(answer: Letter) -> float:

@@ -19,7 +19,6 @@ from fedmedlora.flower.coordinator import CONNECTION, coordinator_environment
 from fedmedlora.flower.coordinator_file import CoordinatorFile
 from fedmedlora.flower.registry import Unreachable, list_nodes
 from fedmedlora.flower.submit import Interrupted, Target, run_at
-from fedmedlora.study import load_study
 
 Tell = Callable[[str], None]
 START_S = 60.0
@@ -87,7 +86,6 @@ def run_beside(
     ``finish`` is given its results, and writes ``results.json``. ``wait_s``: how long the study
     waits for its sites before it begins anew to do so.
     """
-    load_study(study, sites_are_here=False)  # what is wrong with it is said at once
     target = Target(CONNECTION, coordinator_environment(file, os.environ))
 
     def work(stopping: threading.Event) -> None:
@@ -99,12 +97,7 @@ def run_beside(
             _until_up(file, stopping)
             return run_at(study, out, target, True, wait_s, command, tell, stopping)
 
-        results = carry_through(
-            run,
-            lambda: files_of(out),
-            tell,
-            stopping,
-        )
+        results = carry_through(run, lambda: files_of(out), tell, stopping)
         if results is not None:
             finish(results)
 

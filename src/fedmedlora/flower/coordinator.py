@@ -15,18 +15,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from fedmedlora.flower.coordinator_file import CoordinatorFile
 from fedmedlora.flower.registry import Change, Node, Unreachable, apply, change, list_nodes, site_keys
 from fedmedlora.flower.state import STATE
-from fedmedlora.flower.submit import QUIET
+from fedmedlora.flower.submit import QUIET, own_path
 from fedmedlora.flower.supervise import Kept, Program, Tell, keep_running, told_to_stop
 from fedmedlora.provision.address import parse_address
 from fedmedlora.provision.authority import belongs_to, describe, is_signed_by
-from fedmedlora.provision.private_files import private_folder, write_over
+from fedmedlora.provision.private_files import is_private, private_folder, write_over
 
 CONNECTION = "consortium"  # what Flower's configuration calls the SuperLink
 LOOK_S = 5.0  # how often the folder of keys is looked at
@@ -176,7 +175,7 @@ def coordinator_environment(file: CoordinatorFile, environ: Mapping[str, str]) -
         **environ,
         **QUIET,
         # SuperLink looks for its own helpers there.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}",
+        "PATH": own_path(environ),
         "FLWR_HOME": str(file.path(file.state) / "flwr"),
         STATE: str(file.path(file.state) / "studies"),
         "NO_PROXY": "127.0.0.1,localhost,::1",
@@ -201,7 +200,7 @@ def refuse_credentials(file: CoordinatorFile, now: datetime) -> None:
         raise ValueError(
             f"{error.filename}: {error.strerror}; it comes with the coordinator's kit"
         ) from error
-    if file.path(file.key).stat().st_mode & 0o077:
+    if not is_private(file.path(file.key)):
         raise ValueError(
             f"{file.key}: others may read it, and whoever can may pass for the coordinator: chmod 600"
         )

@@ -6,7 +6,6 @@ The SuperNode opens one connection, to the coordinator. Its own helpers reach it
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fedmedlora.flower.checks.credentials import check_authority, check_key
+from fedmedlora.flower.loopback import free_port
 from fedmedlora.flower.site_file import SiteFile, load_site_file
 from fedmedlora.flower.site_program import node_config
-from fedmedlora.flower.submit import QUIET
+from fedmedlora.flower.submit import QUIET, own_path
 from fedmedlora.flower.supervise import Kept, Program, Tell, keep_running, told_to_stop
 
 THIS_MACHINE = "127.0.0.1"
@@ -99,7 +99,7 @@ def site_environment(file: SiteFile, environ: Mapping[str, str]) -> dict[str, st
     found = {name: value for name, value in environ.items() if name.lower() not in proxies}
     found |= QUIET | {
         # SuperNode looks for its own helpers there.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}",
+        "PATH": own_path(environ),
         "FLWR_HOME": str(file.path(file.state).resolve() / "flwr"),
         "HF_HUB_OFFLINE": environ.get("HF_HUB_OFFLINE", "1"),
         "NO_PROXY": "127.0.0.1,localhost,::1",
@@ -107,13 +107,6 @@ def site_environment(file: SiteFile, environ: Mapping[str, str]) -> dict[str, st
     if file.coordinator.proxy:
         found["HTTPS_PROXY"] = file.coordinator.proxy
     return found
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind((THIS_MACHINE, 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

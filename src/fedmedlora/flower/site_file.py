@@ -6,14 +6,13 @@ from or goes to the coordinator. Paths in it are relative to its folder.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmedlora.exchange.update import check_site_name
 from fedmedlora.flower.allows import Allows
 from fedmedlora.provision.address import check_proxy, parse_address
-from fedmedlora.settings import read_table, reference, setting
+from fedmedlora.settings import read_table, read_toml, reference_table, setting
 from fedmedlora.study_tables import Model
 
 NO_TURNS = "none"
@@ -90,17 +89,7 @@ class SiteFile:
 
 def load_site_file(path: Path) -> SiteFile:
     """The site in ``path``. Raises ``ValueError`` for what is not there, not TOML or not allowed in it."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
-    try:
-        table = tomllib.loads(text.replace("\r\n", "\n"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path.name}: not TOML: {error}") from error
-    return read_table(SiteFile, table, f"{path.name}:", {"folder": path.resolve().parent})
+    return read_table(SiteFile, read_toml(path), f"{path.name}:", {"folder": path.resolve().parent})
 
 
 def reference_page() -> str:
@@ -112,10 +101,5 @@ def reference_page() -> str:
         ("`[coordinator]`", Coordinator),
         ("`[allows]`", Allows),
     ):
-        lines += [f"### {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
-        lines += [
-            f"| `{key}` | {kind} | `{default}` | {meaning} |"
-            for key, kind, default, meaning in reference(cls)
-        ]
-        lines.append("")
+        lines += [f"### {title}", "", *reference_table(cls), ""]
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedmedlora.flower.site_file import SiteFile, load_site_file
-from fedmedlora.flower.submit import QUIET
+from fedmedlora.flower.submit import QUIET, own_path
 
 GUARDED = "FEDMEDLORA_GUARDED"  # in the environment of the processes that a guarded SuperNode starts
 _HERE = ("127.0.0.1", "::1", "localhost")
@@ -77,9 +77,8 @@ def node_config(site: Path) -> str:
 
 
 def _start(file: SiteFile, home: Path, arguments: Sequence[str]) -> None:
-    beside = str(Path(sys.executable).parent)  # SuperNode finds its helpers on the PATH: this Python's, here
     os.environ.update(QUIET)
-    os.environ["PATH"] = f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"
+    os.environ["PATH"] = own_path(os.environ)  # where SuperNode finds its helpers
     os.environ["FLWR_HOME"] = str(home)
     # flwr reads the environment when it is imported, so not before.
     from flwr.supercore.exit import ExitCode, flwr_exit

@@ -206,6 +206,11 @@ def _said(found: Mapping[str, Any]) -> str:
     return str(found.get("error-message") or "")
 
 
+def own_path(environ: Mapping[str, str]) -> str:
+    """A PATH on which Flower's programs are found: those beside this Python first."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
+
+
 def program(name: str) -> str:
     """Flower's program beside this Python: not another one that the PATH may hold."""
     beside = Path(sys.executable).parent / name

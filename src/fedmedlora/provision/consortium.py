@@ -8,7 +8,7 @@ from typing import Any
 
 from fedmedlora.exchange.update import check_site_name
 from fedmedlora.provision.address import Address, check_host, check_proxy, parse_address
-from fedmedlora.settings import Range, read_table, read_toml, reference, setting
+from fedmedlora.settings import Range, read_table, read_toml, reference_table, setting
 
 AUTHORITY, COORDINATOR = "authority", "coordinator"  # folders beside those of the sites
 EVERYWHERE = ("0.0.0.0", "::")
@@ -153,10 +153,5 @@ def reference_page() -> str:
         ("`[coordinator]`", CoordinatorPlace),
         ("`[[sites]]`", Member),
     ):
-        lines += [f"### {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
-        lines += [
-            f"| `{key}` | {kind} | `{default}` | {meaning} |"
-            for key, kind, default, meaning in reference(cls)
-        ]
-        lines.append("")
+        lines += [f"### {title}", "", *reference_table(cls), ""]
     return "\n".join(lines)
