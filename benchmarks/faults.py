@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from consortium.faults import FAULTS, Fault, Missed
-from consortium.lab import FEDMEDLORA, PORT, Lab, lab, unmount
+from consortium.lab import FEDMEDLORA, PORT, Lab, lab
 from consortium.network import COORDINATOR_ADDRESS, MEETING_ADDRESS, Network, network
 
 SITES = ("lakeside", "northgate", "stonebridge", "westfield")
@@ -123,10 +123,7 @@ def tried(fault: Fault, made: Path, out: Path, net: Network, results: list[dict[
             end = outcome(trial, fault, reference) if ended else f"not finished: {last_words(trial)}"
         except Missed as missed:
             end = f"missed: {missed}"
-        finally:
-            for disk in disks:
-                unmount(disk)
-    return found_of(fault, trial, did, end, began)
+        return found_of(fault, trial, did, end, began)
 
 
 def found_of(fault: Fault, trial: Lab, did: str, end: str, began: float) -> dict[str, Any]:

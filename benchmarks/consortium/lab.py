@@ -35,12 +35,16 @@ PROGRAMS = {
 
 @dataclass
 class Lab:
-    """The programs of one trial in ``folder``, which holds ``kits/`` and ``study.toml``."""
+    """The programs of one trial in ``folder``, which holds ``kits/`` and ``study.toml``.
+
+    ``before``: host -> what is put before its command, such as ``faketime``, whenever it is started.
+    """
 
     folder: Path
     network: Network
     environment: Mapping[str, str]
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    before: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
@@ -51,8 +55,8 @@ class Lab:
         """The kit of ``host``."""
         return self.folder / "kits" / host
 
-    def start(self, host: str, *, before: tuple[str, ...] = ()) -> None:
-        """What ``host`` runs. ``before``: put before its command, such as ``faketime``."""
+    def start(self, host: str) -> None:
+        """What ``host`` runs."""
         if host == "wan":
             script = str(Path(__file__).with_name("forwarder.py"))
             ends = (f"{MEETING_ADDRESS}:{PORT}", f"{COORDINATOR_ADDRESS}:{PORT}")
@@ -65,7 +69,7 @@ class Lab:
             command = (*FEDMEDLORA, "site", "start", str(self.kit(host) / "site.toml"))
         with (self.folder / f"{host}.txt").open("ab") as said:
             self.running[host] = subprocess.Popen(
-                self.network.command(host, (*before, *command)),
+                self.network.command(host, (*self.before.get(host, ()), *command)),
                 env=dict(self.environment),
                 stdout=said,
                 stderr=said,
@@ -155,21 +159,23 @@ def lab(
     if rounds:
         study = folder / "study.toml"
         study.write_text(study.read_text().replace("quorum = 1.0", rounds))
-    for disk in disks:
-        mount(disk)
     environment = {
         **{k: v for k, v in os.environ.items() if k in ("PATH", "PYTHONPATH", "FEDMEDLORA_CACHE")},
         "HOME": str(folder / "home"),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",  # the same sums whoever else is at work
     }
-    found = Lab(folder, network, environment)
+    found = Lab(folder, network, environment, before={network.sites[0]: before})
+    for disk in disks:
+        mount(disk)
     try:
         for host in ("wan", "coordinator", *network.sites):
-            found.start(host, before=before if host == network.sites[0] else ())
+            found.start(host)
         yield found
     finally:
         found.stop()
+        for disk in disks:
+            unmount(disk)
 
 
 def mount(place: Path) -> None:
