@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from fedmedlora.model.load import load_base_model
 from fedmedlora.model.saved import read_manifest, read_saved_adapter
 from fedmedlora.prepare import file_hashes, prepare, terms_of
 from fedmedlora.report.results import validate
+from fedmedlora.sites import NotNow
 from fedmedlora.study_public import public_settings
 from fedmedlora.tasks.training_set import sample_notes
 
@@ -181,6 +183,18 @@ def test_a_run_that_is_stopped_again_and_again_gets_to_its_end(plain, tmp_path):
     assert num_stops >= 2
     assert without_time(resumed) == without_time(results)
     assert adapters(tmp_path / "out") == adapters(out)
+
+
+def test_two_processes_do_not_go_on_with_one_run(plain, tmp_path, monkeypatch):
+    """The second is told that it may go on later, and has changed nothing until then."""
+    study, out, results, _ = plain
+    monkeypatch.setattr(experiment_module, "alone_in", partial(experiment_module.alone_in, wait_s=0.1))
+    shutil.copytree(out, tmp_path / "out")
+    files = sorted((tmp_path / "out").rglob("*"))
+    with experiment_module.alone_in(tmp_path / "out"), pytest.raises(NotNow, match="another process"):
+        run_study(study, tmp_path / "out", resume=True)
+    assert sorted((tmp_path / "out").rglob("*")) == files
+    assert without_time(run_study(study, tmp_path / "out", resume=True)) == without_time(results)
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 3])

@@ -257,6 +257,18 @@ def test_an_update_that_moves_too_far(tmp_path):
     assert [one["site"] for one in second["absent"]] == ["c"]  # 4.24 is more than 1.4 times 2.83
 
 
+def test_what_another_run_kept_is_measured_by_the_bounds_of_this_one(tmp_path):
+    """Runs share updates; one without bounds lets in what this one does not, and nobody is asked again."""
+    list(tolerant(Moving(), tmp_path, Rounds(quorum=0.3)).train(1, START))
+    moving = Moving()
+    bounded = Rounds(quorum=0.3, max_change_norm=3.0)
+    found = list(tolerant(moving, tmp_path, bounded, norm_of=change_norm).train(1, START))
+    assert [r.update.site for r in found[:2]] == ["a", "b"]
+    assert [round(r.change_norm, 2) for r in found[:2]] == [1.41, 2.83]
+    assert found[2:] == [Absent("c", "refused: it moved by 4.243, and max_change_norm is 3")]
+    assert moving.asked == []
+
+
 def test_the_wait_follows_what_sites_took_before(tmp_path):
     waits = []
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from fedmedlora import __version__
 from fedmedlora.audit.log_file import RunLog
@@ -36,7 +39,7 @@ from fedmedlora.progress import Progress, Silent
 from fedmedlora.run import Run
 from fedmedlora.run_audit import begin, finish, told_of_a_stop
 from fedmedlora.run_folder import EvaluationCache, SignalCache, UpdateCache, open_run, write_file
-from fedmedlora.sites import Sites
+from fedmedlora.sites import NotNow, Sites
 from fedmedlora.study import Study
 from fedmedlora.study_forms import answers_read_by
 from fedmedlora.study_public import public_settings
@@ -146,21 +149,40 @@ def run_study(
     run_id = open_run(folder, identity, resume=resume, settings=public_settings(study))
     if elsewhere is not None:  # sites elsewhere may work for other runs too, those here for this one alone
         methods = tuple(replace(method, run=run_id) for method in methods)
-    begin(run, run_id, is_resumed=goes_on)
-    progress.plan(planned_cost(run, methods))
     finals: dict[str, Adapter | None] = {}
-    try:
-        with told_of_a_stop(run.log):
-            records = [_run_method(run, method, finals) for method in methods]
-    finally:
-        if workers is not None:
-            workers.close()
-        write_weights(base, model, start)  # a whole model that was trained gives way to the base again
-    UpdateCache(here).clear()
-    OwnParts(folder / "residuals").clear()  # no round follows
-    results = _results(run, records, command)
-    finish(run, run_id, methods, results, signer)
+    with alone_in(folder):
+        begin(run, run_id, is_resumed=goes_on)
+        progress.plan(planned_cost(run, methods))
+        try:
+            with told_of_a_stop(run.log):
+                records = [_run_method(run, method, finals) for method in methods]
+        finally:
+            if workers is not None:
+                workers.close()
+            write_weights(base, model, start)  # a whole model that was trained gives way to the base again
+        UpdateCache(here).clear()
+        OwnParts(folder / "residuals").clear()  # no round follows
+        results = _results(run, records, command)
+        finish(run, run_id, methods, results, signer)
     return results
+
+
+@contextmanager
+def alone_in(folder: Path, *, wait_s: float = 5.0) -> Iterator[None]:
+    """Within the block no other process goes on with the run in ``folder``: two would write the same rounds.
+
+    Waits ``wait_s`` seconds for one that is at it, then raises ``NotNow``. The system frees what a killed
+    process had.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=wait_s)
+    except Timeout as error:
+        raise NotNow(f"{folder}: another process is at work on this run; wait until it has ended") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _files_of_sites(sites: Sites) -> dict[str, str]:

@@ -193,32 +193,36 @@ class Participants:
         names, changes = self._asked(round_num), self.changes(round_num, change)
         started_from, shapes = current.hash(), current.shapes()
         keys = {info.name: self._key(info) for info in self.sites.infos}
+        records = self._before(round_num)
+        before = _numbers(records, "change_norm")
         missing: list[str] = []
+        absent: dict[str, Absent] = {}
 
         def known(wanted: Sequence[str]) -> Iterator[SiteReport]:
             missing.clear()
             for name in wanted:
                 kept = self.cache.load(name, round_num, started_from, keys[name])
-                if kept is None:
-                    missing.append(name)
-                else:
-                    yield SiteReport(update=kept[0], **kept[1])
+                if kept is not None:  # let in by another run, perhaps, under other bounds
+                    found = SiteReport(update=kept[0], **kept[1])
+                    answer = self._let_in(found, round_num, current, started_from, shapes, before)
+                    if isinstance(answer, SiteReport):
+                        yield answer
+                        continue
+                    absent[name] = answer  # asked again, it would send the same
+                missing.append(name)
 
         yield from known(names)
         with self.cache.claimed(started_from, round_num, {name: keys[name] for name in missing}):
             yield from known(tuple(missing))  # another run may have trained it while this one waited
-            asked = tuple(missing)
+            asked = tuple(name for name in missing if name not in absent)
             since = self.last_rounds(round_num)
             num_needed = self.rounds.num_needed(len(names))
-            records = self._before(round_num)
             wait = self._wait(records, lambda: len(names) - len(missing) >= num_needed)
             arriving = (
                 self.sites.train(asked, round_num, current, self.errand, changes, since, wait)
                 if asked
                 else ()
             )
-            absent: dict[str, Absent] = {}
-            before = _numbers(records, "change_norm")
             for answer in arriving:
                 if isinstance(answer, SiteReport):
                     _refuse_unasked(answer.update, asked, missing, round_num)
