@@ -4,8 +4,9 @@
 
 Real processes: a coordinator and four sites in network namespaces of their own, TLS and node authentication
 on, links of 50 Mbit/s with 40 ms added to a round trip, SmolLM2-135M on synthetic cohorts. Needs Linux, root,
-iproute2, and for wrong clocks faketime. What is finished is kept in ``results.json``, so a call that was
-stopped goes on; the table is printed, and written to ``faults.md``.
+iproute2, and for wrong clocks faketime. A trial ends with the last round's adapter; the undisturbed one, and
+with ``--whole`` every one, goes on until the sites have read their test notes. What is finished is kept in
+``results.json``, so a call that was stopped goes on; the table is printed, and written to ``faults.md``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SITES = ("lakeside", "northgate", "stonebridge", "westfield")
 HOSPITALS = ("lakeside", "northgate", "stonebridge", "lakeside")
 MBIT = 50.0
 LIMIT_S = 1500.0
+ROUNDS = 2
 
 STUDY = """\
 name = "Four hospitals"
@@ -38,7 +40,7 @@ rank = 16
 [tasks]
 prompts = "short"
 [training]
-rounds = 2
+rounds = {num_rounds}
 steps_per_round = 2
 examples_per_step = 4
 max_train_examples = 40
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="", help="faults whose name holds this")
     parser.add_argument("--times", type=int, default=1, help="how often each is tried")
+    parser.add_argument("--whole", action="store_true", help="wait until the test notes are read, too")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
     wanted = [fault for fault in FAULTS if args.only in fault.name]
@@ -74,7 +77,8 @@ def main() -> None:
         for fault in [FAULTS[0], *wanted]:
             num = sum(1 for one in results if one["fault"] == fault.name)
             for _ in range(num, 1 if fault is FAULTS[0] else args.times):
-                found = tried(fault, made, args.out, net, results)
+                is_whole = args.whole or fault is FAULTS[0]
+                found = tried(fault, made, args.out, net, results, is_whole=is_whole)
                 print(f"{fault.name}: {found['end']}", flush=True)
                 results.append(found)
                 kept.write_text(json.dumps(results, indent=1))
@@ -99,7 +103,7 @@ def make(folder: Path) -> None:
             run("corpora", "synthesize", hospital, num, path, "--part", part, "--seed", str(number))
     rounds = "quorum = 1.0"
     names = "".join(f'[[sites]]\nname = "{site}"\n' for site in SITES)
-    (folder / "study.toml").write_text(STUDY.format(rounds=rounds) + names)
+    (folder / "study.toml").write_text(STUDY.format(rounds=rounds, num_rounds=ROUNDS) + names)
 
 
 def run(*words: str) -> None:
@@ -107,8 +111,11 @@ def run(*words: str) -> None:
     subprocess.run([*FEDMEDLORA, *words], check=True, stdout=subprocess.DEVNULL)
 
 
-def tried(fault: Fault, made: Path, out: Path, net: Network, results: list[dict[str, Any]]) -> dict[str, Any]:
-    """One trial of ``fault``: what was done, how it ended, how long it took."""
+def tried(
+    fault: Fault, made: Path, out: Path, net: Network, results: list[dict[str, Any]], *, is_whole: bool
+) -> dict[str, Any]:
+    """One trial of ``fault``: what was done, how it ended, how long it took. ``is_whole``: with the reading
+    of the test notes after the last round."""
     reference = next((one["adapter"] for one in results if one["fault"] == FAULTS[0].name), "")
     folder, began, did = out / "trial", time.monotonic(), ""
     disks = [folder / "run", folder / "kits" / SITES[1] / "state"] if "full disk" in fault.name else []
@@ -119,7 +126,10 @@ def tried(fault: Fault, made: Path, out: Path, net: Network, results: list[dict[
                 told = trial.wait(lambda: fault.expect in trial.said(SITES[0]), 180)
                 end = f"told: {fault.expect}" if told else f"NOT TOLD: {last_words(trial)}"
                 return found_of(fault, trial, did, end, began)
-            ended = trial.wait(lambda: (trial.out / "results.json").exists(), LIMIT_S)
+            end_of_it = trial.out / (
+                "results.json" if is_whole else f"methods/fed_medlora/round-{ROUNDS:03d}.json"
+            )
+            ended = trial.wait(end_of_it.exists, LIMIT_S)
             end = outcome(trial, fault, reference) if ended else f"not finished: {last_words(trial)}"
         except Missed as missed:
             end = f"missed: {missed}"
