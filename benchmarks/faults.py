@@ -4,9 +4,9 @@
 
 Real processes: a coordinator and four sites in network namespaces of their own, TLS and node authentication
 on, links of 50 Mbit/s with 40 ms added to a round trip, SmolLM2-135M on synthetic cohorts. Needs Linux, root,
-iproute2, and for wrong clocks faketime. A trial ends with the last round's adapter; the undisturbed one, and
-with ``--whole`` every one, goes on until the sites have read their test notes. What is finished is kept in
-``results.json``, so a call that was stopped goes on; the table is printed, and written to ``faults.md``.
+iproute2, and for wrong clocks a C compiler. A trial ends with the last round's adapter; the undisturbed one,
+and with ``--whole`` every one, goes on until the sites have read their test notes. What is finished is kept
+in ``results.json``, so a call that was stopped goes on; the table is printed, and written to ``faults.md``.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def tried(
     reference = next((one["adapter"] for one in results if one["fault"] == FAULTS[0].name), "")
     folder, began, did = out / "trial", time.monotonic(), ""
     disks = [folder / "run", folder / "kits" / SITES[1] / "state"] if "full disk" in fault.name else []
-    with lab(made, folder, net, rounds=fault.rounds, before=fault.before, disks=disks) as trial:
+    with lab(made, folder, net, rounds=fault.rounds, clock_s=fault.clock_s, disks=disks) as trial:
         try:
             did = fault.do(trial)
             if fault.is_told:

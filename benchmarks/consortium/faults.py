@@ -25,14 +25,14 @@ class Missed(Exception):  # noqa: N818 - a state, not an error
 @dataclass(frozen=True)
 class Fault:
     """``name``: its row. ``do``: the harm. ``rounds``: the study's ``[rounds]``. ``expect``: "same", or what
-    a round says of the absent site. ``before``: put before the command of the first site. ``is_told``: that
+    a round says of the absent site. ``clock_s``: how far the first site's clock is off. ``is_told``: that
     site is told ``expect`` instead, and does not take part."""
 
     name: str
     do: Callable[[Lab], str]
     rounds: str = ""
     expect: str = "same"
-    before: tuple[str, ...] = ()
+    clock_s: int = 0
     is_told: bool = False
 
 
@@ -116,17 +116,10 @@ def nothing(lab: Lab) -> str:
     return "nothing was done"
 
 
-def clock(shift: str, expect: str) -> Fault:
-    """The first site's clock is off by ``shift``, all the time."""
-    before = ("faketime", "-f", _offset(shift))
-    if expect == "same":
-        return Fault(f"a site's clock off by {shift}", nothing, before=before)
-    return Fault(f"a site's clock off by {shift}", nothing, expect=expect, before=before, is_told=True)
-
-
-def _offset(shift: str) -> str:
-    number, unit = shift.split()
-    return f"{float(number) * 60:+.0f}s" if unit == "minutes" else f"{float(number):+.0f}s"
+def clock(minutes: int, expect: str = "same") -> Fault:
+    """The first site's clock is off by so much, all the time. ``expect``: what the site is told."""
+    name = f"a site's clock off by {minutes} minutes"
+    return Fault(name, nothing, expect=expect, clock_s=60 * minutes, is_told=expect != "same")
 
 
 def _signal(pids: list[int], name: str) -> None:
@@ -147,8 +140,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("full disk at the coordinator", full_disk("coordinator")),
     Fault("full disk at a site", full_disk("site")),
     Fault("a site slower than the deadline", slow, THREE_OF_FOUR, "no answer after"),
-    clock("2 minutes", "same"),
-    clock("-2 minutes", "same"),
-    clock("10 minutes", "the coordinator does not accept the signature"),
-    clock("-10 minutes", "the coordinator does not accept the signature"),
+    clock(2),
+    clock(-2),
+    clock(10, "the coordinator does not accept the signature"),
+    clock(-10, "the coordinator does not accept the signature"),
 )

@@ -37,14 +37,14 @@ PROGRAMS = {
 class Lab:
     """The programs of one trial in ``folder``, which holds ``kits/`` and ``study.toml``.
 
-    ``before``: host -> what is put before its command, such as ``faketime``, whenever it is started.
+    ``more``: host -> variables that its programs are given besides ``environment``.
     """
 
     folder: Path
     network: Network
     environment: Mapping[str, str]
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    before: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    more: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def out(self) -> Path:
@@ -69,8 +69,8 @@ class Lab:
             command = (*FEDMEDLORA, "site", "start", str(self.kit(host) / "site.toml"))
         with (self.folder / f"{host}.txt").open("ab") as said:
             self.running[host] = subprocess.Popen(
-                self.network.command(host, (*self.before.get(host, ()), *command)),
-                env=dict(self.environment),
+                self.network.command(host, command),
+                env={**self.environment, **self.more.get(host, {})},
                 stdout=said,
                 stderr=said,
                 stdin=subprocess.DEVNULL,
@@ -146,13 +146,13 @@ def lab(
     network: Network,
     *,
     rounds: str = "",
-    before: tuple[str, ...] = (),
+    clock_s: int = 0,
     disks: Sequence[Path] = (),
 ) -> Iterator[Lab]:
     """A trial in the new folder ``folder``, with kits and study from ``made``; everything runs within.
 
-    ``rounds``: instead of the study's ``quorum = 1.0``. ``before``: put before the first site's command.
-    ``disks``: folders that are small disks of their own.
+    ``rounds``: instead of the study's ``quorum = 1.0``. ``clock_s``: how far the first site's clock is
+    off. ``disks``: folders that are small disks of their own.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(made, folder, symlinks=True)
@@ -165,7 +165,8 @@ def lab(
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",  # the same sums whoever else is at work
     }
-    found = Lab(folder, network, environment, before={network.sites[0]: before})
+    more = {network.sites[0]: wrong_clock(folder, clock_s)} if clock_s else {}
+    found = Lab(folder, network, environment, more=more)
     for disk in disks:
         mount(disk)
     try:
@@ -176,6 +177,15 @@ def lab(
         found.stop()
         for disk in disks:
             unmount(disk)
+
+
+def wrong_clock(folder: Path, shift_s: int) -> dict[str, str]:
+    """Variables under which a program's wall clock is off by ``shift_s`` seconds."""
+    shim = folder / "clock.so"
+    source = Path(__file__).with_name("clock.c")
+    command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(shim), str(source), "-ldl", "-lpthread"]
+    subprocess.run(command, check=True)
+    return {"LD_PRELOAD": str(shim), "CLOCK_SHIFT_S": str(shift_s)}
 
 
 def mount(place: Path) -> None:

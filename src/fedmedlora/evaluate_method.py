@@ -13,6 +13,7 @@ from fedmedlora.corpora.jsonl import write_notes
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.measure import Predictions
 from fedmedlora.methods import Method
+from fedmedlora.rounds import Absent
 from fedmedlora.run import Run
 from fedmedlora.run_folder import read_json, write_json
 from fedmedlora.study import Study
@@ -34,8 +35,9 @@ def decodings(study: Study, method: Method) -> tuple[str, ...]:
 
 def evaluate(
     run: Run, method: Method, adapter: Adapter | None, travelling: Adapter, decoding: str
-) -> list[dict[str, Any]]:
-    """The method's scores on every cohort that it is read on, in the order of the study.
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The method's scores on every cohort that it is read on, in the order of the study, and those cohorts
+    that could not be read.
 
     ``adapter``: the whole of it, None where a part stays at the sites: then they alone read. ``travelling``:
     what they are sent.
@@ -59,20 +61,26 @@ def evaluate(
     with run.evaluations.claimed(shared) if run.evaluations is not None else nullcontext():
         if shared:
             missing = look()  # another run may have read it while this one waited
-        _read(run, method, adapter, travelling, decoding, missing)
-    return [read_json(store.evaluation(n, decoding)) for n in names_read(run, method, adapter)]
+        absent = {one.site: one.reason for one in _read(run, method, adapter, travelling, decoding, missing)}
+    names = names_read(run, method, adapter)
+    not_read = [{"cohort": n, "decoding": decoding, "reason": absent[n]} for n in names if n in absent]
+    return [read_json(store.evaluation(n, decoding)) for n in names if n not in absent], not_read
 
 
 def _read(
     run: Run, method: Method, adapter: Adapter | None, travelling: Adapter, decoding: str, missing: list[str]
-) -> None:
-    """Read the adapter on the cohorts ``missing`` and keep what comes of it."""
+) -> list[Absent]:
+    """Read the adapter on the cohorts ``missing`` and keep what comes of it; the sites that could not."""
+    absent = []
     here = {cohort.name: cohort for cohort in run.prepared.cohorts}
     at_sites = [name for name in missing if name not in here]
     if at_sites:
         readers = run.sites if method.encoder is None else method.encoder
         for name, found in readers.read(at_sites, travelling, decoding, method.errand(), method.label):
-            _keep(run, method, adapter, name, found)
+            if isinstance(found, Absent):
+                absent.append(found)
+            else:
+                _keep(run, method, adapter, name, found)
     for name in missing:
         if name in here and method.encoder is not None and adapter is not None:
             found = method.encoder.evaluate(here[name], adapter, decoding, method.label)
@@ -91,6 +99,7 @@ def _read(
                 other=method.other_reader,
             )
             _keep(run, method, adapter, name, found)
+    return absent
 
 
 def names_read(run: Run, method: Method, adapter: Adapter | None) -> list[str]:

@@ -218,9 +218,11 @@ def _run_method(run: Run, method: Method, finals: dict[str, Adapter | None]) -> 
         files = adapter_files(run.model, adapter, _manifest(run, method))
         for name, content in files.items():
             write_file(run.folder / "adapters" / method.folder_name / name, content)
-    evaluations = []
+    evaluations, not_read = [], []
     for decoding in decodings(run.study, method):
-        evaluations += evaluate(run, method, adapter, travelling, decoding)
+        found, absent = evaluate(run, method, adapter, travelling, decoding)
+        evaluations += found
+        not_read += absent
     return {
         "name": method.name,
         "label": method.label,
@@ -231,6 +233,7 @@ def _run_method(run: Run, method: Method, finals: dict[str, Adapter | None]) -> 
         "seconds": float(sum(s["seconds"] for r in rounds for s in r["sites"])),
         "rounds": rounds,
         "evaluations": evaluations,
+        "not_read": not_read,
     }
 
 

@@ -87,12 +87,14 @@ class Wait:
     ``is_enough``: whether it could go on with what it has. ``deadline_s``: then it waits so long in all;
     None: for all that are connected. ``attempts``: how often a site is asked that was lost.
     ``late_discount``: what a late update's size is multiplied by for each round; None: it is dropped.
+    ``for_later``: whether a site that says "not now" is waited for even so.
     """
 
     is_enough: Callable[[], bool] = lambda: False
     deadline_s: float | None = None
     attempts: int = 3
     late_discount: float | None = None
+    for_later: bool = False
 
 
 WAIT_FOR_ALL = Wait()
@@ -130,7 +132,8 @@ class Sites(Protocol):
     def losses(
         self, names: Sequence[str], adapters: Mapping[str, Adapter], errand: Errand
     ) -> dict[str, dict[str, float]]:
-        """Site -> label -> mean loss of that adapter on the site's held-out notes.
+        """Site -> label -> mean loss of that adapter on the site's held-out notes; of a site that is gone,
+        nothing.
 
         A label that is the site's own name is left out: nobody scores itself.
         """
@@ -140,8 +143,8 @@ class Sites(Protocol):
 
     def read(
         self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
-    ) -> Iterator[tuple[str, Evaluation]]:
-        """(site, evaluation on its test notes).
+    ) -> Iterator[tuple[str, Evaluation | Absent]]:
+        """(site, evaluation on its test notes, or why there is none).
 
         ``label``: whose adapter it is, for the progress shown. Predictions never leave a site's machine.
         """

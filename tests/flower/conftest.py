@@ -154,10 +154,11 @@ class LocalGrid:
             node = message.metadata.dst_node_id
             message.metadata.__dict__["_message_id"] = f"question {len(self.sent)}"
             self.sent.append(message)
-            context = Context(1, node, self.node_config[node], RecordDict(), {})
-            reply = app(message, context)
-            assert isinstance(reply, Message)
-            self.waiting.append([message.metadata.message_id, reply])
+            if node in self.node_config:  # else it is gone, and the question waits for it
+                context = Context(1, node, self.node_config[node], RecordDict(), {})
+                reply = app(message, context)
+                assert isinstance(reply, Message)
+                self.waiting.append([message.metadata.message_id, reply])
             yield message.metadata.message_id
 
     def pull_messages(self, ids):

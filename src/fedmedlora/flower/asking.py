@@ -116,7 +116,7 @@ def ask(
                 continue  # below, with those whose program was killed
             if put_off_s:
                 out[node].again_at = time.monotonic() + put_off_s
-                if not wait.is_enough():
+                if wait.for_later or not wait.is_enough():
                     later(node, plain(str(answer.fields[NOT_NOW])))
                 continue
             more = again(node, answer)
@@ -218,7 +218,7 @@ def _given_up(out: Mapping[int, _Out], wait: Wait, now: float, began: float) -> 
     """Nodes that are waited for no longer, each with the reason."""
     is_late = wait.deadline_s is not None and now - began > wait.deadline_s
     gone = [node for node, one in out.items() if one.gone_since is not None and now - one.gone_since > GONE_S]
-    put_off = [node for node, one in out.items() if one.again_at is not None]
+    put_off = [] if wait.for_later else [node for node, one in out.items() if one.again_at is not None]
     if not (is_late or gone or put_off) or not wait.is_enough():
         return []
     if is_late:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from flwr.serverapp import Grid
@@ -33,8 +32,6 @@ from fedmedlora.training import validation
 
 log = logging.getLogger("fedmedlora")
 
-NO_NAMES: Mapping[int, str] = MappingProxyType({})
-
 MOST_LATE = 3  # rounds; then what a site was asked is taken for lost, and it is asked anew
 WORK_S = 7 * 24 * 3600.0
 LETTER_BYTES = 1 << 30  # adapters that are sent to be scored in one letter
@@ -54,13 +51,14 @@ class _Late:
 @dataclass(frozen=True)
 class GridSites:
     """``sites.Sites`` over a Flower grid. ``roll``: which node is which site. ``late``: who is waited for
-    from an earlier round."""
+    from an earlier round. ``rounds``: of how many of them a quorum is made."""
 
     grid: Grid
     terms: Terms
     progress: Progress
     roll: Roll
     infos: tuple[SiteInfo, ...]
+    rounds: Rounds = field(default_factory=Rounds)
     late: dict[str, _Late] = field(default_factory=dict)
 
     @property
@@ -168,7 +166,8 @@ class GridSites:
     def losses(
         self, names: Sequence[str], adapters: Mapping[str, Adapter], errand: Errand
     ) -> dict[str, dict[str, float]]:
-        """See ``sites.Sites``. Who is away scores nobody."""
+        """See ``sites.Sites``. Who is away, or goes away, scores nobody, if the others are a quorum."""
+        num_needed = self.rounds.num_needed(len(names))
         names = [name for name in names if name in self.roll.nodes]
         whose = errand_fields(errand)
         by_node = {self.roll.nodes[name]: name for name in names}
@@ -185,10 +184,14 @@ class GridSites:
                 letters = {
                     self.roll.nodes[name]: self._letter(whose, {label: parts[label] for label in labels})
                     for name, labels in asked.items()
-                    if labels
+                    if labels and name in found
                 }
-                for node, answer in ask_all(self.grid, LOSSES, letters, by_node):
+                for node, answer in self._ask_most(LOSSES, letters, by_node, len(found) - num_needed):
                     name = by_node[node]
+                    if isinstance(answer, Absent):
+                        log.warning("%s scores nobody: %s", name, answer.reason)
+                        del found[name]  # all of its scores: labels are compared over the same sites
+                        continue
                     scored = losses(name, answer, set(asked[name]))
                     found[name] |= scored
                     num_scored += len(scored)
@@ -197,13 +200,18 @@ class GridSites:
 
     def read(
         self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
-    ) -> Iterator[tuple[str, Evaluation]]:
-        """See ``sites.Sites``. What was predicted, and the counts of each note, stay at the site."""
+    ) -> Iterator[tuple[str, Evaluation | Absent]]:
+        """See ``sites.Sites``. What was predicted, and the counts of each note, stay at the site. Raises
+        ``NotNow`` where those that read are no quorum."""
         self._look_again()
         away = [name for name in self.roll.missing() if name in names]
-        if away:
+        num_spare = len(names) - self.rounds.num_needed(len(names))
+        if len(away) > num_spare:
             told = ", ".join(away)
             raise NotNow(f"{told}: not connected, with test notes to read; go on with --resume")
+        for name in away:
+            yield name, Absent(name, "not connected")
+        names = [name for name in names if name not in away]
         costs = {info.name: info.read_cost.get(decoding, 0.0) for info in self.infos}
         how = "" if decoding == "constrained" else ", free"
         fields = {"decoding": decoding, **errand_fields(errand)}
@@ -212,10 +220,15 @@ class GridSites:
         with self.progress.stage(
             f"{label}: {len(names)} sites read their test notes{how}", sum(costs[name] for name in names)
         ) as advance:
-            answers = ask_all(self.grid, READ, dict.fromkeys(by_node, letter), by_node)
+            answers = self._ask_most(
+                READ, dict.fromkeys(by_node, letter), by_node, num_spare - len(away), for_later=True
+            )
             for number, (node, answer) in enumerate(answers, start=1):
                 name = by_node[node]
-                yield name, Evaluation(evaluation(name, decoding, answer))
+                if isinstance(answer, Absent):
+                    yield name, answer
+                else:
+                    yield name, Evaluation(evaluation(name, decoding, answer))
                 advance(number, len(names), f"{name} answered")
 
     def pooled(self) -> Sites:
@@ -231,6 +244,30 @@ class GridSites:
             self.roll.look()
         except ValueError as error:
             log.warning("%s", error)
+
+    def _ask_most(
+        self,
+        kind: str,
+        letters: Mapping[int, Letter],
+        names: Mapping[int, str],
+        num_spare: int,
+        *,
+        for_later: bool = False,
+    ) -> Iterator[tuple[int, Letter | Absent]]:
+        """(node, answer) of every node, as they arrive, and up to ``num_spare`` that give none. ``names``: by
+        node. ``for_later``: see ``Wait``. Raises what ``answered`` does for one more."""
+        num_out = len(letters)
+        wait = Wait(
+            is_enough=lambda: num_out <= num_spare, attempts=self.rounds.attempts, for_later=for_later
+        )
+        for node, answer in ask(self.grid, kind, letters, limit_s=WORK_S, wait=wait):
+            num_out -= 1
+            reason = answer.reason if isinstance(answer, Unanswered) else refusal(answer)
+            if reason and num_spare:
+                num_spare -= 1
+                yield node, Absent(names[node], reason)
+            else:
+                yield node, answered(answer, names[node])
 
     def _letter(self, fields: Mapping[str, Any], parts: Mapping[str, bytes]) -> Letter:
         return Letter({"terms": self.terms.to_json(), **fields}, parts)
@@ -252,21 +289,13 @@ def join(
     """
     roll = Roll(grid, tuple(names), terms, remembered)
     wait_for(roll, progress, wait_s=wait_s, num_needed=(rounds or Rounds()).num_needed(len(names)))
-    return GridSites(grid, terms, progress, roll, roll.infos())
+    return GridSites(grid, terms, progress, roll, roll.infos(), rounds or Rounds())
 
 
 def _num_in_letter(adapters: Mapping[str, Adapter]) -> int:
     """How many of ``adapters`` are sent together: whole passes of a site, so that its sums are the same."""
     largest = max((adapter.num_bytes for adapter in adapters.values()), default=1)
     return max(1, LETTER_BYTES // largest // validation.AT_ONCE) * validation.AT_ONCE
-
-
-def ask_all(
-    grid: Grid, kind: str, letters: Mapping[int, Letter], names: Mapping[int, str] = NO_NAMES
-) -> Iterator[tuple[int, Letter]]:
-    """(node, answer) of every node, as they arrive. Raises what ``answered`` does. ``names``: by node."""
-    for node, answer in ask(grid, kind, letters, limit_s=WORK_S, wait=WAIT_FOR_ALL):
-        yield node, answered(answer, names.get(node, ""))
 
 
 def read_update(name: str, answer: Letter, base: Adapter, errand: Errand) -> SiteUpdate:

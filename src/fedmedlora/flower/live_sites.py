@@ -65,10 +65,13 @@ class LiveSites:
 
     def read(
         self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
-    ) -> Iterator[tuple[str, Evaluation]]:
+    ) -> Iterator[tuple[str, Evaluation | Absent]]:
         """See ``sites.Sites``."""
         self.live.stage("reading tests", errand.method)
-        yield from self.sites.read(names, adapter, decoding, errand, label)
+        for name, found in self.sites.read(names, adapter, decoding, errand, label):
+            if isinstance(found, Absent):
+                self.live.absent(name, found.reason)
+            yield name, found
 
     def pooled(self) -> Sites:
         """See ``sites.Sites``."""

@@ -26,8 +26,9 @@ Numbers = Callable[[float | None], str]
 def rounds_section(results: Mapping[str, Any]) -> Markup:
     """Loss, F1 and weights over rounds."""
     methods = [method for method in results["methods"] if method["rounds"]]
+    absent = _absent(results["methods"])
     if not methods:
-        return section("rounds", "Training, round by round", paragraph("Nothing was trained."))
+        return section("rounds", "Training, round by round", paragraph("Nothing was trained."), *absent)
     styles = method_styles(results)
     federated = [method for method in methods if len(_sites(method)) > 1]
     by_sites = results["study"].get("validation", {}).get("by") == "sites"
@@ -48,21 +49,27 @@ def rounds_section(results: Mapping[str, Any]) -> Markup:
             site["validation_loss"] is not None for m in federated for r in m["rounds"] for site in r["sites"]
         ):
             parts.append(_site_validation(federated, styles, made))
-    if any(one.get("absent") for method in methods for one in method["rounds"]):
-        parts.append(_absent(methods))
-    return section("rounds", "Training, round by round", *parts)
+    return section("rounds", "Training, round by round", *parts, *absent)
 
 
-def _absent(methods: Sequence[Mapping[str, Any]]) -> Markup:
+def _absent(methods: Sequence[Mapping[str, Any]]) -> tuple[Markup, ...]:
+    """A table, or nothing where nobody was absent."""
     rows: list[list[Child]] = [
         [name(method["label"]), str(one["round_num"]), name(absent["site"]), absent["reason"]]
         for method in methods
         for one in method["rounds"]
         for absent in one.get("absent") or ()
     ]
+    rows += [
+        [name(method["label"]), "test notes", name(absent["cohort"]), absent["reason"]]
+        for method in methods
+        for absent in method.get("not_read") or ()
+    ]
+    if not rows:
+        return ()
     columns = ["Method", "Round", "Site", "Why"]
-    caption = "Sites that were asked and are not in a round."
-    return data_table("absent-data", caption, columns, rows, num_words=4)
+    caption = "Sites that were asked and are not in a round, or did not read their test notes."
+    return (data_table("absent-data", caption, columns, rows, num_words=4),)
 
 
 def cost_section(results: Mapping[str, Any]) -> Markup:

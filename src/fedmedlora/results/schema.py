@@ -126,6 +126,15 @@ _ABSENT = Table(
     "a site that was asked and is not in the round",
 )
 
+_NOT_READ = Table(
+    {
+        "cohort": Value("text", "the site's name"),
+        "decoding": Value("text", "how it was to be read", choices=("constrained", "free")),
+        "reason": Value("text", "why, in words"),
+    },
+    "a site's test notes that were not read: the site was gone, and `[rounds] quorum` let the run end",
+)
+
 _ROUND = Table(
     {
         "round_num": Value("positive", "1, 2, 3, ... without a gap"),
@@ -277,6 +286,7 @@ METHOD = Table(
         "seconds": Value("seconds", "time of the training, evaluation left out", "s"),
         "rounds": Many(_ROUND, "in order; empty where nothing was trained"),
         "evaluations": Many(EVALUATION, "in any order"),
+        "not_read": Many(_NOT_READ, "test notes that have no evaluation", null="not recorded"),
         "adaptation": ADAPTATION,
         "usage": USAGE,
         "trained_parameters": Value(
@@ -284,7 +294,7 @@ METHOD = Table(
         ),
     },
     "one method",
-    optional=("adaptation", "usage", "trained_parameters"),
+    optional=("adaptation", "usage", "trained_parameters", "not_read"),
 )
 
 MACHINE: Mapping[str, Node] = {

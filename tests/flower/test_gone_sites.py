@@ -1,0 +1,121 @@
+"""A site that is gone when adapters are scored or read: with a quorum the run ends without it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from fedmedlora.experiment import run_study
+from fedmedlora.flower import asking, grid_sites
+from fedmedlora.flower.grid_sites import join
+from fedmedlora.report.page import page_text
+from fedmedlora.report.results import validate
+from fedmedlora.study import load_study
+
+SITES = ("lakeside", "northgate", "stonebridge")
+STONEBRIDGE = 3  # its node
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(grid_sites, "WORK_S", 3.0)
+    monkeypatch.setattr(asking, "POLL_S", 0.02)
+    monkeypatch.setattr(asking, "PRESENCE_S", 0.0)
+    monkeypatch.setattr(asking, "GONE_S", 0.1)
+
+
+@pytest.fixture
+def study_with(three_sites, tmp_path):
+    """``study_with(quorum)``: Fed-MedLoRA+, validated by the sites, one round."""
+
+    def write(quorum: str) -> Path:
+        text = (three_sites / "study.toml").read_text().replace("rounds = 2", "rounds = 1")
+        path = three_sites / f"gone-{quorum}.toml"
+        path.write_text(text.replace("[evaluation]", f"[rounds]\nquorum = {quorum}\n[evaluation]"))
+        return path
+
+    return write
+
+
+def run_over(grid, path: Path, out: Path, **more):
+    study = load_study(path, sites_are_here=False)
+    return run_study(
+        study,
+        out,
+        elsewhere=lambda terms, progress: join(grid, SITES, terms, progress, wait_s=0.3, rounds=study.rounds),
+        **more,
+    )
+
+
+def gone_when_asked(grid, kind: str):
+    """stonebridge goes away with its first question of ``kind``."""
+
+    def fault(replies):
+        mine = [
+            r
+            for r in replies
+            if r[1].metadata.message_type == kind and r[1].metadata.src_node_id == STONEBRIDGE
+        ]
+        if mine:
+            grid.node_config.pop(STONEBRIDGE, None)
+        return [reply for reply in replies if reply not in mine]
+
+    return fault
+
+
+def read_by(results) -> list[str]:
+    return [one["cohort"] for one in results["methods"][0]["evaluations"]]
+
+
+def test_gone_while_it_reads_its_test_notes(local_grid, study_with, tmp_path):
+    config = dict(local_grid.node_config)
+    local_grid.fault = gone_when_asked(local_grid, "evaluate.read")
+    path = study_with("0.6")
+    results = run_over(local_grid, path, tmp_path / "out")
+    validate(results)
+    assert read_by(results) == ["lakeside", "northgate"]
+    [absent] = results["methods"][0]["not_read"]
+    assert (absent["cohort"], absent["decoding"]) == ("stonebridge", "constrained")
+    assert absent["reason"] == "not connected for 0 s"
+    page = page_text(results)
+    assert "not connected for 0 s" in page
+
+    # It is back, and a run that goes on reads what is missing.
+    local_grid.node_config |= config
+    local_grid.fault = lambda replies: replies
+    results = run_over(local_grid, path, tmp_path / "out", resume=True)
+    assert read_by(results) == list(SITES)
+    assert results["methods"][0]["not_read"] == []
+
+
+def test_away_before_it_is_asked_to_read(local_grid, study_with, tmp_path):
+    local_grid.fault = gone_when_asked(local_grid, "evaluate.losses")
+    results = run_over(local_grid, study_with("0.6"), tmp_path / "out")
+    assert read_by(results) == ["lakeside", "northgate"]
+    assert [one["reason"] for one in results["methods"][0]["not_read"]] == ["not connected for 0 s"]
+
+
+def test_gone_while_it_scores_the_others(local_grid, study_with, tmp_path, caplog):
+    """Its own update stays in the round: it is weighed by what the other two say."""
+    local_grid.fault = gone_when_asked(local_grid, "evaluate.losses")
+    results = run_over(local_grid, study_with("0.6"), tmp_path / "out")
+    [one] = results["methods"][0]["rounds"]
+    assert one["absent"] == []
+    assert set(one["weights"]) == set(SITES)
+    assert all(math.isfinite(site["validation_loss"]) for site in one["sites"])
+    assert "stonebridge scores nobody: " in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["evaluate.losses", "evaluate.read"])
+def test_without_a_quorum_the_run_waits_for_it_and_stops(local_grid, study_with, tmp_path, kind):
+    config = dict(local_grid.node_config)
+    local_grid.fault = gone_when_asked(local_grid, kind)
+    path = study_with("1.0")
+    with pytest.raises(ValueError, match="1 sites did not answer in 3 s"):
+        run_over(local_grid, path, tmp_path / "out")
+    local_grid.node_config |= config
+    local_grid.fault = lambda replies: replies
+    results = run_over(local_grid, path, tmp_path / "out", resume=True)
+    assert read_by(results) == list(SITES)
