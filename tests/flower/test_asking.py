@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -108,6 +109,22 @@ def test_a_site_that_is_closed_is_asked_again_when_it_opens(grid_of, question, c
     assert told == [(2, "this site begins to train between 20:00-06:00 by its clock")]
     assert [message.metadata.dst_node_id for message in grid.sent] == [1, 2, 2]
     assert trained(tmp_path / "northgate") == {"rounds": 1, "steps": 2}
+
+
+def test_a_turn_that_comes_after_the_hours_is_put_off(grid_of, question, clock, monkeypatch, tmp_path):
+    """Asked at 19:00, while another run has its turn until 20:30; the site closes at 20:00."""
+
+    @contextmanager
+    def long_turn(file):
+        clock.s += 5400.0 if clock.s == 0.0 else 0.0
+        yield
+
+    monkeypatch.setattr(client_app, "turn", long_turn)
+    grid = grid_of('hours = "18:00-20:00"')
+    ((_, answer),) = ask(grid, TRAIN, {1: question()})
+    assert UPDATE in answer.parts
+    assert clock.s == 23 * 3600.0  # at six the next day
+    assert trained(tmp_path / "lakeside") == {"rounds": 1, "steps": 2}
 
 
 def test_a_round_with_its_quorum_does_not_wait_for_the_hours_of_a_site(grid_of, question, clock):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 
+from fedmedlora.corpora.jsonl import read_notes, write_notes
 from fedmedlora.experiment import run_study
 from fedmedlora.flower import asking, grid_sites
 from fedmedlora.flower.grid_sites import join
@@ -28,11 +30,11 @@ def _impatient(monkeypatch):
 
 @pytest.fixture
 def study_with(three_sites, tmp_path):
-    """``study_with(quorum)``: Fed-MedLoRA+, validated by the sites, one round."""
+    """``study_with(quorum)``: Fed-MedLoRA+, validated by the sites."""
 
-    def write(quorum: str) -> Path:
-        text = (three_sites / "study.toml").read_text().replace("rounds = 2", "rounds = 1")
-        path = three_sites / f"gone-{quorum}.toml"
+    def write(quorum: str, num_rounds: int = 1) -> Path:
+        text = (three_sites / "study.toml").read_text().replace("rounds = 2", f"rounds = {num_rounds}")
+        path = three_sites / f"gone-{quorum}-{num_rounds}.toml"
         path.write_text(text.replace("[evaluation]", f"[rounds]\nquorum = {quorum}\n[evaluation]"))
         return path
 
@@ -106,6 +108,29 @@ def test_gone_while_it_scores_the_others(local_grid, study_with, tmp_path, caplo
     assert set(one["weights"]) == set(SITES)
     assert all(math.isfinite(site["validation_loss"]) for site in one["sites"])
     assert "stonebridge scores nobody: " in caplog.text
+
+
+def test_a_site_that_is_back_with_other_notes_is_left_alone(local_grid, study_with, three_sites, tmp_path):
+    """What it sends would be taken for the work of the notes that it said it had."""
+    other = tmp_path / "site"
+    shutil.copytree(three_sites, other)
+    path = other / "stonebridge-train.jsonl"
+    found = read_notes(path)
+    write_notes(path, found.notes[:-1], header=found.header)
+
+    def swapped(replies):
+        if any(r[1].metadata.message_type == "train" for r in replies):
+            local_grid.node_config.pop(STONEBRIDGE, None)
+            local_grid.node_config[7] = {"site": str(other / "stonebridge.toml")}
+        return replies
+
+    local_grid.fault = swapped
+    results = run_over(local_grid, study_with("0.6", 2), tmp_path / "out")
+    first, second = results["methods"][0]["rounds"]
+    assert first["absent"] == []
+    why = "it has other notes than the run knows"
+    assert second["absent"] == [{"site": "stonebridge", "reason": why}]
+    assert [one["reason"] for one in results["methods"][0]["not_read"]] == [why]
 
 
 @pytest.mark.parametrize("kind", ["evaluate.losses", "evaluate.read"])

@@ -16,6 +16,7 @@ from fedmedlora.flower import asking, grid_sites
 from fedmedlora.flower.grid_sites import join
 from fedmedlora.flower.messages import LOSSES, Letter
 from fedmedlora.model.saved import read_saved_adapter
+from fedmedlora.sites import WAIT_FOR_ALL
 from fedmedlora.study import load_study
 from fedmedlora.training import validation
 
@@ -264,7 +265,7 @@ def test_centralized_is_refused(three_sites):
 
 
 def test_nobody_to_ask_is_no_question(local_grid):
-    assert list(grid_sites.ask_all(local_grid, "train", {})) == []
+    assert list(asking.ask(local_grid, "train", {}, limit_s=1.0, wait=WAIT_FOR_ALL)) == []
     assert local_grid.sent == []
 
 

@@ -32,7 +32,8 @@ class TwoAnswers:
         return {}
 
     def read(self, *arguments):
-        yield "an evaluation"
+        yield "lakeside", "an evaluation"
+        yield "northgate", Absent("northgate", "gone")
 
 
 def test_sites_tell_the_stages():
@@ -45,7 +46,9 @@ def test_sites_tell_the_stages():
         assert (kept[-1].stage, kept[-1].round_num) == ("aggregating", 2)
         assert sites.losses(SITES, {}, errand) == {}
         assert "validating" in [one.stage for one in kept]
-        assert list(sites.read(SITES, None, "constrained", Errand("zero_shot"), "")) == ["an evaluation"]
+        read = list(sites.read(SITES, None, "constrained", Errand("zero_shot"), ""))
+        assert read == [("lakeside", "an evaluation"), ("northgate", Absent("northgate", "gone"))]
+        assert state_of(kept, "northgate")[1] == "gone"
         assert (kept[-1].stage, kept[-1].method, kept[-1].round_num) == ("reading tests", "zero_shot", 0)
 
 

@@ -88,6 +88,7 @@ def _answer(
         asked = read_question(kind, _letter(message))
         refuse_question(file.allows, asked, datetime.now())  # before anything is loaded
         with turn(file):
+            refuse_question(file.allows, asked, datetime.now())  # its turn may have come after its hours
             answer = do(_opened(file, asked.terms.to_json()), asked)
         answer = Letter({**answer.fields, "refused": ""}, answer.parts)
     except Refused as refusal:

@@ -81,7 +81,7 @@ class GridSites:
         self._look_again()
         for name in self.roll.missing():
             if name in names:
-                yield Absent(name, "not connected")
+                yield Absent(name, self.roll.why(name))
         names = [name for name in names if name in self.roll.nodes]
         whole = {CURRENT: current.to_bytes()}
         for name, one in list(self.late.items()):  # of another method, or lost
@@ -142,6 +142,9 @@ class GridSites:
                 refused = refusal(answer)
                 if refused:
                     yield Absent(name, f"will not do what the study asks: {refused}", is_final=True)
+                    continue
+                if answer.fields.get(LACKS_BASE) is True:  # a late one, or a site that was sent all of it
+                    yield Absent(name, "it lacks the adapter that its change begins with")
                     continue
                 try:
                     update = read_update(name, answer, since.base if since else current, errand)
@@ -210,7 +213,7 @@ class GridSites:
             told = ", ".join(away)
             raise NotNow(f"{told}: not connected, with test notes to read; go on with --resume")
         for name in away:
-            yield name, Absent(name, "not connected")
+            yield name, Absent(name, self.roll.why(name))
         names = [name for name in names if name not in away]
         costs = {info.name: info.read_cost.get(decoding, 0.0) for info in self.infos}
         how = "" if decoding == "constrained" else ", free"

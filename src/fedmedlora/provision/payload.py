@@ -5,6 +5,7 @@ Files are linked where the file system can, and copied otherwise: ten kits hold 
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import re
@@ -96,7 +97,7 @@ def place_payload(payload: Payload, kit: Path) -> tuple[str, ...]:
 
 def _place(source: Path, target: Path) -> bool:
     if target.exists():
-        if target.stat().st_size == source.stat().st_size:
+        if filecmp.cmp(source, target, shallow=False):
             return False
         target.unlink()
     source = source.resolve()  # a hub's cache links its files; a link would lead nowhere at the site
