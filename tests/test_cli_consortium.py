@@ -144,5 +144,5 @@ def test_a_coordinator_that_does_not_run(call, toml, tmp_path):
     assert [site["name"] for site in found["sites"]] == ["lakeside", "northgate"]
     code, out, _ = call("coordinator", "status", file)
     assert "does not run" in out
-    assert "lakeside     not registered, never connected yet" in out
+    assert "lakeside     not known: SuperLink would say" in out
     assert call("coordinator", "stop", file)[1] == "it was not running\n"

@@ -171,7 +171,8 @@ def test_what_only_our_decoder_reads(chat_model, tmp_path, form, loss):
     folder = tmp_path / "adapter"
     save_adapter(chat_model, folder, names=("ner",), form=form, loss=loss)
     for to in ("gguf", "gguf-adapter"):
-        message = 'loss = "decision" alone.*llama.cpp and Ollama only write'
+        why = "form tags, in one pass" if form == "tags" else 'loss = "decision" alone'
+        message = f"{why}.*llama.cpp and Ollama only write"
         refused(folder, tmp_path, message, to=to, model_name=str(chat_model))
     for to in ("peft", "merged"):
         with pytest.warns(UserWarning, match="only fedmedlora's decoder reads it"):

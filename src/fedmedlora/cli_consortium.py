@@ -253,6 +253,9 @@ def _status(args: argparse.Namespace) -> None:
         f"SuperLink    {'answers' if found.answers else 'does not answer'}, sites connect at {file.address}"
     )
     for site in found.sites:
+        if not found.answers:
+            print(f"{site.name:<12} not known: SuperLink would say")
+            continue
         when = f" since {site.since[:16].replace('T', ' ')} UTC" if site.since else ""
         how = "connected" if site.connected else "not connected" if site.since else "never connected yet"
         print(f"{site.name:<12} {'registered' if site.registered else 'not registered'}, {how}{when}")

@@ -112,10 +112,12 @@ def _named(folder: Path) -> Iterator[None]:
 def _refuse_for_others(manifest: dict[str, Any], to: str) -> None:
     """Say what no other program can do with the adapter; those that only write text are refused."""
     if not manifest["readable_by_generate"]:
-        how = (
-            'was trained with loss = "decision" alone, which leaves it unable to write an answer by itself: '
-            "only fedmedlora's decoder reads it"
+        why = (
+            "answers in form tags, in one pass over the sentence, and writes nothing"
+            if manifest["output_form"] == "tags"
+            else 'was trained with loss = "decision" alone, which leaves it unable to write an answer'
         )
+        how = f"{why}: only fedmedlora's decoder reads it"
         if to.startswith("gguf"):
             raise ValueError(f"the adapter {how}, and llama.cpp and Ollama only write")
         warnings.warn(f"the adapter {how}; another program has its weights and cannot read it", stacklevel=3)

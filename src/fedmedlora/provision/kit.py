@@ -269,7 +269,10 @@ def _sent_key(consortium: Consortium, site: Member) -> bytes:
     try:
         return check_public(path.read_bytes(), site.name)
     except OSError as error:
-        raise ValueError(f"[[sites]] {site.name} public_key: {path}: {error.strerror}") from error
+        raise ValueError(
+            f"[[sites]] {site.name} public_key: {path}: {error.strerror}; the site makes it with `fedmedlora "
+            f"site keygen --out site-kit --name {site.name}`, and sends site-kit/site.pub"
+        ) from error
     except ValueError as error:
         raise ValueError(f"[[sites]] {site.name} public_key: {path}: {error}") from error
 
