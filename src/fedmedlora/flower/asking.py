@@ -65,99 +65,144 @@ def ask(
     """(node, answer) of every node that was asked, as they arrive, and of those that gave none.
 
     ``limit_s``: after so long it is an error (``NotNow``) that somebody has not answered. ``again``: a
-    node and its answer -> another question for it, whose answer counts instead; None: none. ``still_out``:
-    nodes that are waited for as well, by the ids of questions that they were asked before.
+    node and its answer -> another question for it, whose answer counts instead; None: none. ``later``: is
+    told of a site that puts the question off. ``still_out``: nodes that are waited for as well, by the ids
+    of questions that they were asked before.
+    """
+    asking = _Asking(grid, kind, limit_s, round_num, wait, again, later)
+    asking.out |= {node: _Out(letter) for node, letter in letters.items()}
+    asking.push(letters)
+    asking.out |= {node: _Out(None, set(ids)) for node, ids in (still_out or {}).items()}
+    yield from asking.answers()
+
+
+@dataclass
+class _Asking:
+    """Questions of one kind that are out, until each is answered or given up. Fields: as of ``ask``.
+
+    ``pushed``: since when whoever says nothing is silent. ``looked``: when Flower was asked last who is
+    connected.
     """
 
-    def push(letters: Mapping[int, Letter]) -> None:
+    grid: Grid
+    kind: str
+    limit_s: float
+    round_num: int
+    wait: Wait
+    again: Callable[[int, Letter], Letter | None]
+    later: Callable[[int, str], None]
+    out: dict[int, _Out] = field(default_factory=dict)
+    pushed: float = 0.0
+    looked: float = 0.0
+
+    def push(self, letters: Mapping[int, Letter]) -> None:
+        """Ask."""
         messages = [
             Message(
                 content=letter.to_records(),
                 dst_node_id=node,
-                message_type=kind,
-                ttl=limit_s,
-                group_id=str(round_num),
+                message_type=self.kind,
+                ttl=self.limit_s,
+                group_id=str(self.round_num),
             )
             for node, letter in letters.items()
         ]
-        for node, id_ in zip(letters, grid.push_messages(messages), strict=True):
-            out[node].ids.add(id_)
-            out[node].pushed = time.monotonic()
+        for node, id_ in zip(letters, self.grid.push_messages(messages), strict=True):
+            self.out[node].ids.add(id_)
+            self.out[node].pushed = time.monotonic()
 
-    out = {node: _Out(letter) for node, letter in letters.items()}
-    push(letters)
-    out |= {node: _Out(None, set(ids)) for node, ids in (still_out or {}).items()}
-    began = looked = pushed = time.monotonic()
-    while out:
-        arrived = False
-        for message in _replies(grid, {id_ for one in out.values() for id_ in one.ids}):
-            arrived = True
-            # To which question it is the answer, is for Flower to say: not for the site.
-            id_ = message.metadata.reply_to_message_id
-            node = next((n for n, one in out.items() if id_ in one.ids), None)
-            if node is None:
-                continue
-            out[node].ids.discard(id_)
-            if message.has_error():
-                if message.error.code == ErrorCode.INVALID_FAB:
-                    del out[node]
-                    yield node, Unanswered(plain(message.error.reason or ""), is_final=True)
-                continue  # below, with those that have no question out any more
-            try:
-                answer = Letter.from_records(message.content)
-                put_off_s = _put_off_s(answer)
-                refusal(answer)
-            except ValueError as error:
-                del out[node]
-                yield node, Unanswered(f"its answer cannot be read: {error}")
-                continue
-            if isinstance(failure := answer.fields.get(FAILED), str):
-                out[node].failure = plain(failure)
-                continue  # below, with those whose program was killed
-            if put_off_s:
-                out[node].again_at = time.monotonic() + put_off_s
-                if wait.for_later or not wait.is_enough():
-                    later(node, plain(str(answer.fields[NOT_NOW])))
-                continue
-            more = again(node, answer)
-            if more is None:
-                del out[node]
-                yield node, answer
-            else:
-                out[node].letter = more
-                push({node: more})
-                pushed = time.monotonic()
-        now = time.monotonic()
-        due = {n: one for n, one in out.items() if one.again_at is not None and one.again_at <= now}
-        for node, one in due.items():
-            one.again_at, arrived = None, True
+    def answers(self) -> Iterator[tuple[int, Letter | Unanswered]]:
+        """See ``ask``."""
+        began = self.pushed = self.looked = time.monotonic()
+        while self.out:
+            is_quiet = True
+            for message in _replies(self.grid, {id_ for one in self.out.values() for id_ in one.ids}):
+                is_quiet = False
+                if (found := self._taken(message)) is not None:
+                    yield found
+            now = time.monotonic()
+            is_quiet = not self._ask_those_put_off(now) and is_quiet
+            yield from self._ask_those_lost(now)
+            for node, reason in _given_up(self.out, self.wait, now, began):
+                yield node, Unanswered(reason, tuple(sorted(self.out.pop(node).ids)))
+            self._refuse_silence(now)
+            if self.out and is_quiet:
+                time.sleep(POLL_S)
+
+    def _taken(self, message: Message) -> tuple[int, Letter | Unanswered] | None:
+        """The answer in ``message``; None where it is none that ends the matter."""
+        # To which question it is the answer, is for Flower to say: not for the site.
+        id_ = message.metadata.reply_to_message_id
+        node = next((n for n, one in self.out.items() if id_ in one.ids), None)
+        if node is None:
+            return None
+        one = self.out[node]
+        one.ids.discard(id_)
+        if message.has_error():
+            if message.error.code != ErrorCode.INVALID_FAB:
+                return None  # its program was killed: it has no question out any more
+            del self.out[node]
+            return node, Unanswered(plain(message.error.reason or ""), is_final=True)
+        try:
+            answer = Letter.from_records(message.content)
+            put_off_s = _put_off_s(answer)
+            refusal(answer)
+        except ValueError as error:
+            del self.out[node]
+            return node, Unanswered(f"its answer cannot be read: {error}")
+        if isinstance(failure := answer.fields.get(FAILED), str):
+            one.failure = plain(failure)  # and asked again as if it had been killed
+        elif put_off_s:
+            one.again_at = time.monotonic() + put_off_s
+            if self.wait.for_later or not self.wait.is_enough():
+                self.later(node, plain(str(answer.fields[NOT_NOW])))
+        elif (more := self.again(node, answer)) is not None:
+            one.letter = more
+            self.push({node: more})
+            self.pushed = time.monotonic()
+        else:
+            del self.out[node]
+            return node, answer
+        return None
+
+    def _ask_those_put_off(self, now: float) -> bool:
+        """Ask the sites that said "not now" whose time has come; whether there were any."""
+        due = [n for n, one in self.out.items() if one.again_at is not None and one.again_at <= now]
+        for node in due:
+            one = self.out[node]
+            one.again_at = None
             if one.letter is not None:
-                push({node: one.letter})
-        lost = {node for node, one in out.items() if not one.ids and one.again_at is None}
-        if lost or now - looked > PRESENCE_S:
-            looked = now
-            lost |= _back(grid, out, now)
-            for node in lost:
-                one = out[node]
-                if one.gone_since is not None:
-                    continue  # asked again when it is back
-                if one.letter is not None and one.num_asked < wait.attempts:
-                    one.num_asked += 1
-                    push({node: one.letter})
-                    pushed = time.monotonic()
-                elif not one.ids or one.letter is None:  # late, and what it was at may be lost with it
-                    del out[node]
-                    failure = one.failure or "its program failed or was lost"
-                    yield node, Unanswered(f"{failure}, {one.num_asked} times")
-        for node, reason in _given_up(out, wait, now, began):
-            ids = tuple(sorted(out.pop(node).ids))
-            yield node, Unanswered(reason, ids)
-        # A site that puts us off again and again gives nobody else more time.
-        silent = sum(one.again_at is None and now - max(pushed, one.pushed) > limit_s for one in out.values())
+                self.push({node: one.letter})
+        return bool(due)
+
+    def _ask_those_lost(self, now: float) -> Iterator[tuple[int, Unanswered]]:
+        """Ask once more whose program ended, or who is back; give up whom that does not help."""
+        lost = {node for node, one in self.out.items() if not one.ids and one.again_at is None}
+        if not lost and now - self.looked <= PRESENCE_S:
+            return
+        self.looked = now
+        for node in lost | _back(self.grid, self.out, now):
+            one = self.out[node]
+            if one.gone_since is not None:
+                continue  # asked again when it is back
+            if one.letter is not None and one.num_asked < self.wait.attempts:
+                one.num_asked += 1
+                self.push({node: one.letter})
+                self.pushed = time.monotonic()
+            elif not one.ids or one.letter is None:  # late, and what it was at may be lost with it
+                del self.out[node]
+                failure = one.failure or "its program failed or was lost"
+                yield node, Unanswered(f"{failure}, {one.num_asked} times")
+
+    def _refuse_silence(self, now: float) -> None:
+        """Raise ``NotNow`` where somebody has said nothing for ``limit_s``.
+
+        A site that puts us off again and again gives nobody else more time.
+        """
+        outs = self.out.values()
+        silent = sum(o.again_at is None and now - max(self.pushed, o.pushed) > self.limit_s for o in outs)
         if silent:
-            raise NotNow(f"{silent} sites did not answer in {limit_s:.0f} s; go on with --resume")
-        if out and not arrived:
-            time.sleep(POLL_S)
+            raise NotNow(f"{silent} sites did not answer in {self.limit_s:.0f} s; go on with --resume")
 
 
 def answered(answer: Letter | Unanswered, site: str = "") -> Letter:
