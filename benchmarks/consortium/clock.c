@@ -1,7 +1,8 @@
 /* A wall clock that is off by CLOCK_SHIFT_S seconds, for one program and what it starts (LD_PRELOAD).
  *
- * The steady clock stays as it is, and whoever waits until a time of the wall clock gets the kernel's time for
- * it: waits take as long as they would with a clock that is really wrong.
+ * The steady clock stays as it is, and who waits until a time of the wall clock in a way that Python and gRPC do
+ * (conditions, semaphores, futexes) gets the kernel's time for it: such waits take as long as they would with a
+ * clock that is really wrong. Timers that run by the wall clock are not looked after.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

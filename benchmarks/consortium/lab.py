@@ -167,9 +167,9 @@ def lab(
     }
     more = {network.sites[0]: wrong_clock(folder, clock_s)} if clock_s else {}
     found = Lab(folder, network, environment, more=more)
-    for disk in disks:
-        mount(disk)
     try:
+        for disk in disks:
+            mount(disk)
         for host in ("wan", "coordinator", *network.sites):
             found.start(host)
         yield found

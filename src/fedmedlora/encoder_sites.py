@@ -125,7 +125,13 @@ class EncoderSites:
         """See ``sites.Sites``: a site keeps nothing."""
 
     def read(
-        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
+        self,
+        names: Sequence[str],
+        adapter: Adapter,
+        decoding: str,
+        errand: Errand,
+        label: str,
+        num_read: int = 0,
     ) -> Iterator[tuple[str, Evaluation]]:
         """See ``sites.Sites``."""
         cohorts = {site.name: site.cohort for site in self.local}

@@ -146,11 +146,13 @@ def run_study(
     methods = (*methods, *adaptations(run, methods))
     # The first write: what is wrong has been refused by now.
     goes_on = (folder / "run.json").exists()
-    run_id = open_run(folder, identity, resume=resume, settings=public_settings(study))
-    if elsewhere is not None:  # sites elsewhere may work for other runs too, those here for this one alone
-        methods = tuple(replace(method, run=run_id) for method in methods)
+    open_run(folder, identity, resume=resume, settings=public_settings(study))
     finals: dict[str, Adapter | None] = {}
     with alone_in(folder):
+        # Another process may have begun a run there in the same moment.
+        run_id = open_run(folder, identity, resume=True, settings=public_settings(study))
+        if elsewhere is not None:  # those sites may work for other runs too, those here for this one alone
+            methods = tuple(replace(method, run=run_id) for method in methods)
         begin(run, run_id, is_resumed=goes_on)
         progress.plan(planned_cost(run, methods))
         try:

@@ -113,7 +113,13 @@ class InProcess:
         return found
 
     def read(
-        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
+        self,
+        names: Sequence[str],
+        adapter: Adapter,
+        decoding: str,
+        errand: Errand,
+        label: str,
+        num_read: int = 0,
     ) -> Iterator[tuple[str, Evaluation]]:
         """See ``sites.Sites``."""
         for name in names:

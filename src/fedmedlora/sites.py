@@ -87,14 +87,12 @@ class Wait:
     ``is_enough``: whether it could go on with what it has. ``deadline_s``: then it waits so long in all;
     None: for all that are connected. ``attempts``: how often a site is asked that was lost.
     ``late_discount``: what a late update's size is multiplied by for each round; None: it is dropped.
-    ``for_later``: whether a site that says "not now" is waited for even so.
     """
 
     is_enough: Callable[[], bool] = lambda: False
     deadline_s: float | None = None
     attempts: int = 3
     late_discount: float | None = None
-    for_later: bool = False
 
 
 WAIT_FOR_ALL = Wait()
@@ -142,11 +140,18 @@ class Sites(Protocol):
         """The mean of what the sites keep to themselves under ``errand``, or None where it is not here."""
 
     def read(
-        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
+        self,
+        names: Sequence[str],
+        adapter: Adapter,
+        decoding: str,
+        errand: Errand,
+        label: str,
+        num_read: int = 0,
     ) -> Iterator[tuple[str, Evaluation | Absent]]:
         """(site, evaluation on its test notes, or why there is none).
 
-        ``label``: whose adapter it is, for the progress shown. Predictions never leave a site's machine.
+        ``label``: whose adapter it is, for the progress shown. ``num_read``: how many more sites have read it
+        before. Predictions never leave a site's machine.
         """
 
     def pooled(self) -> Sites:
@@ -221,9 +226,10 @@ class Participants:
             since = self.last_rounds(round_num)
             num_needed = self.rounds.num_needed(len(names))
             wait = self._wait(records, lambda: len(names) - len(missing) >= num_needed)
+            is_hopeless = len(names) - len(absent) < num_needed  # by what is known of those that were kept
             arriving = (
                 self.sites.train(asked, round_num, current, self.errand, changes, since, wait)
-                if asked
+                if asked and not is_hopeless
                 else ()
             )
             for answer in arriving:

@@ -17,7 +17,7 @@ class Rounds:
 
     quorum: float = setting(
         "share of the sites asked whose updates a round needs, rounded up; with fewer the run stops, and "
-        "goes on with --resume",
+        "goes on with --resume. Scoring by the sites, and reading their test notes, need as many",
         1.0,
         within=Range(low=0, high=1, open_low=True),
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
 
-from fedmedlora.flower.campaign import Patience, carry_through, files_of
+from fedmedlora.flower.campaign import Patience, carry_through, files_of, is_whole
 from fedmedlora.flower.submit import Interrupted
 
 SOON = Patience(waits_s=(0.0,), give_up_s=100.0)
@@ -86,3 +87,14 @@ def test_how_far_a_run_is(tmp_path):
     (tmp_path / "methods" / "fed_medlora" / "round-001.json").write_text("{}")
     (tmp_path / "methods" / "fed_medlora" / "round-001.safetensors").write_text("")
     assert files_of(tmp_path) == 1
+
+
+def test_a_study_is_whole_when_every_site_has_read_its_test_notes(tmp_path):
+    assert not is_whole(tmp_path)
+    left = {"cohort": "stonebridge", "decoding": "constrained", "reason": "not connected"}
+    for not_read, whole in (([left], False), ([], True)):
+        methods = [{"name": "zero_shot", "not_read": []}, {"name": "fed_medlora", "not_read": not_read}]
+        (tmp_path / "results.json").write_text(json.dumps({"methods": methods}))
+        assert is_whole(tmp_path) is whole
+    (tmp_path / "results.json").write_text(json.dumps({"methods": [{"name": "of an older version"}]}))
+    assert is_whole(tmp_path)

@@ -154,7 +154,7 @@ class _Asking:
             one.failure = plain(failure)  # and asked again as if it had been killed
         elif put_off_s:
             one.again_at = time.monotonic() + put_off_s
-            if self.wait.for_later or not self.wait.is_enough():
+            if not self.wait.is_enough():
                 self.later(node, plain(str(answer.fields[NOT_NOW])))
         elif (more := self.again(node, answer)) is not None:
             one.letter = more
@@ -263,7 +263,7 @@ def _given_up(out: Mapping[int, _Out], wait: Wait, now: float, began: float) -> 
     """Nodes that are waited for no longer, each with the reason."""
     is_late = wait.deadline_s is not None and now - began > wait.deadline_s
     gone = [node for node, one in out.items() if one.gone_since is not None and now - one.gone_since > GONE_S]
-    put_off = [] if wait.for_later else [node for node, one in out.items() if one.again_at is not None]
+    put_off = [node for node, one in out.items() if one.again_at is not None]
     if not (is_late or gone or put_off) or not wait.is_enough():
         return []
     if is_late:

@@ -19,6 +19,7 @@ from fedmedlora.flower.coordinator import CONNECTION, coordinator_environment
 from fedmedlora.flower.coordinator_file import CoordinatorFile
 from fedmedlora.flower.registry import Unreachable, list_nodes
 from fedmedlora.flower.submit import Interrupted, Target, run_at
+from fedmedlora.run_folder import read_json
 
 Tell = Callable[[str], None]
 START_S = 60.0
@@ -89,7 +90,7 @@ def run_beside(
     target = Target(CONNECTION, coordinator_environment(file, os.environ))
 
     def work(stopping: threading.Event) -> None:
-        if (out / "results.json").exists():
+        if is_whole(out):
             tell(f"the study was finished before: {out / 'results.json'}")
             return
 
@@ -114,6 +115,12 @@ def _until_up(file: CoordinatorFile, stopping: threading.Event) -> None:
             stopping.wait(POLL_S)
         else:
             return
+
+
+def is_whole(out: Path) -> bool:
+    """Whether the study in ``out`` is finished, and no site's test notes are left to be read."""
+    results = read_json(out / "results.json")
+    return results is not None and not any(method.get("not_read") for method in results["methods"])
 
 
 def files_of(out: Path) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flwr.serverapp import Grid
 
@@ -22,7 +23,7 @@ from fedmedlora.flower.answers import evaluation, losses
 from fedmedlora.flower.asking import Unanswered, answered, ask, plain, refusal
 from fedmedlora.flower.messages import LAST_ROUND, LOSSES, READ, TRAIN, Letter, errand_fields
 from fedmedlora.flower.roll import Roll, wait_for
-from fedmedlora.flower.site_work import CHANGE, CURRENT, LACKS_BASE, UPDATE, UPDATE_HASH
+from fedmedlora.flower.site_work import CHANGE, CURRENT, DATA_HASH, LACKS_BASE, UPDATE, UPDATE_HASH
 from fedmedlora.progress import Progress
 from fedmedlora.rounds import Absent, SiteReport
 from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, WAIT_FOR_ALL, Errand, NotNow, SiteInfo, Sites, Wait
@@ -35,6 +36,10 @@ log = logging.getLogger("fedmedlora")
 MOST_LATE = 3  # rounds; then what a site was asked is taken for lost, and it is asked anew
 WORK_S = 7 * 24 * 3600.0
 LETTER_BYTES = 1 << 30  # adapters that are sent to be scored in one letter
+
+
+OTHER_NOTES = "has other notes than the run knows"
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class GridSites:
         self._look_again()
         for name in self.roll.missing():
             if name in names:
-                yield Absent(name, self.roll.why(name))
+                yield Absent(name, "not connected")
         names = [name for name in names if name in self.roll.nodes]
         whole = {CURRENT: current.to_bytes()}
         for name, one in list(self.late.items()):  # of another method, or lost
@@ -139,12 +144,16 @@ class GridSites:
                     why = answer.reason if since is None else f"{answer.reason}, late"
                     yield Absent(name, why, is_final=answer.is_final)
                     continue
-                refused = refusal(answer)
-                if refused:
-                    yield Absent(name, f"will not do what the study asks: {refused}", is_final=True)
+                if reason := _reason(answer):
+                    yield Absent(name, reason, is_final=True)
                     continue
                 if answer.fields.get(LACKS_BASE) is True:  # a late one, or a site that was sent all of it
                     yield Absent(name, "it lacks the adapter that its change begins with")
+                    continue
+                try:
+                    self._of_known_notes(name, answer)
+                except ValueError:  # asked again, it would be the same
+                    yield Absent(name, OTHER_NOTES, is_final=True)
                     continue
                 try:
                     update = read_update(name, answer, since.base if since else current, errand)
@@ -169,69 +178,76 @@ class GridSites:
     def losses(
         self, names: Sequence[str], adapters: Mapping[str, Adapter], errand: Errand
     ) -> dict[str, dict[str, float]]:
-        """See ``sites.Sites``. Who is away, or goes away, scores nobody, if the others are a quorum."""
-        num_needed = self.rounds.num_needed(len(names))
-        names = [name for name in names if name in self.roll.nodes]
+        """See ``sites.Sites``. Who is away, or goes away, scores nobody, if the others are a quorum, and two
+        at least: nobody scores itself. Raises ``NotNow`` where they are not."""
+        num_needed = max(self.rounds.num_needed(len(names)), min(2, len(names)))
+        here = [name for name in names if name in self.roll.nodes]
+        if len(here) < num_needed:
+            told = ", ".join(sorted(set(names) - set(here)))
+            raise NotNow(f"{told}: not connected, to score adapters; go on with --resume")
         whose = errand_fields(errand)
-        by_node = {self.roll.nodes[name]: name for name in names}
         costs = {info.name: info.loss_cost for info in self.infos}
-        others = {name: [label for label in adapters if label != name] for name in names}
-        found: dict[str, dict[str, float]] = {name: {} for name in names}
+        others = {name: [label for label in adapters if label != name] for name in here}
+        found: dict[str, dict[str, float]] = {name: {} for name in here}
         num_scored, num_scores = 0, sum(len(labels) for labels in others.values())
         cost = sum(costs[name] * len(labels) for name, labels in others.items())
         num_in_letter = _num_in_letter(adapters)
         with self.progress.stage("the sites score adapters on notes they hold out", cost) as advance:
             for start in range(0, len(adapters), num_in_letter):
-                asked = {name: labels[start : start + num_in_letter] for name, labels in others.items()}
+                asked = {name: others[name][start : start + num_in_letter] for name in found}
                 parts = {label: adapters[label].to_bytes() for label in sorted(set().union(*asked.values()))}
                 letters = {
-                    self.roll.nodes[name]: self._letter(whose, {label: parts[label] for label in labels})
+                    name: self._letter(whose, {label: parts[label] for label in labels})
                     for name, labels in asked.items()
-                    if labels and name in found
+                    if labels
                 }
-                for node, answer in self._ask_most(LOSSES, letters, by_node, len(found) - num_needed):
-                    name = by_node[node]
-                    if isinstance(answer, Absent):
-                        log.warning("%s scores nobody: %s", name, answer.reason)
+                read = functools.partial(_scores, asked)
+                for name, scored in self._ask_most(LOSSES, letters, len(found) - num_needed, read):
+                    if isinstance(scored, Absent):
+                        log.warning("%s scores nobody: %s", name, scored.reason)
                         del found[name]  # all of its scores: labels are compared over the same sites
                         continue
-                    scored = losses(name, answer, set(asked[name]))
                     found[name] |= scored
                     num_scored += len(scored)
                     advance(num_scored, num_scores)
         return found
 
     def read(
-        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
+        self,
+        names: Sequence[str],
+        adapter: Adapter,
+        decoding: str,
+        errand: Errand,
+        label: str,
+        num_read: int = 0,
     ) -> Iterator[tuple[str, Evaluation | Absent]]:
         """See ``sites.Sites``. What was predicted, and the counts of each note, stay at the site. Raises
         ``NotNow`` where those that read are no quorum."""
         self._look_again()
         away = [name for name in self.roll.missing() if name in names]
-        num_spare = len(names) - self.rounds.num_needed(len(names))
+        num_sites = len(names) + num_read
+        num_spare = num_sites - self.rounds.num_needed(num_sites)
         if len(away) > num_spare:
             told = ", ".join(away)
             raise NotNow(f"{told}: not connected, with test notes to read; go on with --resume")
         for name in away:
-            yield name, Absent(name, self.roll.why(name))
+            yield name, Absent(name, "not connected")
         names = [name for name in names if name not in away]
         costs = {info.name: info.read_cost.get(decoding, 0.0) for info in self.infos}
         how = "" if decoding == "constrained" else ", free"
         fields = {"decoding": decoding, **errand_fields(errand)}
         letter = self._letter(fields, {CURRENT: adapter.to_bytes()})
-        by_node = {self.roll.nodes[name]: name for name in names}
         with self.progress.stage(
             f"{label}: {len(names)} sites read their test notes{how}", sum(costs[name] for name in names)
         ) as advance:
             answers = self._ask_most(
-                READ, dict.fromkeys(by_node, letter), by_node, num_spare - len(away), for_later=True
+                READ,
+                dict.fromkeys(names, letter),
+                num_spare - len(away),
+                lambda name, answer: Evaluation(evaluation(name, decoding, answer)),
             )
-            for number, (node, answer) in enumerate(answers, start=1):
-                name = by_node[node]
-                if isinstance(answer, Absent):
-                    yield name, answer
-                else:
-                    yield name, Evaluation(evaluation(name, decoding, answer))
+            for number, (name, found) in enumerate(answers, start=1):
+                yield name, found
                 advance(number, len(names), f"{name} answered")
 
     def pooled(self) -> Sites:
@@ -251,26 +267,38 @@ class GridSites:
     def _ask_most(
         self,
         kind: str,
-        letters: Mapping[int, Letter],
-        names: Mapping[int, str],
+        letters: Mapping[str, Letter],
         num_spare: int,
-        *,
-        for_later: bool = False,
-    ) -> Iterator[tuple[int, Letter | Absent]]:
-        """(node, answer) of every node, as they arrive, and up to ``num_spare`` that give none. ``names``: by
-        node. ``for_later``: see ``Wait``. Raises what ``answered`` does for one more."""
+        read: Callable[[str, Letter], _Found],
+    ) -> Iterator[tuple[str, _Found | Absent]]:
+        """(site, what ``read`` makes of its answer) of every site, as they arrive, and up to ``num_spare``
+        that give none, or none that can be used. Raises what ``answered`` or ``read`` does for one more.
+
+        ``letters``: by site. ``read``: site and answer -> what is in it; raises ``ValueError``.
+        """
+        by_node = {self.roll.nodes[name]: name for name in letters}
         num_out = len(letters)
-        wait = Wait(
-            is_enough=lambda: num_out <= num_spare, attempts=self.rounds.attempts, for_later=for_later
-        )
-        for node, answer in ask(self.grid, kind, letters, limit_s=WORK_S, wait=wait):
+        wait = Wait(is_enough=lambda: num_out <= num_spare, attempts=self.rounds.attempts)
+        asked = {node: letters[name] for node, name in by_node.items()}
+        for node, answer in ask(self.grid, kind, asked, limit_s=WORK_S, wait=wait):
             num_out -= 1
-            reason = answer.reason if isinstance(answer, Unanswered) else refusal(answer)
-            if reason and num_spare:
+            name = by_node[node]
+            try:
+                found = read(name, self._of_known_notes(name, answered(answer, name)))
+            except ValueError as error:
+                if num_spare <= 0:
+                    raise
                 num_spare -= 1
-                yield node, Absent(names[node], reason)
+                yield name, Absent(name, _reason(answer) or plain(str(error)))
             else:
-                yield node, answered(answer, names[node])
+                yield name, found
+
+    def _of_known_notes(self, name: str, answer: Letter) -> Letter:
+        """``answer``, if the notes that it was made of are those that the site said it has."""
+        known = next(info.data_hash for info in self.infos if info.name == name)
+        if answer.text(DATA_HASH) != known:
+            raise ValueError(f"site {name} {OTHER_NOTES}")
+        return answer
 
     def _letter(self, fields: Mapping[str, Any], parts: Mapping[str, bytes]) -> Letter:
         return Letter({"terms": self.terms.to_json(), **fields}, parts)
@@ -293,6 +321,19 @@ def join(
     roll = Roll(grid, tuple(names), terms, remembered)
     wait_for(roll, progress, wait_s=wait_s, num_needed=(rounds or Rounds()).num_needed(len(names)))
     return GridSites(grid, terms, progress, roll, roll.infos(), rounds or Rounds())
+
+
+def _scores(asked: Mapping[str, Collection[str]], name: str, answer: Letter) -> dict[str, float]:
+    """The losses in the answer of ``name``, which was ``asked`` for them. Raises as ``answers.losses``."""
+    return losses(name, answer, set(asked[name]))
+
+
+def _reason(answer: Letter | Unanswered) -> str:
+    """Why a site gave no answer to what it was asked, or "" where it gave one."""
+    if isinstance(answer, Unanswered):
+        return answer.reason or "it did not answer"
+    refused = refusal(answer)
+    return f"will not do what the study asks: {refused}" if refused else ""
 
 
 def _num_in_letter(adapters: Mapping[str, Adapter]) -> int:

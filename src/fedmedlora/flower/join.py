@@ -22,14 +22,18 @@ from fedmedlora.flower.supervise import Kept, Program, Tell, keep_running, told_
 
 THIS_MACHINE = "127.0.0.1"
 _CONNECTED = b"SuperNode ID:"  # Flower's own words, once the coordinator took the key
+_LEFT = b"SuperNode terminated gracefully"  # before it was connected: a 401, of which Flower says nothing
+_NOT_ACCEPTED = (
+    "the coordinator does not accept the signature: a clock that is minutes wrong, or a key that was "
+    "withdrawn; `fedmedlora site check` compares the clocks"
+)
 # Flower's words for what a person can do something about, and ours.
 _TROUBLE = {
     b"[code: 2004]": "the coordinator does not take this site's key: it is not registered there, or the site "
     "counts as connected still (up to a minute after a crash)",
     b"CERTIFICATE_VERIFY_FAILED": "the coordinator's certificate is not to be trusted from here; "
     "`fedmedlora site check` says why",
-    b"401 Unauthorized": "the coordinator does not accept the signature: a clock that is minutes wrong, or "
-    "a key that was withdrawn; `fedmedlora site check` compares the clocks",
+    b"401 Unauthorized": _NOT_ACCEPTED,
 }
 _MOST_READ_BYTES = 1_000_000
 
@@ -127,6 +131,8 @@ class _Watch:
             log.seek(kept.log_from)
             said = log.read(_MOST_READ_BYTES)
         found = f"connected to {self.address}" if _CONNECTED in said else ""
+        if not found and _LEFT in said:
+            found = _NOT_ACCEPTED
         for words, meaning in _TROUBLE.items():
             found = meaning if words in said else found
         if found:

@@ -22,7 +22,7 @@ from fedmedlora.settings import read_table
 from fedmedlora.sites import Errand
 
 DESCRIBE, TRAIN, READ, LOSSES = "query.describe", "train", "evaluate.read", "evaluate.losses"
-VERSION = 6
+VERSION = 7
 MOST = sys.float_info.max
 MAX_JSON = 4_000_000  # characters of a question or an answer without its adapters; real ones have thousands
 _STYPE = "fedmedlora.bytes"

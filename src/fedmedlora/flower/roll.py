@@ -35,8 +35,8 @@ class Roll:
     """The sites ``names`` behind ``grid``. Others are left alone.
 
     Where keys are registered, a node is the site that its key was registered for, and one that calls itself
-    something else is left alone. ``remembered``: a file of what sites said, or None. ``is_settled``: from now
-    on a site that comes back with other notes is left alone, one of ``changed``: the run would not know.
+    something else is left alone. ``remembered``: a file of what sites said, or None. What a site said first
+    counts: that it has other notes now, its answers tell (``GridSites``).
     """
 
     grid: Grid
@@ -45,8 +45,6 @@ class Roll:
     remembered: Path | None = None
     nodes: dict[str, int] = field(default_factory=dict)
     answers: dict[str, Letter] = field(default_factory=dict)
-    is_settled: bool = False
-    changed: set[str] = field(default_factory=set)
     _known: set[int] = field(default_factory=set)
 
     def missing(self) -> list[str]:
@@ -94,22 +92,12 @@ class Roll:
         before = self.nodes.get(name)
         if before is not None and before != node and before in present:
             raise ValueError(f"two SuperNodes call themselves {name!r}; stop one of them")
-        if name in self.names and self.is_settled and self._has_changed(name, answer):
-            log.warning("%s is back with other notes than the run knows, and is left alone", name)
-            self.changed.add(name)
-            self.nodes.pop(name, None)
-            return
         if name in self.names:
-            self.changed.discard(name)
-            self.nodes[name], self.answers[name] = node, answer
+            self.nodes[name] = node
+            known = self.answers.setdefault(name, answer)
+            if site_info(known).data_hash != site_info(answer).data_hash:
+                log.warning("%s has other notes than the run knows", name)
             self._remember()
-
-    def why(self, name: str) -> str:
-        """Why ``name``, which is missing, is not there."""
-        return "it has other notes than the run knows" if name in self.changed else "not connected"
-
-    def _has_changed(self, name: str, answer: Letter) -> bool:
-        return site_info(answer).data_hash != site_info(self.answers[name]).data_hash
 
     def recall(self) -> None:
         """Take what is remembered of sites that have not been heard."""
@@ -139,14 +127,13 @@ def wait_for(roll: Roll, progress: Progress, *, wait_s: float, num_needed: int) 
             is_new = roll.look()
             missing = roll.missing()
             if not missing:
-                break
+                return
             if time.monotonic() > deadline:
                 if len(roll.nodes) >= num_needed and not roll.unheard():
-                    break
+                    return
                 raise NotNow(
                     f"{', '.join(missing)}: not connected after {wait_s:.0f} s; start the SuperNodes, look "
                     "that each site.toml has the name that the study uses, and go on with --resume"
                 )
             if not is_new:
                 time.sleep(asking.POLL_S)
-    roll.is_settled = True

@@ -33,6 +33,9 @@ def main(grid: Grid, context: Context) -> None:
     try:
         study = found.load_study()
         names = [site.name for site in study.sites]
+        remembered = folder / "sites.json"
+        if not (found.out / "run.json").exists():  # what sites said for a run that is gone
+            remembered.unlink(missing_ok=True)
         told = RunLog(folder / LOG)  # of what happens before the run has its folder
         logged = LoggedGrid(grid, told, names)
         with (
@@ -54,7 +57,7 @@ def main(grid: Grid, context: Context) -> None:
                         shown,
                         wait_s=found.wait_s,
                         rounds=study.rounds,
-                        remembered=folder / "sites.json",
+                        remembered=remembered,
                     ),
                     live,
                 ),

@@ -37,6 +37,7 @@ from fedmedlora.training.optimizer import refuse_optimizer
 
 UPDATE, UPDATE_HASH = "update", "update_sha256"
 CURRENT, CHANGE = "adapter", "change"
+DATA_HASH = "data_hash"  # of the notes that an answer was made of
 LACKS_BASE = "lacks_base"  # whether a site has not got what the change that came begins with
 MOST_KEPT = 8  # methods of runs under the same terms of which a site keeps things at a time
 
@@ -110,7 +111,7 @@ class SiteWork:
         codec = errand.exchange.up()
         sent = send_with_residual(report.update, current, codec, self.residuals, errand.whose, last_round)
         fields = {LACKS_BASE: False, UPDATE_HASH: hashlib.sha256(sent.message).hexdigest()}
-        return Letter({"site": self.file.name, **fields, **report.numbers()}, {UPDATE: sent.message})
+        return Letter({**self._whose(), **fields, **report.numbers()}, {UPDATE: sent.message})
 
     def _current(self, parts: Mapping[str, bytes], errand: Errand) -> Adapter | None:
         """The adapter that the round begins with; None where the change that came begins with another one
@@ -140,13 +141,17 @@ class SiteWork:
     def read(self, adapter: Adapter, decoding: str, errand: Errand) -> Letter:
         """Scores of ``adapter`` on the site's test notes: counts and F1. What was predicted stays here."""
         ((_, found),) = self.site.read((self.file.name,), adapter, decoding, errand, "the adapter")
-        return Letter({"site": self.file.name, "evaluation": found.record})
+        return Letter({**self._whose(), "evaluation": found.record})
 
     def losses(self, adapters: Mapping[str, Adapter], errand: Errand) -> Letter:
         """Losses of other sites' adapters on this site's held-out notes."""
         found = self.site.losses((self.file.name,), adapters, errand)[self.file.name]
         told = {label: loss if math.isfinite(loss) else None for label, loss in found.items()}
-        return Letter({"site": self.file.name, "losses": told})
+        return Letter({**self._whose(), "losses": told})
+
+    def _whose(self) -> dict[str, str]:
+        """Who answers, and by the hash of which notes: they may be others than those that it described."""
+        return {"site": self.file.name, DATA_HASH: self.site.infos[0].data_hash}
 
 
 def open_site(file: SiteFile, terms: Terms) -> SiteWork:

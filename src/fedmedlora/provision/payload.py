@@ -97,7 +97,7 @@ def place_payload(payload: Payload, kit: Path) -> tuple[str, ...]:
 
 def _place(source: Path, target: Path) -> bool:
     if target.exists():
-        if filecmp.cmp(source, target, shallow=False):
+        if target.samefile(source) or filecmp.cmp(source, target, shallow=False):
             return False
         target.unlink()
     source = source.resolve()  # a hub's cache links its files; a link would lead nowhere at the site

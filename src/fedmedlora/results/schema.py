@@ -132,7 +132,7 @@ _NOT_READ = Table(
         "decoding": Value("text", "how it was to be read", choices=("constrained", "free")),
         "reason": Value("text", "why, in words"),
     },
-    "a site's test notes that were not read: the site was gone, and `[rounds] quorum` let the run end",
+    "a site's test notes that were not read, where `[rounds] quorum` let the run end without them",
 )
 
 _ROUND = Table(

@@ -29,12 +29,12 @@ def check_notes(site: SiteFile, schema: Schema) -> tuple[Finding, ...]:
     for what, name in wanted.items():
         path = site.path(name)
         key = "train" if what == TRAIN else "test"
-        if not path.exists():
+        try:
+            path.stat()
+            read[what] = read_notes(path, schema, (INSTRUCTION,) if holds_instructions(path) else ("ner",))
+        except FileNotFoundError:
             advice = f"put annotated notes there, or name the file under {key} in site.toml; {_CONVERT}"
             findings.append(Finding(what, False, f"{path}: there is no such file", advice))
-            continue
-        try:
-            read[what] = read_notes(path, schema, (INSTRUCTION,) if holds_instructions(path) else ("ner",))
         except OSError as error:
             where = f"correct {key} in site.toml, or let this account read it"
             findings.append(Finding(what, False, f"{path}: {error.strerror}", where))

@@ -1,0 +1,54 @@
+"""What a site's terminal says of its SuperNode, out of what Flower writes into the log."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
+
+from fedmedlora.flower.join import _Watch
+from fedmedlora.flower.supervise import Kept, Program
+
+CONNECTED = "INFO :      SuperNode ID: 4711\n"
+LEFT = "INFO :      SuperNode terminated gracefully.\n"
+
+
+@pytest.fixture
+def said_of(tmp_path):
+    """``said_of(log, ...)``: what is told of starts that wrote those logs, one after the other."""
+
+    def run(*logs: str) -> list[str]:
+        told: list[str] = []
+        kept = Kept(Program("SuperNode", (), {}, tmp_path / "log"), told.append)
+        watch = _Watch(kept, "coordinator.example:8000", told.append)
+        with kept.program.log.open("w") as file:
+            for log in logs:
+                kept.num_starts += 1
+                kept.log_from = file.tell()
+                watch.look()
+                file.write(log)
+                file.flush()
+                watch.look()
+        return told
+
+    return run
+
+
+def test_a_site_that_is_connected_says_so_once(said_of):
+    assert said_of(CONNECTED, CONNECTED) == ["connected to coordinator.example:8000"]
+
+
+def test_a_signature_that_is_not_accepted_is_told_though_flower_is_silent(said_of):
+    """A clock that is off by ten minutes: Flower gets a 401 and ends as if it had been told to."""
+    (told,) = said_of("INFO :      Starting Flower SuperNode\n" + LEFT, LEFT)
+    assert told.startswith("the coordinator does not accept the signature: a clock that is minutes wrong")
+
+
+def test_a_site_that_was_connected_and_then_is_refused_is_told_both(said_of):
+    told = said_of(CONNECTED + LEFT, LEFT)
+    assert [words.split()[0] for words in told] == ["connected", "the"]
+
+
+def test_a_key_that_is_not_registered(said_of):
+    (told,) = said_of("ERROR : [code: 2004] activation failed\n" + LEFT)
+    assert "does not take this site's key" in told
