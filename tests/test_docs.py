@@ -92,7 +92,7 @@ def check_toml(text: str, folder: Path | None = None) -> None:
         around = "" if whole or "validation" in table else VALIDATION
         around += "" if "sites" in table else SITE
         here = table.get("validation", {}).get("by") != "sites"
-        here = here and all("train" in site for site in table.get("sites", ()))
+        here = here and not (whole and all(site.keys() == {"name"} for site in table["sites"]))
         parse_study(("" if "name" in table else NAME) + text + around, source="the page", sites_are_here=here)
 
 
