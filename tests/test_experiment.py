@@ -24,7 +24,7 @@ from fedmedlora.model.load import load_base_model
 from fedmedlora.model.saved import read_manifest, read_saved_adapter
 from fedmedlora.prepare import file_hashes, prepare, terms_of
 from fedmedlora.report.results import validate
-from fedmedlora.sites import NotNow
+from fedmedlora.run_folder import InUse
 from fedmedlora.study_public import public_settings
 from fedmedlora.tasks.training_set import sample_notes
 
@@ -191,7 +191,7 @@ def test_two_processes_do_not_go_on_with_one_run(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment_module, "alone_in", partial(experiment_module.alone_in, wait_s=0.1))
     shutil.copytree(out, tmp_path / "out")
     files = sorted((tmp_path / "out").rglob("*"))
-    with experiment_module.alone_in(tmp_path / "out"), pytest.raises(NotNow, match="another process"):
+    with experiment_module.alone_in(tmp_path / "out"), pytest.raises(InUse, match="another process"):
         run_study(study, tmp_path / "out", resume=True)
     assert sorted((tmp_path / "out").rglob("*")) == files
     assert without_time(run_study(study, tmp_path / "out", resume=True)) == without_time(results)

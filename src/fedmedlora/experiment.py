@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from fedmedlora import __version__
 from fedmedlora.audit.log_file import RunLog
@@ -38,8 +35,8 @@ from fedmedlora.prepare import prepare, terms_of
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.run import Run
 from fedmedlora.run_audit import begin, finish, told_of_a_stop
-from fedmedlora.run_folder import EvaluationCache, SignalCache, UpdateCache, open_run, write_file
-from fedmedlora.sites import NotNow, Sites
+from fedmedlora.run_folder import EvaluationCache, SignalCache, UpdateCache, alone_in, open_run, write_file
+from fedmedlora.sites import Sites
 from fedmedlora.study import Study
 from fedmedlora.study_forms import answers_read_by
 from fedmedlora.study_public import public_settings
@@ -167,24 +164,6 @@ def run_study(
         results = _results(run, records, command)
         finish(run, run_id, methods, results, signer)
     return results
-
-
-@contextmanager
-def alone_in(folder: Path, *, wait_s: float = 5.0) -> Iterator[None]:
-    """Within the block no other process goes on with the run in ``folder``: two would write the same rounds.
-
-    Waits ``wait_s`` seconds for one that is at it, then raises ``NotNow``. The system frees what a killed
-    process had.
-    """
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=wait_s)
-    except Timeout as error:
-        raise NotNow(f"{folder}: another process is at work on this run; wait until it has ended") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _files_of_sites(sites: Sites) -> dict[str, str]:
