@@ -151,12 +151,10 @@ class GridSites:
                     yield Absent(name, "it lacks the adapter that its change begins with")
                     continue
                 try:
-                    self._of_known_notes(name, answer)
-                except ValueError:  # asked again, it would be the same
-                    yield Absent(name, OTHER_NOTES, is_final=True)
-                    continue
-                try:
                     update = read_update(name, answer, since.base if since else current, errand)
+                    if answer.text(DATA_HASH) != self._notes_of(name):  # asked again, it would be the same
+                        yield Absent(name, OTHER_NOTES, is_final=True)
+                        continue
                     if since is not None:
                         assert wait.late_discount is not None, "else it would have been asked again"
                         update = carried(update, since.base, current, round_num, wait.late_discount)
@@ -284,7 +282,10 @@ class GridSites:
             num_out -= 1
             name = by_node[node]
             try:
-                found = read(name, self._of_known_notes(name, answered(answer, name)))
+                letter = answered(answer, name)
+                found = read(name, letter)
+                if letter.text(DATA_HASH) != self._notes_of(name):
+                    raise ValueError(f"site {name} {OTHER_NOTES}")
             except ValueError as error:
                 if num_spare <= 0:
                     raise
@@ -293,12 +294,9 @@ class GridSites:
             else:
                 yield name, found
 
-    def _of_known_notes(self, name: str, answer: Letter) -> Letter:
-        """``answer``, if the notes that it was made of are those that the site said it has."""
-        known = next(info.data_hash for info in self.infos if info.name == name)
-        if answer.text(DATA_HASH) != known:
-            raise ValueError(f"site {name} {OTHER_NOTES}")
-        return answer
+    def _notes_of(self, name: str) -> str:
+        """The hash of the notes that the site ``name`` said it has, of which its answers are to be made."""
+        return next(info.data_hash for info in self.infos if info.name == name)
 
     def _letter(self, fields: Mapping[str, Any], parts: Mapping[str, bytes]) -> Letter:
         return Letter({"terms": self.terms.to_json(), **fields}, parts)
