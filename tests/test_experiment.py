@@ -22,9 +22,9 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.experiment import run_study
 from fedmedlora.model.load import load_base_model
 from fedmedlora.model.saved import read_manifest, read_saved_adapter
+from fedmedlora.only_one import InUse
 from fedmedlora.prepare import file_hashes, prepare, terms_of
 from fedmedlora.report.results import validate
-from fedmedlora.run_folder import InUse
 from fedmedlora.study_public import public_settings
 from fedmedlora.tasks.training_set import sample_notes
 

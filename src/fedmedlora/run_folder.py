@@ -16,17 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from fedmedlora.corpora.jsonl import write_atomically
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.only_one import only_one
 
 FORMAT, VERSION = "fedmedlora-run", 1
-
-
-class InUse(ValueError):  # noqa: N818 - a state, not a mistake
-    """Another process is at work on the run."""
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -67,22 +64,11 @@ def claimed(folder: Path, pieces: Collection[str]) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def alone_in(folder: Path, *, wait_s: float = 5.0) -> Iterator[None]:
+def alone_in(folder: Path, *, wait_s: float = 5.0) -> AbstractContextManager[None]:
     """Within the block no other process goes on with the run in ``folder``: two would write the same rounds.
-
-    Waits ``wait_s`` seconds for one that is at it, then raises ``InUse``. The system frees what a killed
-    process had.
-    """
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=wait_s)
-    except Timeout as error:
-        raise InUse(f"{folder}: another process is at work on this run; wait until it has ended") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    See ``only_one``."""
+    told = f"{folder}: another process is at work on this run; wait until it has ended"
+    return only_one(folder / ".lock", told, wait_s=wait_s)
 
 
 def open_run(

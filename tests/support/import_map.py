@@ -58,7 +58,8 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "terms": ({"settings", "study_tables", "study_forms", "corpora", "tasks"}, set()),
     "progress": (set(), {"rich"}),
     "progress_jobs": ({"progress"}, {"rich"}),
-    "run_folder": ({"exchange", "corpora"}, {"filelock"}),
+    "only_one": (set(), {"filelock"}),
+    "run_folder": ({"exchange", "corpora", "only_one"}, {"filelock"}),
     "printable": (set(), set()),
     "audit": ({"printable"}, {"filelock", "cryptography"}),  # the latter in audit/signing.py alone, see below
     "new_folder": (set(), set()),

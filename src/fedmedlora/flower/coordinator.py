@@ -23,6 +23,7 @@ from fedmedlora.flower.registry import Change, Node, Unreachable, apply, change,
 from fedmedlora.flower.state import STATE
 from fedmedlora.flower.submit import QUIET, own_path
 from fedmedlora.flower.supervise import Kept, Program, Tell, keep_running, told_to_stop
+from fedmedlora.only_one import only_one
 from fedmedlora.provision.address import parse_address
 from fedmedlora.provision.authority import belongs_to, describe, is_signed_by
 from fedmedlora.provision.private_files import is_private, private_folder, write_over
@@ -242,16 +243,10 @@ def running_pid(file: CoordinatorFile) -> int:
 @contextmanager
 def _alone(file: CoordinatorFile) -> Iterator[None]:
     state = file.path(file.state)
-    lock = FileLock(state / "coordinator.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"the coordinator is running already (its state: {state})") from None
-    try:
+    told = f"the coordinator is running already (its state: {state})"
+    with only_one(state / "coordinator.lock", told):
         write_over(state / "coordinator.pid", str(os.getpid()).encode())
         yield
-    finally:
-        lock.release()  # the system frees it should this process be killed
 
 
 @dataclass

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from fedmedlora.flower.checks.credentials import check_authority, check_key
 from fedmedlora.flower.loopback import free_port
 from fedmedlora.flower.site_file import SiteFile, load_site_file
 from fedmedlora.flower.site_program import node_config
 from fedmedlora.flower.submit import QUIET, own_path
 from fedmedlora.flower.supervise import Kept, Program, Tell, keep_running, told_to_stop
+from fedmedlora.only_one import only_one
 
 THIS_MACHINE = "127.0.0.1"
 _CONNECTED = b"SuperNode ID:"  # Flower's own words, once the coordinator took the key
@@ -54,19 +53,12 @@ def start_site(path: Path, tell: Tell) -> None:
             raise ValueError(f"{finding.name}: {finding.found}. {finding.advice}")
     state = file.path(file.state)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = FileLock(state / "supernode.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"{file.name} is running already (its state: {state})") from None
-    try:
-        with told_to_stop() as stopping:
-            kept = Kept(supernode(file, path, os.environ, free_port()), tell)
-            tell(f"{file.name} joins {file.coordinator.address}; log: {kept.program.log}; Ctrl-C ends it")
-            keep_running([kept], stopping, _Watch(kept, file.coordinator.address, tell).look)
-            tell(f"{file.name} has left")
-    finally:
-        lock.release()
+    running = f"{file.name} is running already (its state: {state})"
+    with only_one(state / "supernode.lock", running), told_to_stop() as stopping:
+        kept = Kept(supernode(file, path, os.environ, free_port()), tell)
+        tell(f"{file.name} joins {file.coordinator.address}; log: {kept.program.log}; Ctrl-C ends it")
+        keep_running([kept], stopping, _Watch(kept, file.coordinator.address, tell).look)
+        tell(f"{file.name} has left")
 
 
 def supernode(file: SiteFile, path: Path, environ: Mapping[str, str], port: int) -> Program:

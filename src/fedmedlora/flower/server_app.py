@@ -17,8 +17,8 @@ from fedmedlora.flower.live_sites import LiveProgress, LiveSites
 from fedmedlora.flower.logged_grid import LoggedGrid
 from fedmedlora.flower.state import read_submission, signer, write_outcome
 from fedmedlora.model.memory import keep_freed_memory
+from fedmedlora.only_one import InUse
 from fedmedlora.progress import Terminal
-from fedmedlora.run_folder import InUse
 from fedmedlora.sites import NotNow
 
 log = logging.getLogger("fedmedlora")
