@@ -109,6 +109,17 @@ def _guarded(monkeypatch):
 
 
 @pytest.fixture
+def soon_given_up(monkeypatch):
+    """A site that is gone is given up in a moment, and one that does not answer in three seconds."""
+    from fedmedlora.flower import asking, grid_sites
+
+    monkeypatch.setattr(grid_sites, "WORK_S", 3.0)
+    monkeypatch.setattr(asking, "POLL_S", 0.02)
+    monkeypatch.setattr(asking, "PRESENCE_S", 0.0)
+    monkeypatch.setattr(asking, "GONE_S", 0.1)
+
+
+@pytest.fixture
 def federation(tmp_path) -> Iterator[Federation]:
     """Nothing runs yet; all that is started ends with the test."""
     extra = {

@@ -12,7 +12,6 @@ import pytest
 from fedmedlora import experiment
 from fedmedlora.corpora.jsonl import read_notes, write_notes
 from fedmedlora.experiment import run_study
-from fedmedlora.flower import asking, grid_sites
 from fedmedlora.flower.grid_sites import join
 from fedmedlora.flower.messages import Letter
 from fedmedlora.report.page import page_text
@@ -23,17 +22,11 @@ from fedmedlora.study import load_study
 SITES = ("lakeside", "northgate", "stonebridge")
 STONEBRIDGE = 3  # its node
 
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr(grid_sites, "WORK_S", 3.0)
-    monkeypatch.setattr(asking, "POLL_S", 0.02)
-    monkeypatch.setattr(asking, "PRESENCE_S", 0.0)
-    monkeypatch.setattr(asking, "GONE_S", 0.1)
+pytestmark = pytest.mark.usefixtures("soon_given_up")
 
 
 @pytest.fixture
-def study_with(three_sites, tmp_path):
+def study_with(three_sites):
     """``study_with(quorum)``: Fed-MedLoRA+, validated by the sites."""
 
     def write(quorum: str, num_rounds: int = 1) -> Path:

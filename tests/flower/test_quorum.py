@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedmedlora.experiment import run_study
-from fedmedlora.flower import asking, grid_sites
+from fedmedlora.flower import asking
 from fedmedlora.flower.grid_sites import join
 from fedmedlora.model.saved import read_saved_adapter
 from fedmedlora.sites import Wait
@@ -16,13 +16,7 @@ from fedmedlora.study import load_study
 SITES = ("lakeside", "northgate", "stonebridge")
 STONEBRIDGE = 3  # its node
 
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr(grid_sites, "WORK_S", 3.0)
-    monkeypatch.setattr(asking, "POLL_S", 0.02)
-    monkeypatch.setattr(asking, "PRESENCE_S", 0.0)
-    monkeypatch.setattr(asking, "GONE_S", 0.1)
+pytestmark = pytest.mark.usefixtures("soon_given_up")
 
 
 @pytest.fixture(scope="module")
