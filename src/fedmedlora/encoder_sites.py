@@ -125,13 +125,7 @@ class EncoderSites:
         """See ``sites.Sites``: a site keeps nothing."""
 
     def read(
-        self,
-        names: Sequence[str],
-        adapter: Adapter,
-        decoding: str,
-        errand: Errand,
-        label: str,
-        num_read: int = 0,
+        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
     ) -> Iterator[tuple[str, Evaluation]]:
         """See ``sites.Sites``."""
         cohorts = {site.name: site.cohort for site in self.local}

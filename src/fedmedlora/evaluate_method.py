@@ -76,9 +76,7 @@ def _read(
     at_sites = [name for name in missing if name not in here]
     if at_sites:
         readers = run.sites if method.encoder is None else method.encoder
-        num_read = sum(name not in here for name in names_read(run, method, adapter)) - len(at_sites)
-        errand = method.errand()
-        for name, found in readers.read(at_sites, travelling, decoding, errand, method.label, num_read):
+        for name, found in readers.read(at_sites, travelling, decoding, method.errand(), method.label):
             if isinstance(found, Absent):
                 absent.append(found)
             else:

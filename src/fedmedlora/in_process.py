@@ -113,13 +113,7 @@ class InProcess:
         return found
 
     def read(
-        self,
-        names: Sequence[str],
-        adapter: Adapter,
-        decoding: str,
-        errand: Errand,
-        label: str,
-        num_read: int = 0,
+        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
     ) -> Iterator[tuple[str, Evaluation]]:
         """See ``sites.Sites``."""
         for name in names:

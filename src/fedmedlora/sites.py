@@ -140,18 +140,11 @@ class Sites(Protocol):
         """The mean of what the sites keep to themselves under ``errand``, or None where it is not here."""
 
     def read(
-        self,
-        names: Sequence[str],
-        adapter: Adapter,
-        decoding: str,
-        errand: Errand,
-        label: str,
-        num_read: int = 0,
+        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
     ) -> Iterator[tuple[str, Evaluation | Absent]]:
         """(site, evaluation on its test notes, or why there is none).
 
-        ``label``: whose adapter it is, for the progress shown. ``num_read``: how many more sites have read it
-        before. Predictions never leave a site's machine.
+        ``label``: whose adapter it is, for the progress shown. Predictions never leave a site's machine.
         """
 
     def pooled(self) -> Sites:
@@ -209,6 +202,9 @@ class Participants:
         def known(wanted: Sequence[str]) -> Iterator[SiteReport]:
             missing.clear()
             for name in wanted:
+                if name in absent:  # measured before
+                    missing.append(name)
+                    continue
                 kept = self.cache.load(name, round_num, started_from, keys[name])
                 if kept is not None:  # let in by another run, perhaps, under other bounds
                     found = SiteReport(update=kept[0], **kept[1])

@@ -216,9 +216,17 @@ def answered(answer: Letter | Unanswered, site: str = "") -> Letter:
             f"{who} did not answer: {answer.reason}; the log of its SuperNode may say why. Go on with "
             "--resume"
         )
-    if refused := refusal(answer):
-        raise ValueError(f"{who} will not do what the study asks: {refused}")
+    if refused := why_not(answer):
+        raise ValueError(f"{who} {refused}")
     return answer
+
+
+def why_not(answer: Letter | Unanswered) -> str:
+    """Why a site gave no answer to what it was asked, or "" where it gave one."""
+    if isinstance(answer, Unanswered):
+        return answer.reason or "it did not answer"
+    refused = refusal(answer)
+    return f"will not do what the study asks: {refused}" if refused else ""
 
 
 def refusal(answer: Letter) -> str:

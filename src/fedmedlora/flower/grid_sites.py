@@ -20,7 +20,7 @@ from fedmedlora.exchange.late import carried
 from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.flower.answers import evaluation, losses
-from fedmedlora.flower.asking import Unanswered, answered, ask, plain, refusal
+from fedmedlora.flower.asking import Unanswered, answered, ask, plain, why_not
 from fedmedlora.flower.messages import LAST_ROUND, LOSSES, READ, TRAIN, Letter, errand_fields
 from fedmedlora.flower.roll import Roll, wait_for
 from fedmedlora.flower.site_work import CHANGE, CURRENT, DATA_HASH, LACKS_BASE, UPDATE, UPDATE_HASH
@@ -144,7 +144,7 @@ class GridSites:
                     why = answer.reason if since is None else f"{answer.reason}, late"
                     yield Absent(name, why, is_final=answer.is_final)
                     continue
-                if reason := _reason(answer):
+                if reason := why_not(answer):
                     yield Absent(name, reason, is_final=True)
                     continue
                 if answer.fields.get(LACKS_BASE) is True:  # a late one, or a site that was sent all of it
@@ -211,19 +211,13 @@ class GridSites:
         return found
 
     def read(
-        self,
-        names: Sequence[str],
-        adapter: Adapter,
-        decoding: str,
-        errand: Errand,
-        label: str,
-        num_read: int = 0,
+        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
     ) -> Iterator[tuple[str, Evaluation | Absent]]:
         """See ``sites.Sites``. What was predicted, and the counts of each note, stay at the site. Raises
         ``NotNow`` where those that read are no quorum."""
         self._look_again()
         away = [name for name in self.roll.missing() if name in names]
-        num_sites = len(names) + num_read
+        num_sites = sum(bool(info.read_cost) for info in self.infos)  # those that have read it already, too
         num_spare = num_sites - self.rounds.num_needed(num_sites)
         if len(away) > num_spare:
             told = ", ".join(away)
@@ -290,7 +284,7 @@ class GridSites:
                 if num_spare <= 0:
                     raise
                 num_spare -= 1
-                yield name, Absent(name, _reason(answer) or plain(str(error)))
+                yield name, Absent(name, why_not(answer) or plain(str(error)))
             else:
                 yield name, found
 
@@ -324,14 +318,6 @@ def join(
 def _scores(asked: Mapping[str, Collection[str]], name: str, answer: Letter) -> dict[str, float]:
     """The losses in the answer of ``name``, which was ``asked`` for them. Raises as ``answers.losses``."""
     return losses(name, answer, set(asked[name]))
-
-
-def _reason(answer: Letter | Unanswered) -> str:
-    """Why a site gave no answer to what it was asked, or "" where it gave one."""
-    if isinstance(answer, Unanswered):
-        return answer.reason or "it did not answer"
-    refused = refusal(answer)
-    return f"will not do what the study asks: {refused}" if refused else ""
 
 
 def _num_in_letter(adapters: Mapping[str, Adapter]) -> int:

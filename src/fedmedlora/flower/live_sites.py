@@ -64,17 +64,11 @@ class LiveSites:
         return self.sites.mean_own(errand)
 
     def read(
-        self,
-        names: Sequence[str],
-        adapter: Adapter,
-        decoding: str,
-        errand: Errand,
-        label: str,
-        num_read: int = 0,
+        self, names: Sequence[str], adapter: Adapter, decoding: str, errand: Errand, label: str
     ) -> Iterator[tuple[str, Evaluation | Absent]]:
         """See ``sites.Sites``."""
         self.live.stage("reading tests", errand.method)
-        for name, found in self.sites.read(names, adapter, decoding, errand, label, num_read):
+        for name, found in self.sites.read(names, adapter, decoding, errand, label):
             if isinstance(found, Absent):
                 self.live.absent(name, found.reason)
             yield name, found

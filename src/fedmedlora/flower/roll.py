@@ -84,7 +84,8 @@ class Roll:
         return bool(new)
 
     def _enter(self, node: int, answer: Letter, present: set[int], registered: Mapping[int, str]) -> None:
-        name = site_info(answer).name
+        info = site_info(answer)
+        name = info.name
         own = registered.get(node, "")
         if own and own != name:
             log.warning("the site whose key is %s's calls itself %s, and is left alone", own, name)
@@ -95,7 +96,7 @@ class Roll:
         if name in self.names:
             self.nodes[name] = node
             known = self.answers.setdefault(name, answer)
-            if site_info(known).data_hash != site_info(answer).data_hash:
+            if site_info(known).data_hash != info.data_hash:
                 log.warning("%s has other notes than the run knows", name)
             self._remember()
 
