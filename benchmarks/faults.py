@@ -1,6 +1,6 @@
 """A federation over shaped links, and the same with every fault: what does it end with?
 
-    sudo .venv/bin/python benchmarks/faults.py --out /srv/faults [--only SIGKILL] [--times 1]
+    sudo .venv/bin/python benchmarks/faults.py --out /srv/faults [--only SuperNode "full disk"] [--times 1]
 
 Real processes: a coordinator and four sites in network namespaces of their own, TLS and node authentication
 on, links of 50 Mbit/s with 40 ms added to a round trip, SmolLM2-135M on synthetic cohorts. Needs Linux, root,
@@ -58,12 +58,12 @@ def main() -> None:
     """Parse, run what is missing, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default="", help="faults whose name holds this")
+    parser.add_argument("--only", nargs="+", default=[""], help="faults whose name holds one of these")
     parser.add_argument("--times", type=int, default=1, help="how often each is tried")
     parser.add_argument("--whole", action="store_true", help="wait until the test notes are read, too")
     parser.add_argument("--list", action="store_true")
     args = parser.parse_args()
-    wanted = [fault for fault in FAULTS if args.only in fault.name]
+    wanted = [fault for fault in FAULTS if any(part in fault.name for part in args.only)]
     if args.list:
         print("\n".join(fault.name for fault in wanted))
         return

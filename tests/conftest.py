@@ -6,6 +6,7 @@ for them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,11 +19,25 @@ settings.load_profile("shared-machine")
 
 pytest_plugins = ("tiny_study", "tiny_encoder", "saved_adapter")  # for their fixtures
 
+# Their tests start programs and wait for them, so files of a few tests take minutes.
+SLOW = tuple(f"tests/{folder}/" for folder in ("flower", "provision", "training", "report", "watch"))
+
 WORDS = (
     "Pt denies chest pain and severe nausea . He was started on aspirin 81 mg daily <problem> </problem> "
     "<drug> </drug> <test> </test> no fever , blood pressure was 120 / 80 ; problem drug test"
 )
 END = "<|end|>"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow first, then files of many tests: xdist hands out whole files in this order, and whoever is
+    handed a slow one last works on alone."""
+    num_tests = Counter(_file(item) for item in items)
+    items.sort(key=lambda item: (not _file(item).startswith(SLOW), -num_tests[_file(item)], _file(item)))
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.split("::")[0]
 
 
 @pytest.fixture(scope="session")
