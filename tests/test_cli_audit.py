@@ -50,10 +50,16 @@ def test_a_changed_log_is_exit_1_and_names_the_line(log, capsys):
     assert (code, out[:7]) == (1, "line 2:")
 
 
+def test_a_log_is_named_by_the_folder_of_its_run_too(log, capsys):
+    for what in ("verify", "show"):
+        assert call(capsys, what, log.path.parent) == call(capsys, what, log.path)
+
+
 def test_what_cannot_be_verified_is_exit_2(log, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
     for argv in (
         ["verify", tmp_path / "absent.jsonl"],
-        ["verify", tmp_path],
+        ["verify", tmp_path / "empty"],
         ["verify", log.path, "--head", "abc"],
         ["show", tmp_path / "absent.jsonl"],
         ["passport", tmp_path],

@@ -79,7 +79,7 @@ def _verify(args: argparse.Namespace) -> int:
 
     if args.head is not None:
         HASH.take(args.head, "--head")
-    found = verify_file(args.log, args.head)
+    found = verify_file(_log(args.log), args.head)
     for one in found.problems:
         print(f"line {one.line}: {one.what}")
     if found.problems:
@@ -101,7 +101,7 @@ def _show(args: argparse.Namespace) -> int:
     from fedmedlora.audit.sorts import to_record
 
     problems = 0
-    for number, line in enumerate(lines_of(args.log), start=1):
+    for number, line in enumerate(lines_of(_log(args.log)), start=1):
         try:
             one = read_line(line)
         except ValueError as error:
@@ -126,7 +126,7 @@ def _passport(args: argparse.Namespace) -> int:
     if (args.site is None) != (args.run_id is None):
         raise ValueError("--site and --run go together: a site's pseudonym is made of both")
     key = None if args.key is None else read_public_key(args.key)
-    found = check_folder(args.folder, key=key, log=args.log)
+    found = check_folder(args.folder, key=key, log=None if args.log is None else _log(args.log))
     passport = found.read.passport
     for problem in found.problems:
         print(problem)
@@ -138,7 +138,10 @@ def _passport(args: argparse.Namespace) -> int:
     print(f"over {passport.made_of.base_model}, weights {passport.made_of.base_model_hash}")
     print(f"made {passport.created} by {len(passport.sites)} sites; {passport.privacy_ledger}")
     if passport.key is not None:
-        print(f"signature: {passport.key.algorithm}, key {passport.key.fingerprint}")
+        whose = "" if key is None else ", which is the one given"
+        print(f"signature: {passport.key.algorithm}, key {passport.key.fingerprint}{whose}")
+    if args.log is not None:
+        print("log: whole, and what the passport says of it stands there")
     for score in passport.scores:
         f1 = "undefined" if score.f1 is None else format(score.f1, ".3f")
         print(f"  {score.cohort}  {score.decoding}  {score.kind} {score.criterion}  F1 {f1}")
@@ -155,6 +158,13 @@ def _passport(args: argparse.Namespace) -> int:
     for note in found.notes:
         print(note)
     return 0
+
+
+def _log(path: Path) -> Path:
+    """A log, named by itself or by the run's folder that it lies in."""
+    from fedmedlora.audit.log_file import LOG
+
+    return path / LOG if path.is_dir() else path
 
 
 def _wrong(what: Path) -> int:

@@ -92,7 +92,11 @@ def _add_coordinator(commands: Any) -> None:
             )
             action.add_argument("--out", type=Path, metavar="DIR", help="folder of the study's run")
             action.add_argument(
-                "--wait", type=float, default=10.0, metavar="MINUTES", help="for the sites to come (10)"
+                "--wait",
+                type=float,
+                default=10.0,
+                metavar="MINUTES",
+                help="for the sites to come, before it says who is missing and waits anew (10)",
             )
         if name == "status":
             how = action.add_mutually_exclusive_group()
@@ -247,7 +251,11 @@ def _status(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps({"address": file.address, **asdict(found)}))
         return
-    runs = f"runs (process {found.pid})" if found.pid else "does not run; start it with start.sh"
+    runs = (
+        f"runs (process {found.pid})"
+        if found.pid
+        else "does not run; start it with `fedmedlora coordinator start`"
+    )
     print(f"coordinator  {runs}")
     print(
         f"SuperLink    {'answers' if found.answers else 'does not answer'}, sites connect at {file.address}"

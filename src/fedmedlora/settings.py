@@ -93,6 +93,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises ``ValueError`` for what is not there, not UTF-8 or not TOML."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
+    except IsADirectoryError as error:
+        raise ValueError(f"{path}: is a folder; name the TOML file in it") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fedmedlora.audit import log_file
 from fedmedlora.audit.chain import read_line
 from fedmedlora.audit.entries import Fault, Repaired, kind_of
 from fedmedlora.audit.log_file import AuditLog, RunLog, lines_of, verify_file
@@ -205,7 +206,9 @@ def test_several_processes_write_one_after_the_other_and_one_is_killed(log):
     assert errors.count("Victim") >= 1
 
 
-def test_the_log_of_a_run_begins_before_the_run_has_its_folder(tmp_path):
+def test_the_log_of_a_run_begins_before_the_run_has_its_folder(tmp_path, monkeypatch):
+    seconds = iter(range(60))
+    monkeypatch.setattr(log_file, "utc_now", lambda: f"2026-11-30T08:00:{next(seconds):02d}Z")
     before, own = tmp_path / "state" / "audit.jsonl", tmp_path / "run" / "audit.jsonl"
     log = RunLog(before)
     assert log.path is None
@@ -218,6 +221,8 @@ def test_the_log_of_a_run_begins_before_the_run_has_its_folder(tmp_path):
     assert silent.append(ONE) is None
     silent.open(tmp_path / "other.jsonl")
     assert kinds(tmp_path / "other.jsonl") == ["log", "fault"]
+    own_times, times = ([read_line(line).time for line in lines_of(path)] for path in (own, before))
+    assert own_times[1] == times[1], "when it happened, not when it was copied"
     again = RunLog()
     again.open(own)
     assert again.append(ONE).num_entries == 4

@@ -7,8 +7,18 @@ import threading
 
 import pytest
 
-from fedmedlora.flower.campaign import Patience, carry_through, files_of, is_whole
+from fedmedlora.flower.campaign import (
+    Patience,
+    as_here,
+    carry_through,
+    files_of,
+    is_whole,
+    refuse_other_study,
+    refuse_strangers,
+)
 from fedmedlora.flower.submit import Interrupted
+from fedmedlora.study import parse_study
+from fedmedlora.study_public import public_settings
 
 SOON = Patience(waits_s=(0.0,), give_up_s=100.0)
 
@@ -98,3 +108,46 @@ def test_a_study_is_whole_when_every_site_has_read_its_test_notes(tmp_path):
         assert is_whole(tmp_path) is whole
     (tmp_path / "results.json").write_text(json.dumps({"methods": [{"name": "of an older version"}]}))
     assert is_whole(tmp_path)
+
+
+STUDY = """
+name = "Two hospitals"
+methods = ["fed_medlora"]
+[training]
+rounds = {rounds}
+[[sites]]
+name = "lakeside"
+[[sites]]
+name = "northgate"
+"""
+
+
+def test_a_site_that_nobody_has_a_key_of_is_not_waited_for():
+    study = parse_study(STUDY.format(rounds=2), sites_are_here=False)[0]
+    refuse_strangers(study, {"lakeside": b"", "northgate": b"", "westfield": b""}, "sites/")
+    for keys, words in (
+        (
+            ("lakeside", "northgat"),
+            "sites/: there is no key of northgate, only of lakeside, northgat; did you",
+        ),
+        ((), "there is no key of lakeside, northgate, only of nobody"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            refuse_strangers(study, keys, "sites/")
+
+
+def test_the_finished_run_of_another_study_is_not_taken_for_this_one(tmp_path):
+    one, other = (parse_study(STUDY.format(rounds=n), sites_are_here=False)[0] for n in (2, 3))
+    refuse_other_study(one, tmp_path)
+    record = {"study_hash": one.study_hash(), "settings": public_settings(one)}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    refuse_other_study(one, tmp_path)
+    with pytest.raises(
+        ValueError, match=r"another study \(it differs in training.rounds\); name another folder"
+    ):
+        refuse_other_study(other, tmp_path)
+
+
+def test_words_of_run_are_put_as_the_coordinator_goes_on():
+    told = as_here("stopping run 3; go on with --resume. Go on with --resume")
+    assert told == "stopping run 3; go on with the same command. Go on with the same command"

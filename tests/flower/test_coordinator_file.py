@@ -166,6 +166,10 @@ def test_one_coordinator_at_a_time(file):
 
 def test_a_site_starts_with_its_credentials_in_order_only(kits):
     path = kits / "lakeside" / "site.toml"
+    with pytest.raises(
+        ValueError, match=r"training notes: .*train.jsonl: there is no such file; put annotated"
+    ):
+        start_site(path, print)
     (kits / "lakeside" / "site.key").chmod(0o644)
     with pytest.raises(ValueError, match=r"other accounts may read .* chmod 600"):
         start_site(path, print)

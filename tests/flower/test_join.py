@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
-from fedmedlora.flower.join import _Watch
+from fedmedlora.flower.join import SILENT_S, _Watch
 from fedmedlora.flower.supervise import Kept, Program
 
 CONNECTED = "INFO :      SuperNode ID: 4711\n"
@@ -47,6 +47,23 @@ def test_a_signature_that_is_not_accepted_is_told_though_flower_is_silent(said_o
 def test_a_site_that_was_connected_and_then_is_refused_is_told_both(said_of):
     told = said_of(CONNECTED + LEFT, LEFT)
     assert [words.split()[0] for words in told] == ["connected", "the"]
+
+
+def test_a_coordinator_that_does_not_answer_is_told_once(tmp_path):
+    told: list[str] = []
+    now = [0.0]
+    kept = Kept(Program("SuperNode", (), {}, tmp_path / "log"), told.append)
+    kept.program.log.write_text("INFO :      Starting Flower SuperNode\n")
+    kept.num_starts = 1
+    watch = _Watch(kept, "coordinator.example:8000", told.append, clock=lambda: now[0])
+    for now[0] in (SILENT_S, SILENT_S + 1, 3 * SILENT_S):
+        watch.look()
+    kept.program.log.write_text(CONNECTED)
+    watch.look()
+    assert [words.split(";")[0] for words in told] == [
+        "coordinator.example:8000 has not answered in 30 s",
+        "connected to coordinator.example:8000",
+    ]
 
 
 def test_a_key_that_is_not_registered(said_of):

@@ -105,7 +105,19 @@ def test_who_has_which_key_is_known_behind_it():
         assert [(one.node_id, one.name) for one in over.get_nodes()] == [(7, "lakeside")]
         exchanged(over, DESCRIBE, Letter({}))  # it has lakeside's key and calls itself another's name
         over.get_node_ids()
-        assert [site.is_connected for site in kept[-1].sites] == [False] * 3
+        # The connection is that of lakeside's key; stonebridge's name proves nothing.
+        assert {site.name for site in kept[-1].sites if site.is_connected} == {"lakeside"}
+
+
+def test_a_site_whose_program_fails_at_the_first_question_is_connected_and_says_so():
+    grid = OneNode(Error(code=2, reason="killed"))
+    grid.name = "lakeside"
+    kept: list[LiveRecord] = []
+    with made(kept) as told:
+        over = LiveGrid(grid, told)
+        over.get_nodes()
+        exchanged(over, DESCRIBE, Letter({}))
+        assert state_of(kept, "lakeside") == ("absent", "its program failed or was lost", True)
 
 
 def test_nothing_of_a_grid_is_left_to_its_base_class():

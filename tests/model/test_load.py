@@ -72,6 +72,7 @@ def test_a_folder_that_is_not_there_or_holds_no_model(tmp_path):
         with pytest.raises(ValueError, match=r"cannot be loaded.*smollm2-135m") as caught:
             load_base_model(str(folder))
         assert "\n" not in str(caught.value)
+        assert ("there is no such folder" in str(caught.value)) is (folder != tmp_path)
         with pytest.raises(ValueError, match=r"tokenizer of .* cannot be loaded"):
             load_encoder(str(folder))
 

@@ -23,6 +23,12 @@ def test_the_smallest_file(write_consortium):
     assert [site.name for site in found.sites] == ["mercy"]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_trial_on_one_machine_is_not_open_to_others(write_consortium, host):
+    place = write_consortium(HEAD.replace("c.example", host) + SITE).coordinator
+    assert place.listens_on() == Address("127.0.0.1", 8000)
+
+
 def test_behind_a_forwarding(write_consortium):
     place = write_consortium(
         'name = "x"\n[coordinator]\naddress = "c.example:443"\nlisten = "192.0.2.7:65535"\n'

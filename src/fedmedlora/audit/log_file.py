@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,9 +32,10 @@ class AuditLog:
 
     path: Path
 
-    def append(self, *entries: Entry) -> Head:
+    def append(self, *entries: Entry, times: Sequence[str] = ()) -> Head:
         """Add ``entries`` and return the log's head: they are on the disk when this returns.
 
+        ``times``: when each of them was made (``utc_now``), where that was not now.
         Raises ``OSError``, naming the file, where the disk does not take them: none is added then. Raises
         ``ValueError`` where the log's last entry is damaged: nothing is added to a log that was changed.
         """
@@ -43,7 +44,7 @@ class AuditLog:
             is_new = not self.path.exists()
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                head = self._append(descriptor, entries)
+                head = self._append(descriptor, entries, times)
             except OSError as error:
                 if error.errno is None:
                     raise
@@ -65,14 +66,14 @@ class AuditLog:
             os.close(descriptor)
         return head
 
-    def _append(self, descriptor: int, entries: tuple[Entry, ...]) -> Head:
+    def _append(self, descriptor: int, entries: Sequence[Entry], times: Sequence[str]) -> Head:
         num_whole, head, torn = self._end(descriptor)
         added: list[Entry] = [] if head else [Opened(FORMAT, VERSION, uuid.uuid4().hex)]
         if torn:
             added.append(Repaired(len(torn), hashlib.sha256(torn).hexdigest()))
-        time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        lines = []
-        for entry in (*added, *entries):
+        now, lines = utc_now(), []
+        made = [*((entry, now) for entry in added), *zip(entries, times or [now] * len(entries), strict=True)]
+        for entry, time in made:
             line, head = link(entry, head, time)
             lines.append(line)
         assert head is not None, "the first entry made one"
@@ -97,6 +98,11 @@ class AuditLog:
                 f"{self.path}: its end is not as it was written ({error}); nothing is added to it. Look with "
                 f"`fedmedlora audit verify {self.path.name}`. Moved away and kept, a new log begins"
             ) from error
+
+
+def utc_now() -> str:
+    """The time as entries carry it: UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def verify_file(path: Path, head: Head | str | None = None) -> Verified:
@@ -152,11 +158,11 @@ class RunLog:
     """The log of a run, from before the run has its folder.
 
     What happens until then is written to ``before`` (None: nowhere) at once, and again as the first entries
-    of the run's own log once that is there.
+    of the run's own log once that is there, with the times at which it happened.
     """
 
     before: Path | None = None
-    _held: list[Entry] = field(default_factory=list)
+    _held: list[tuple[Entry, str]] = field(default_factory=list)
     _log: AuditLog | None = None
 
     @property
@@ -168,12 +174,14 @@ class RunLog:
         """From now on everything goes to ``path``, what was held back first."""
         self._log = AuditLog(path)
         if self._held:
-            self._log.append(*self._held)
+            entries, times = zip(*self._held, strict=True)
+            self._log.append(*entries, times=times)
             self._held.clear()
 
     def append(self, *entries: Entry) -> Head | None:
         """See ``AuditLog.append``. None where there is no file yet."""
         if self._log is not None:
             return self._log.append(*entries)
-        self._held += entries
-        return None if self.before is None else AuditLog(self.before).append(*entries)
+        times = [utc_now()] * len(entries)
+        self._held += zip(entries, times, strict=True)
+        return None if self.before is None else AuditLog(self.before).append(*entries, times=times)

@@ -10,16 +10,19 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedmedlora.flower.coordinator import CONNECTION, coordinator_environment
 from fedmedlora.flower.coordinator_file import CoordinatorFile
-from fedmedlora.flower.registry import Unreachable, list_nodes
+from fedmedlora.flower.registry import Unreachable, list_nodes, site_keys
 from fedmedlora.flower.submit import Interrupted, Target, run_at
-from fedmedlora.run_folder import read_json
+from fedmedlora.run_folder import differing_settings, read_json
+from fedmedlora.settings import nearest
+from fedmedlora.study import Study, load_study
+from fedmedlora.study_public import public_settings
 
 Tell = Callable[[str], None]
 START_S = 60.0
@@ -85,9 +88,16 @@ def run_beside(
     """Work for ``coordinator.start_coordinator``: the study in ``out``, begun or gone on with, to its end.
 
     ``finish`` is given its results, and writes ``results.json``. ``wait_s``: how long the study
-    waits for its sites before it begins anew to do so.
+    waits for its sites before it begins anew to do so. Raises ``ValueError`` for sites that have no key here,
+    and for a folder with another study.
     """
     target = Target(CONNECTION, coordinator_environment(file, os.environ))
+    wanted = load_study(study, sites_are_here=False)
+    refuse_strangers(wanted, site_keys(file.path(file.sites)), f"{study.name} and {file.sites}/")
+    refuse_other_study(wanted, out)
+
+    def told(line: str) -> None:
+        tell(as_here(line))
 
     def work(stopping: threading.Event) -> None:
         if is_whole(out):
@@ -96,13 +106,43 @@ def run_beside(
 
         def run() -> dict[str, Any]:
             _until_up(file, stopping)
-            return run_at(study, out, target, True, wait_s, command, tell, stopping)
+            return run_at(study, out, target, True, wait_s, command, told, stopping)
 
-        results = carry_through(run, lambda: files_of(out), tell, stopping)
+        try:
+            results = carry_through(run, lambda: files_of(out), told, stopping)
+        except ValueError as error:
+            raise ValueError(as_here(str(error))) from error
         if results is not None:
             finish(results)
 
     return work
+
+
+def as_here(words: str) -> str:
+    """``words`` that were written for ``fedmedlora run``, which goes on when it is asked to."""
+    return words.replace("o on with --resume", "o on with the same command")
+
+
+def refuse_strangers(study: Study, keys: Collection[str], where: str) -> None:
+    """Raise ``ValueError`` for a site of ``study`` that has no key among ``keys``: it would be waited for."""
+    strangers = [site.name for site in study.sites if site.name not in keys]
+    if strangers:
+        there = ", ".join(sorted(keys)) or "nobody"
+        raise ValueError(
+            f"{where}: there is no key of {', '.join(strangers)}, only of {there}"
+            f"{nearest(strangers[0], sorted(keys))}"
+        )
+
+
+def refuse_other_study(study: Study, out: Path) -> None:
+    """Raise ``ValueError`` where the run in ``out`` is one of another study."""
+    known = read_json(out / "run.json")
+    if known is not None and known.get("study_hash") != study.study_hash():
+        names = differing_settings(known.get("settings") or {}, public_settings(study))
+        raise ValueError(
+            f"{out}: holds a run of another study (it differs in {', '.join(names) or 'settings'}); name "
+            "another folder with --out"
+        )
 
 
 def _until_up(file: CoordinatorFile, stopping: threading.Event) -> None:

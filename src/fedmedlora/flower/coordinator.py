@@ -113,7 +113,8 @@ def stop_coordinator(file: CoordinatorFile) -> bool:
     deadline = time.monotonic() + STOP_WAIT_S
     while running_pid(file) == pid:
         if time.monotonic() > deadline:
-            raise ValueError(f"the coordinator (process {pid}) does not end; look into its log")
+            log = file.path(file.state) / "log" / "superlink.log"
+            raise ValueError(f"the coordinator (process {pid}) does not end; SuperLink's log: {log}")
         time.sleep(0.2)
     return True
 

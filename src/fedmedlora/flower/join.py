@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmedlora.flower.checks.credentials import check_authority, check_key
+from fedmedlora.flower.checks.notes import check_there
 from fedmedlora.flower.loopback import free_port
 from fedmedlora.flower.site_file import SiteFile, load_site_file
 from fedmedlora.flower.site_program import node_config
@@ -35,22 +37,23 @@ _TROUBLE = {
     b"401 Unauthorized": _NOT_ACCEPTED,
 }
 _MOST_READ_BYTES = 1_000_000
+SILENT_S = 30.0  # after which a site that is not connected says so
 
 
 def start_site(path: Path, tell: Tell) -> None:
     """Join the study as the site of ``path``, and stay until told to stop.
 
-    Raises ``ValueError`` for a file without ``[coordinator]``, keys that are not in order, and a site that
-    is running already.
+    Raises ``ValueError`` for a file without ``[coordinator]``, keys that are not in order, notes that are not
+    there, and a site that is running already.
     """
     file = load_site_file(path)
     if not file.coordinator.address:
         raise ValueError(
             f"{path.name}: [coordinator] address: missing; a startup kit fills it in (docs/consortium.md)"
         )
-    for finding in (check_authority(file), check_key(file)):
+    for finding in (check_authority(file), check_key(file), *check_there(file)):
         if not finding.ok:
-            raise ValueError(f"{finding.name}: {finding.found}. {finding.advice}")
+            raise ValueError(f"{finding.name}: {finding.found}; {finding.advice}")
     state = file.path(file.state)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     running = f"{file.name} is running already (its state: {state})"
@@ -114,6 +117,11 @@ class _Watch:
     tell: Tell
     told_of: int = 0  # the start that was told of
     told: str = ""
+    clock: Callable[[], float] = time.monotonic
+    _since_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._since_s = self.clock()
 
     def look(self) -> None:
         kept = self.kept
@@ -129,6 +137,14 @@ class _Watch:
             found = meaning if words in said else found
         if found:
             self.told_of = kept.num_starts
-            if found != self.told:  # again and again while it is tried again and again
-                self.tell(found)
-            self.told = found
+            self._tell_once(found)
+        elif not self.told and self.clock() - self._since_s > SILENT_S:
+            self._tell_once(
+                f"{self.address} has not answered in {SILENT_S:.0f} s; it is tried on. Does the coordinator "
+                "run? `fedmedlora site check` looks at the way there"
+            )
+
+    def _tell_once(self, words: str) -> None:
+        if words != self.told:  # again and again while it is tried again and again
+            self.tell(words)
+        self.told = words

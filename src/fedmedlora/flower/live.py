@@ -111,7 +111,7 @@ class Live:
             self._put()
 
     def joined(self, name: str) -> None:
-        """A site has connected and said who it is."""
+        """A site has connected."""
         with self._lock:
             if name in self._sites:
                 self._sites[name] = _there(self._sites[name])

@@ -22,6 +22,7 @@ class LiveGrid(Grid):
 
     Which node is which site is what a node says when it is asked to describe itself, if that is not the name
     of another one's key: the same that ``roll.py`` believes, who asks for the nodes before it asks them.
+    Until then it is the site that its key was registered for.
     """
 
     grid: Grid
@@ -33,13 +34,15 @@ class LiveGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         """See ``Grid``."""
         ids = list(self.grid.get_node_ids())
-        self.live.connected({self._sites[node] for node in ids if node in self._sites})
+        self.live.connected({self._name_of(node) for node in ids})
         return ids
 
     def get_nodes(self) -> Iterable[Any]:
         """See ``Grid``: with what is known of them, which is who may call itself what."""
         nodes = list(self.grid.get_nodes())
         self._registered.update({one.node_id: getattr(one, "name", "") for one in nodes})
+        for node in nodes:
+            self.live.joined(self._name_of(node.node_id))
         return nodes
 
     def push_messages(self, messages: Iterable[Message]) -> Iterator[str]:
@@ -63,7 +66,7 @@ class LiveGrid(Grid):
 
     def _told(self, node: int, kind: str, reply: Message) -> None:
         if reply.has_error():
-            self.live.failed(self._sites.get(node, ""))
+            self.live.failed(self._name_of(node))
             return
         told = _fields(reply.content)
         name, refused = told.get("name"), told.get("refused")
@@ -76,6 +79,9 @@ class LiveGrid(Grid):
         self.live.answered(site, size(reply.content), refused if isinstance(refused, str) else "")
         if isinstance(later, str):
             self.live.put_off(site, later)
+
+    def _name_of(self, node: int) -> str:
+        return self._sites.get(node) or self._registered.get(node) or ""
 
     def set_run(self, run: Any) -> None:
         """See ``Grid``."""

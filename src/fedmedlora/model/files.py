@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedmedlora.model.load import files_hash, first_line, load_encoder, model_source
+from fedmedlora.model.load import files_hash, load_encoder, model_source, why_not
 from fedmedlora.model.tokens import Encoder
 
 # What a model needs to run, and no second copy of its weights in another format.
@@ -39,7 +39,7 @@ def model_files(name: str, *, revision: str = "") -> ModelFiles:
         folder = Path(source) if Path(source).is_dir() else _fetched(source, revision or "main")
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"base model {name!r} cannot be found: {first_line(error)}") from error
+        raise ValueError(f"base model {name!r} cannot be found: {why_not(name, error)}") from error
     found = files_hash(folder)
     if not found:
         raise ValueError(

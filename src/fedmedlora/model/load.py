@@ -73,7 +73,7 @@ def load_base_model(
         )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise ValueError(
-            f"base model {name!r} cannot be loaded: {first_line(error)} "
+            f"base model {name!r} cannot be loaded: {why_not(name, error)} "
             f"(a folder saved by transformers, a hub name, or {DEMO_MODEL!r})"
         ) from error
     if quantization == "none":
@@ -105,7 +105,7 @@ def load_encoder(name: str, *, local: bool = False) -> Encoder:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"tokenizer of {name!r} cannot be loaded: {first_line(error)}") from error
+        raise ValueError(f"tokenizer of {name!r} cannot be loaded: {why_not(name, error)}") from error
     return Encoder(tokenizer)
 
 
@@ -122,6 +122,12 @@ def model_source(name: str) -> str:
             f"did you mean {DEMO_MODEL!r}?"
         )
     return name
+
+
+def why_not(name: str, error: Exception) -> str:
+    """Why ``name`` could not be loaded: the hub's words on what is no name of its own help nobody."""
+    is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
+    return "there is no such folder" if is_path and not Path(name).exists() else first_line(error)
 
 
 def first_line(error: Exception) -> str:

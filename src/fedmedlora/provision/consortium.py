@@ -24,8 +24,8 @@ class CoordinatorPlace:
         "more DNS names and IP addresses of it, for which its certificate holds too", ()
     )
     listen: str = setting(
-        "host:port that it listens on, where that is another one than all of the machine's addresses and "
-        "the address's port (behind a port forwarding, say)",
+        "host:port that it listens on (behind a port forwarding, say); empty: the address's port of all of "
+        "the machine's addresses, or of 127.0.0.1 where the sites reach it there",
         "",
     )
     control_port: int = setting(
@@ -54,11 +54,12 @@ class CoordinatorPlace:
 
     def listens_on(self) -> Address:
         """Where the sites' connections arrive."""
-        return (
-            parse_address(self.listen)
-            if self.listen
-            else Address(EVERYWHERE[0], parse_address(self.address).port)
-        )
+        if self.listen:
+            return parse_address(self.listen)
+        reached = parse_address(self.address)
+        # Sites on the same machine: a trial, which no other machine is to reach.
+        own = "127.0.0.1" if reached.host in ("127.0.0.1", "localhost") else EVERYWHERE[0]
+        return Address(own, reached.port)
 
     def control(self) -> Address:
         """Where the coordinator's own programs speak to it."""

@@ -23,21 +23,15 @@ _CONVERT = (
 
 def check_notes(site: SiteFile, schema: Schema) -> tuple[Finding, ...]:
     """Training notes, test notes where ``site.toml`` names any, and whether they share a note or patient."""
-    wanted = {TRAIN: site.train} | ({TEST: site.test} if site.test else {})
     read: dict[str, NoteSet] = {}
     findings = []
-    for what, name in wanted.items():
+    for what, name in _wanted(site).items():
         path = site.path(name)
-        key = "train" if what == TRAIN else "test"
         try:
             path.stat()
             read[what] = read_notes(path, schema, (INSTRUCTION,) if holds_instructions(path) else ("ner",))
-        except FileNotFoundError:
-            advice = f"put annotated notes there, or name the file under {key} in site.toml; {_CONVERT}"
-            findings.append(Finding(what, False, f"{path}: there is no such file", advice))
         except OSError as error:
-            where = f"correct {key} in site.toml, or let this account read it"
-            findings.append(Finding(what, False, f"{path}: {error.strerror}", where))
+            findings.append(_not_readable(what, path, error))
         except ValueError as error:  # words of ours: file, line, label
             findings.append(Finding(what, False, str(error), _CONVERT))
         else:
@@ -45,6 +39,32 @@ def check_notes(site: SiteFile, schema: Schema) -> tuple[Finding, ...]:
     if len(read) == 2:
         findings.append(_apart(site, read))
     return tuple(findings)
+
+
+def check_there(site: SiteFile) -> tuple[Finding, ...]:
+    """Whether the files of notes that ``site.toml`` names are there; what they hold is not looked at."""
+    findings = []
+    for what, name in _wanted(site).items():
+        try:
+            site.path(name).stat()
+        except OSError as error:
+            findings.append(_not_readable(what, site.path(name), error))
+        else:
+            findings.append(Finding(what, True, f"{name} is there"))
+    return tuple(findings)
+
+
+def _wanted(site: SiteFile) -> dict[str, str]:
+    return {TRAIN: site.train} | ({TEST: site.test} if site.test else {})
+
+
+def _not_readable(what: str, path: Path, error: OSError) -> Finding:
+    key = "train" if what == TRAIN else "test"
+    if isinstance(error, FileNotFoundError):
+        advice = f"put annotated notes there, or name the file under {key} in site.toml; {_CONVERT}"
+        return Finding(what, False, f"{path}: there is no such file", advice)
+    where = f"correct {key} in site.toml, or let this account read it"
+    return Finding(what, False, f"{path}: {error.strerror}", where)
 
 
 def _counted(what: str, path: Path, found: NoteSet) -> Finding:
