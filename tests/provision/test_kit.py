@@ -339,6 +339,11 @@ def test_wheels_and_a_model_go_into_every_kit(consortium, kits, now, tmp_path):
     (house / "notes.txt").write_text("not a wheel")
     for name in ("model.safetensors", "config.json", "pytorch_model.bin"):
         (model / name).write_bytes(name.encode())
+    provision(consortium, tmp_path / "bare", now)
+    for kit in (*SITES, "coordinator"):
+        readme = (tmp_path / "bare" / kit / "README.md").read_text()
+        assert "it came without: put them here as `wheels`" in readme
+        assert "pip install --no-index --find-links wheels" in readme
     payload = Payload(house, model, "c0ffee")
     lines = provision(consortium, kits, now, payload=payload)
     for kit in (*SITES, "coordinator"):
@@ -349,6 +354,7 @@ def test_wheels_and_a_model_go_into_every_kit(consortium, kits, now, tmp_path):
         assert "python3.12 -m venv .venv" in readme  # torch's wheel is for that one alone
         assert "Python 3.12" in readme
         assert "Python 3.11" not in readme
+        assert "came without" not in readme
     # On one disk there is one copy.
     assert (kits / "lakeside" / "model" / "model.safetensors").samefile(model / "model.safetensors")
     found = tomllib.loads((kits / "lakeside" / "site.toml").read_text())

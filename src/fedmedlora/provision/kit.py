@@ -117,6 +117,7 @@ def provision(
         payload.model_hash,
         payload.bundle(),
         payload.python(),
+        has_wheels=payload.wheelhouse is not None,
     )
     ends = _coordinator(kits, consortium, authority, now, renew)
     publics = {site.name: _site(kits, site, sent.get(site.name)) for site in consortium.sites}

@@ -12,6 +12,10 @@ from typing import Any
 
 from fedmedlora.provision.consortium import Consortium, Member
 
+_WHEELS_ELSEWHERE = (
+    ", with the consortium's folder of Python packages (it came without: put them here as `wheels`; take "
+    "none of these names from an index)"
+)
 _MODEL_ELSEWHERE = "The base model is `{}`: it must be on this machine, under the name that `[model]` gives."
 
 
@@ -21,7 +25,7 @@ class KitFacts:
 
     ``version``: of fedmedlora. ``install``: what follows ``pip install``. ``model``: as ``site.toml`` names
     it. ``model_hash``, ``bundle``: "" where it is not known. ``python``: the only Python that will do; ""
-    where every one from 3.11 does.
+    where every one from 3.11 does. ``has_wheels``: whether what is installed lies in the kits.
     """
 
     ca_fingerprint: str
@@ -31,10 +35,13 @@ class KitFacts:
     model_hash: str = ""
     bundle: str = ""
     python: str = ""
+    has_wheels: bool = False
 
-    def python_texts(self) -> dict[str, str]:
-        """What the READMEs say of Python."""
+    def install_texts(self) -> dict[str, str]:
+        """What the READMEs say of Python and of what is installed."""
         return {
+            "install": self.install,
+            "wheels": "" if self.has_wheels else _WHEELS_ELSEWHERE,
             "python": f"python{self.python or '3.11'}",
             "python_words": f"Python {self.python}" if self.python else "Python 3.11 or newer",
         }
@@ -83,14 +90,13 @@ def site_readme(
     return _filled(
         "site-README.md",
         {
-            **facts.python_texts(),
+            **facts.install_texts(),
             "site": site.name,
             "consortium": consortium.name,
             "address": consortium.coordinator.address,
             "proxy": f" through the web proxy `{site.proxy}`" if site.proxy else "",
             "own_key": "" if key_is_here else ", with the `site.key` that you made in `site-kit/` beside it",
             "key_command": "" if key_is_here else "cp ../site-kit/site.key .\n",
-            "install": facts.install,
             "model": "" if facts.model_hash else f" {_MODEL_ELSEWHERE.format(facts.model)}",
             "ca_fingerprint": facts.ca_fingerprint,
             "key_fingerprint": key_fingerprint,
@@ -106,13 +112,12 @@ def coordinator_readme(
     return _filled(
         "coordinator-README.md",
         {
-            **facts.python_texts(),
+            **facts.install_texts(),
             "consortium": consortium.name,
             "address": place.address,
             "port": str(place.listens_on().port),
             "listen": str(place.listens_on()),
             "control": str(place.control()),
-            "install": facts.install,
             "ca_fingerprint": facts.ca_fingerprint,
             "site_fingerprints": "\n".join(f"* {name}: `{found}`" for name, found in fingerprints.items()),
             "ends": f"{ends:%Y-%m-%d}",

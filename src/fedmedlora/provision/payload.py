@@ -67,9 +67,8 @@ class Payload:
         return f"3.{found.pop()}" if found else ""
 
     def install(self) -> str:
-        """What follows ``pip install`` in a kit's README."""
-        found = "" if self.wheelhouse is None else f"--no-index --find-links {WHEELS} "
-        return f"{found}'fedmedlora[flower]=={self.version()}'"
+        """What follows ``pip install`` in a kit's README: never an index, where anybody may own the name."""
+        return f"--no-index --find-links {WHEELS} 'fedmedlora[flower]=={self.version()}'"
 
     def model_name(self) -> str:
         """The model as a ``site.toml`` names it; "" where the kit holds none."""
