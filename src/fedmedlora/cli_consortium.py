@@ -212,6 +212,7 @@ def _start_coordinator(args: argparse.Namespace) -> None:
     work = run_beside(
         file,
         args.study,
+        study,
         args.out,
         _tell,
         lambda results: finish(study, results, args.out, False),

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
+from fedmedlora.flower.campaign import run_beside
 from fedmedlora.flower.coordinator import (
     coordinator_environment,
     flower_config,
@@ -23,6 +24,9 @@ from fedmedlora.flower.join import site_environment, start_site, supernode
 from fedmedlora.flower.site_file import load_site_file
 from fedmedlora.provision.consortium import Consortium, CoordinatorPlace, Member
 from fedmedlora.provision.kit import provision
+from fedmedlora.run_folder import write_json
+from fedmedlora.study import load_study
+from fedmedlora.study_public import public_settings
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 CONSORTIUM = Consortium(
@@ -179,6 +183,51 @@ def test_a_site_starts_with_its_credentials_in_order_only(kits):
     path.write_text('name = "lakeside"\ntrain = "train.jsonl"\n')
     with pytest.raises(ValueError, match=r"\[coordinator\] address: missing"):
         start_site(path, print)
+
+
+STUDY = """
+name = "Two hospitals"
+methods = ["fed_medlora"]
+[training]
+rounds = {rounds}
+[[sites]]
+name = "lakeside"
+[[sites]]
+name = "{other}"
+"""
+
+
+def test_a_study_beside_it_is_looked_at_before_anything_is_started(file, tmp_path):
+    def begin(other: str, rounds: int):
+        path = tmp_path / "study.toml"
+        path.write_text(STUDY.format(other=other, rounds=rounds))
+        study = load_study(path, sites_are_here=False)
+        work = run_beside(
+            file, path, study, tmp_path / "run", print, lambda results: None, wait_s=1.0, command=()
+        )
+        return study, work
+
+    begin("northgate", 2)
+    with pytest.raises(
+        ValueError, match=r"study.toml and sites/: there is no key of southgate, only of lakes"
+    ):
+        begin("southgate", 2)
+    study, _ = begin("northgate", 3)
+    (tmp_path / "run").mkdir()
+    write_json(
+        tmp_path / "run" / "run.json",
+        {"study_hash": study.study_hash(), "settings": public_settings(study), "fedmedlora": "0.0.9"},
+    )
+    with pytest.raises(
+        ValueError, match=r"differs in training.rounds, and was made by fedmedlora 0.0.9\); name"
+    ):
+        begin("northgate", 2)
+    # What was begun goes on without a hospital that has left for good.
+    file.path("sites/northgate.pub").unlink()
+    begin("northgate", 3)
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run.json: damaged .*remove it$"):
+        begin("northgate", 3)
 
 
 def test_a_port_that_is_taken_is_told(file):

@@ -52,18 +52,32 @@ def test_a_site_that_was_connected_and_then_is_refused_is_told_both(said_of):
 def test_a_coordinator_that_does_not_answer_is_told_once(tmp_path):
     told: list[str] = []
     now = [0.0]
-    kept = Kept(Program("SuperNode", (), {}, tmp_path / "log"), told.append)
+    kept = Running(Program("SuperNode", (), {}, tmp_path / "log"), told.append)
     kept.program.log.write_text("INFO :      Starting Flower SuperNode\n")
-    kept.num_starts = 1
     watch = _Watch(kept, "coordinator.example:8000", told.append, clock=lambda: now[0])
-    for now[0] in (SILENT_S, SILENT_S + 1, 3 * SILENT_S):
-        watch.look()
-    kept.program.log.write_text(CONNECTED)
-    watch.look()
-    assert [words.split(";")[0] for words in told] == [
+    silent, connected = (
         "coordinator.example:8000 has not answered in 30 s",
         "connected to coordinator.example:8000",
-    ]
+    )
+    for kept.num_starts, now[0], log, heard in (
+        (1, 100.0, "", []),
+        (1, 100.0 + SILENT_S, "", []),
+        (2, 101.0 + SILENT_S, "", []),  # started again: from there
+        (2, 102.0 + 2 * SILENT_S, "", [silent]),
+        (2, 102.0 + 4 * SILENT_S, "", [silent]),
+        (2, 103.0 + 4 * SILENT_S, CONNECTED, [silent, connected]),
+        (3, 104.0 + 4 * SILENT_S, "", [silent, connected]),
+        (3, 105.0 + 5 * SILENT_S, "", [silent, connected, silent]),
+    ):
+        kept.program.log.write_text(log)
+        watch.look()
+        assert [words.split(";")[0] for words in told] == heard
+
+
+class Running(Kept):
+    """One that runs, for all that is known here."""
+
+    is_running = True
 
 
 def test_a_key_that_is_not_registered(said_of):

@@ -12,7 +12,7 @@ from told_live import made, state_of
 
 from fedmedlora.flower import live
 from fedmedlora.flower.live_grid import LiveGrid
-from fedmedlora.flower.messages import DESCRIBE, NOT_NOW, TRAIN, Letter
+from fedmedlora.flower.messages import DESCRIBE, FAILED, NOT_NOW, TRAIN, Letter
 from fedmedlora.live_record import LiveRecord
 
 
@@ -103,21 +103,28 @@ def test_who_has_which_key_is_known_behind_it():
     with made(kept) as told:
         over = LiveGrid(grid, told)
         assert [(one.node_id, one.name) for one in over.get_nodes()] == [(7, "lakeside")]
-        exchanged(over, DESCRIBE, Letter({}))  # it has lakeside's key and calls itself another's name
+        exchanged(over, DESCRIBE, Letter({}))  # it has lakeside's key and calls itself by another's name
         over.get_node_ids()
         # The connection is that of lakeside's key; stonebridge's name proves nothing.
         assert {site.name for site in kept[-1].sites if site.is_connected} == {"lakeside"}
 
 
 def test_a_site_whose_program_fails_at_the_first_question_is_connected_and_says_so():
-    grid = OneNode(Error(code=2, reason="killed"))
+    failed = Letter({"refused": "", FAILED: "it failed with ValueError"}).to_records()
+    well = Letter({"name": "lakeside", "refused": ""}).to_records()
+    grid = OneNode(Error(code=2, reason="killed"), well, failed, well)
     grid.name = "lakeside"
     kept: list[LiveRecord] = []
     with made(kept) as told:
         over = LiveGrid(grid, told)
+        over.get_node_ids()
         over.get_nodes()
-        exchanged(over, DESCRIBE, Letter({}))
-        assert state_of(kept, "lakeside") == ("absent", "its program failed or was lost", True)
+        assert state_of(kept, "lakeside") == ("idle", "", True)
+        for _ in range(2):
+            exchanged(over, DESCRIBE, Letter({}))
+            assert state_of(kept, "lakeside") == ("absent", "its program failed or was lost", True)
+            exchanged(over, DESCRIBE, Letter({}))
+            assert state_of(kept, "lakeside") == ("idle", "", True)
 
 
 def test_nothing_of_a_grid_is_left_to_its_base_class():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,12 @@ name = "stonebridge"
 @pytest.fixture
 def now() -> datetime:
     return NOW
+
+
+@pytest.fixture
+def kits(tmp_path) -> Path:
+    """Where kits are made; not there yet."""
+    return tmp_path / "kits"
 
 
 @pytest.fixture

@@ -23,10 +23,20 @@ def test_the_smallest_file(write_consortium):
     assert [site.name for site in found.sites] == ["mercy"]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_trial_on_one_machine_is_not_open_to_others(write_consortium, host):
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.2", "127.0.0.2"),
+        ("Localhost", "127.0.0.1"),
+        ("[::1]", "::1"),
+        ("localhost.example", "0.0.0.0"),
+        ("192.0.2.7", "0.0.0.0"),
+    ],
+)
+def test_a_trial_on_one_machine_is_not_open_to_others(write_consortium, host, own):
     place = write_consortium(HEAD.replace("c.example", host) + SITE).coordinator
-    assert place.listens_on() == Address("127.0.0.1", 8000)
+    assert place.listens_on() == Address(own, 8000)
 
 
 def test_behind_a_forwarding(write_consortium):

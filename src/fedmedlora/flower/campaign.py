@@ -8,20 +8,23 @@ same adapter in the end. Nobody has to think about it.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedmedlora import __version__
 from fedmedlora.flower.coordinator import CONNECTION, coordinator_environment
 from fedmedlora.flower.coordinator_file import CoordinatorFile
 from fedmedlora.flower.registry import Unreachable, list_nodes, site_keys
 from fedmedlora.flower.submit import Interrupted, Target, run_at
 from fedmedlora.run_folder import differing_settings, read_json
 from fedmedlora.settings import nearest
-from fedmedlora.study import Study, load_study
+from fedmedlora.study import Study
 from fedmedlora.study_public import public_settings
 
 Tell = Callable[[str], None]
@@ -77,7 +80,8 @@ def carry_through(
 
 def run_beside(
     file: CoordinatorFile,
-    study: Path,
+    study_file: Path,
+    study: Study,
     out: Path,
     tell: Tell,
     finish: Callable[[dict[str, Any]], None],
@@ -87,31 +91,30 @@ def run_beside(
 ) -> Callable[[threading.Event], None]:
     """Work for ``coordinator.start_coordinator``: the study in ``out``, begun or gone on with, to its end.
 
-    ``finish`` is given its results, and writes ``results.json``. ``wait_s``: how long the study
-    waits for its sites before it begins anew to do so. Raises ``ValueError`` for sites that have no key here,
-    and for a folder with another study.
+    ``study``: what is in ``study_file``. ``finish`` is given its results, and writes ``results.json``.
+    ``wait_s``: how long the study waits for its sites before it begins anew to do so. Raises ``ValueError``
+    for a folder with another study, and for a study that is to begin with sites that have no key here.
     """
     target = Target(CONNECTION, coordinator_environment(file, os.environ))
-    wanted = load_study(study, sites_are_here=False)
-    refuse_strangers(wanted, site_keys(file.path(file.sites)), f"{study.name} and {file.sites}/")
-    refuse_other_study(wanted, out)
+    with _worded_for_here():
+        refuse_other_study(study, out)
+        if not (out / "run.json").exists():  # later, one may have left for good
+            keys = site_keys(file.path(file.sites))
+            refuse_strangers(study, keys, f"{study_file.name} and {file.sites}/")
 
     def told(line: str) -> None:
         tell(as_here(line))
 
     def work(stopping: threading.Event) -> None:
-        if is_whole(out):
-            tell(f"the study was finished before: {out / 'results.json'}")
-            return
-
         def run() -> dict[str, Any]:
             _until_up(file, stopping)
-            return run_at(study, out, target, True, wait_s, command, told, stopping)
+            return run_at(study_file, out, target, True, wait_s, command, told, stopping)
 
-        try:
+        with _worded_for_here():
+            if is_whole(out):
+                tell(f"the study was finished before: {out / 'results.json'}")
+                return
             results = carry_through(run, lambda: files_of(out), told, stopping)
-        except ValueError as error:
-            raise ValueError(as_here(str(error))) from error
         if results is not None:
             finish(results)
 
@@ -119,8 +122,17 @@ def run_beside(
 
 
 def as_here(words: str) -> str:
-    """``words`` that were written for ``fedmedlora run``, which goes on when it is asked to."""
-    return words.replace("o on with --resume", "o on with the same command")
+    """``words`` that were written for ``fedmedlora run``, without its advice: here it goes on by itself, and
+    after an error with the same command."""
+    return re.sub(r"(,? and|;)? go on with --resume", "", words)
+
+
+@contextmanager
+def _worded_for_here() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(as_here(str(error))) from error
 
 
 def refuse_strangers(study: Study, keys: Collection[str], where: str) -> None:
@@ -135,13 +147,15 @@ def refuse_strangers(study: Study, keys: Collection[str], where: str) -> None:
 
 
 def refuse_other_study(study: Study, out: Path) -> None:
-    """Raise ``ValueError`` where the run in ``out`` is one of another study."""
+    """Raise ``ValueError`` where the run in ``out`` is one of another study, or of other defaults."""
     known = read_json(out / "run.json")
     if known is not None and known.get("study_hash") != study.study_hash():
         names = differing_settings(known.get("settings") or {}, public_settings(study))
+        by = known.get("fedmedlora", __version__)
         raise ValueError(
-            f"{out}: holds a run of another study (it differs in {', '.join(names) or 'settings'}); name "
-            "another folder with --out"
+            f"{out}: holds a run of another study (it differs in {', '.join(names) or 'settings'}"
+            f"{'' if by == __version__ else f', and was made by fedmedlora {by}'}); name another folder with "
+            "--out"
         )
 
 

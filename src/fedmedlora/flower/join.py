@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedmedlora.flower.checks.credentials import check_authority, check_key
@@ -118,13 +118,12 @@ class _Watch:
     told_of: int = 0  # the start that was told of
     told: str = ""
     clock: Callable[[], float] = time.monotonic
-    _since_s: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._since_s = self.clock()
+    _seen: tuple[int, float] = (0, 0.0)  # the start that runs, and since when
 
     def look(self) -> None:
         kept = self.kept
+        if self._seen[0] != kept.num_starts:
+            self._seen = (kept.num_starts, self.clock())
         if self.told_of == kept.num_starts or not kept.program.log.exists():
             return
         with kept.program.log.open("rb") as log:
@@ -138,10 +137,10 @@ class _Watch:
         if found:
             self.told_of = kept.num_starts
             self._tell_once(found)
-        elif not self.told and self.clock() - self._since_s > SILENT_S:
+        elif kept.is_running and self.clock() - self._seen[1] > SILENT_S:
             self._tell_once(
-                f"{self.address} has not answered in {SILENT_S:.0f} s; it is tried on. Does the coordinator "
-                "run? `fedmedlora site check` looks at the way there"
+                f"{self.address} has not answered in {SILENT_S:.0f} s; the site keeps trying. Does the "
+                "coordinator run? `fedmedlora site check` looks at the way there"
             )
 
     def _tell_once(self, words: str) -> None:

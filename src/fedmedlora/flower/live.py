@@ -28,6 +28,7 @@ log = logging.getLogger("fedmedlora")
 
 PAUSE_S = 1.0  # between two writings
 HEARTBEAT_S = 5.0  # so often at least, as a sign of life
+_FAILED = "its program failed or was lost"
 _WILL_NOT = ("refused: ", "will not do what the study asks: ")  # how reasons of absence begin, see grid_sites
 
 
@@ -111,10 +112,12 @@ class Live:
             self._put()
 
     def joined(self, name: str) -> None:
-        """A site has connected."""
+        """A site has said who it is: whatever failed before, it works now."""
         with self._lock:
             if name in self._sites:
-                self._sites[name] = _there(self._sites[name])
+                site = _there(self._sites[name])
+                has_failed = (site.state, site.reason) == ("absent", _FAILED)
+                self._sites[name] = replace(site, state="idle", reason="") if has_failed else site
                 self._put()
 
     def connected(self, names: Collection[str]) -> None:
@@ -153,7 +156,7 @@ class Live:
 
     def failed(self, name: str) -> None:
         """A question came back without an answer; the site may be asked again."""
-        self._set(name, "absent", "its program failed or was lost")
+        self._set(name, "absent", _FAILED)
 
     def absent(self, name: str, reason: str) -> None:
         """The round goes on without a site."""

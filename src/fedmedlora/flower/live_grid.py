@@ -13,7 +13,7 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmedlora.flower.live import Live
-from fedmedlora.flower.messages import DESCRIBE, NOT_NOW, Letter
+from fedmedlora.flower.messages import DESCRIBE, FAILED, NOT_NOW, Letter
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,21 @@ class LiveGrid(Grid):
     live: Live
     _registered: dict[int, str] = field(default_factory=dict)  # node -> the site whose key it has
     _sites: dict[int, str] = field(default_factory=dict)
+    _online: list[int] = field(default_factory=list)
     _asked: dict[str, tuple[int, str]] = field(default_factory=dict)  # question -> (node, its kind)
 
     def get_node_ids(self) -> Iterable[int]:
         """See ``Grid``."""
         ids = list(self.grid.get_node_ids())
-        self.live.connected({self._name_of(node) for node in ids})
+        self._online[:] = ids
+        self._tell_connected()
         return ids
 
     def get_nodes(self) -> Iterable[Any]:
         """See ``Grid``: with what is known of them, which is who may call itself what."""
         nodes = list(self.grid.get_nodes())
         self._registered.update({one.node_id: getattr(one, "name", "") for one in nodes})
-        for node in nodes:
-            self.live.joined(self._name_of(node.node_id))
+        self._tell_connected()
         return nodes
 
     def push_messages(self, messages: Iterable[Message]) -> Iterator[str]:
@@ -69,6 +70,9 @@ class LiveGrid(Grid):
             self.live.failed(self._name_of(node))
             return
         told = _fields(reply.content)
+        if FAILED in told:
+            self.live.failed(self._name_of(node))
+            return
         name, refused = told.get("name"), told.get("refused")
         if kind == DESCRIBE:
             if isinstance(name, str) and not refused and self._registered.get(node) in (None, "", name):
@@ -79,6 +83,9 @@ class LiveGrid(Grid):
         self.live.answered(site, size(reply.content), refused if isinstance(refused, str) else "")
         if isinstance(later, str):
             self.live.put_off(site, later)
+
+    def _tell_connected(self) -> None:
+        self.live.connected({self._name_of(node) for node in self._online})
 
     def _name_of(self, node: int) -> str:
         return self._sites.get(node) or self._registered.get(node) or ""

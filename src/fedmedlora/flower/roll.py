@@ -133,8 +133,9 @@ def wait_for(roll: Roll, progress: Progress, *, wait_s: float, num_needed: int) 
                 if len(roll.nodes) >= num_needed and not roll.unheard():
                     return
                 raise NotNow(
-                    f"{', '.join(missing)}: not connected after {wait_s:.0f} s; start the SuperNodes, look "
-                    "that each site.toml has the name that the study uses, and go on with --resume"
+                    f"{', '.join(missing)}: after {wait_s:.0f} s not connected, or without an answer; start "
+                    "the SuperNodes, look that each site.toml has the study's name for it, and go on with "
+                    "--resume"
                 )
             if not is_new:
                 time.sleep(asking.POLL_S)

@@ -127,7 +127,9 @@ def model_source(name: str) -> str:
 def why_not(name: str, error: Exception) -> str:
     """Why ``name`` could not be loaded: the hub's words on what is no name of its own help nobody."""
     is_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
-    return "there is no such folder" if is_path and not Path(name).exists() else first_line(error)
+    if not is_path or Path(name).exists():
+        return first_line(error)
+    return "there is no such folder" + (" (~ stands for nothing here)" if name.startswith("~") else "")
 
 
 def first_line(error: Exception) -> str:

@@ -53,6 +53,16 @@ def check_host(text: str) -> str:
         return text
 
 
+def loopback(host: str) -> str:
+    """The address of this machine alone that ``host`` is; "" where others may reach it."""
+    if host.lower() == "localhost":
+        return "127.0.0.1"
+    try:
+        return host if ipaddress.ip_address(host).is_loopback else ""
+    except ValueError:
+        return ""
+
+
 def check_proxy(text: str) -> None:
     """Raise ``ValueError`` unless ``text`` is ``http://host:port`` of a web proxy."""
     rest = text.removeprefix("http://")

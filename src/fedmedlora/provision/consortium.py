@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora.exchange.update import check_site_name
-from fedmedlora.provision.address import Address, check_host, check_proxy, parse_address
+from fedmedlora.provision.address import Address, check_host, check_proxy, loopback, parse_address
 from fedmedlora.settings import Range, read_table, read_toml, reference_table, setting
 
 AUTHORITY, COORDINATOR = "authority", "coordinator"  # folders beside those of the sites
@@ -25,7 +25,7 @@ class CoordinatorPlace:
     )
     listen: str = setting(
         "host:port that it listens on (behind a port forwarding, say); empty: the address's port of all of "
-        "the machine's addresses, or of 127.0.0.1 where the sites reach it there",
+        "the machine's addresses, or of loopback where the sites reach it there",
         "",
     )
     control_port: int = setting(
@@ -58,8 +58,7 @@ class CoordinatorPlace:
             return parse_address(self.listen)
         reached = parse_address(self.address)
         # Sites on the same machine: a trial, which no other machine is to reach.
-        own = "127.0.0.1" if reached.host in ("127.0.0.1", "localhost") else EVERYWHERE[0]
-        return Address(own, reached.port)
+        return Address(loopback(reached.host) or EVERYWHERE[0], reached.port)
 
     def control(self) -> Address:
         """Where the coordinator's own programs speak to it."""

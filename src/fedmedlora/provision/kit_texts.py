@@ -13,8 +13,8 @@ from typing import Any
 from fedmedlora.provision.consortium import Consortium, Member
 
 _WHEELS_ELSEWHERE = (
-    ", with the consortium's folder of Python packages (it came without: put them here as `wheels`; take "
-    "none of these names from an index)"
+    "and with the consortium's packages in `wheels/` (this kit came without them: ask for the folder, and do "
+    "not install from an index)"
 )
 _MODEL_ELSEWHERE = "The base model is `{}`: it must be on this machine, under the name that `[model]` gives."
 
@@ -41,7 +41,7 @@ class KitFacts:
         """What the READMEs say of Python and of what is installed."""
         return {
             "install": self.install,
-            "wheels": "" if self.has_wheels else _WHEELS_ELSEWHERE,
+            "wheels": "" if self.has_wheels else f", {_WHEELS_ELSEWHERE}",
             "python": f"python{self.python or '3.11'}",
             "python_words": f"Python {self.python}" if self.python else "Python 3.11 or newer",
         }

@@ -61,7 +61,8 @@ def _wanted(site: SiteFile) -> dict[str, str]:
 def _not_readable(what: str, path: Path, error: OSError) -> Finding:
     key = "train" if what == TRAIN else "test"
     if isinstance(error, FileNotFoundError):
-        advice = f"put annotated notes there, or name the file under {key} in site.toml; {_CONVERT}"
+        none = "" if what == TRAIN else ', or write test = "" for none'
+        advice = f"put annotated notes there, or name the file under {key} in site.toml{none}; {_CONVERT}"
         return Finding(what, False, f"{path}: there is no such file", advice)
     where = f"correct {key} in site.toml, or let this account read it"
     return Finding(what, False, f"{path}: {error.strerror}", where)
