@@ -198,6 +198,8 @@ def test_a_registered_site_joins_and_nobody_else(stage, capsys):
     (stranger / "site.key").write_bytes(pair.private)
     (stranger / "site.key").chmod(0o600)
     (stranger / "site.pub").write_bytes(pair.public)
+    for folder in (stranger, stage.kits / "lakeside", stage.kits / "northgate"):
+        (folder / "train.jsonl").touch()  # notes; nobody reads them here
 
     coordinator = stage.start("coordinator", "start", coordinator_toml)
     lakeside = stage.start("site", "start", str(stage.kits / "lakeside" / "site.toml"))
