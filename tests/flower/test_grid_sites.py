@@ -237,7 +237,7 @@ def test_two_nodes_of_one_name_and_a_name_too_many(local_grid, three_sites, stud
 
 def test_a_site_that_does_not_come(local_grid, study_file, tmp_path):
     del local_grid.node_config[3]
-    with pytest.raises(ValueError, match="stonebridge: after .* s not connected"):
+    with pytest.raises(ValueError, match=r"stonebridge: after .* s not connected"):
         run_over(local_grid, study_file, tmp_path / "out")
 
 

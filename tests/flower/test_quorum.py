@@ -216,7 +216,7 @@ def test_a_site_cannot_call_itself_what_another_key_is_registered_for(
     local_grid.registered[4] = "northgate"
     real = local_grid.node_config.pop(STONEBRIDGE)
     path = study_with("quorum = 1.0")
-    with pytest.raises(ValueError, match="stonebridge: after .* s not connected"):
+    with pytest.raises(ValueError, match=r"stonebridge: after .* s not connected"):
         run_over(local_grid, path, tmp_path / "out")
     assert "the site whose key is northgate's calls itself stonebridge, and is left alone" in caplog.text
     local_grid.node_config[STONEBRIDGE] = real
