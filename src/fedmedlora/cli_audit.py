@@ -25,7 +25,7 @@ def add_audit(commands: Any) -> None:
         "line at which it is not what was written",
         example="fedmedlora audit verify run/audit.jsonl",
     )
-    verify.add_argument("log", type=Path, metavar="LOG")
+    verify.add_argument("log", type=_log, metavar="LOG")
     verify.add_argument(
         "--head",
         metavar="HASH",
@@ -42,7 +42,7 @@ def add_audit(commands: Any) -> None:
         gives="number, time (UTC), kind and what the entry holds, in ASCII",
         example="fedmedlora audit show run/audit.jsonl",
     )
-    show.add_argument("log", type=Path, metavar="LOG")
+    show.add_argument("log", type=_log, metavar="LOG")
     show.set_defaults(run=_show)
 
     passport = add_command(
@@ -62,7 +62,7 @@ def add_audit(commands: Any) -> None:
     )
     passport.add_argument(
         "--log",
-        type=Path,
+        type=_log,
         metavar="LOG",
         help="the coordinator's audit log (that of the run which the folder lies in, if it is there)",
     )
@@ -79,7 +79,7 @@ def _verify(args: argparse.Namespace) -> int:
 
     if args.head is not None:
         HASH.take(args.head, "--head")
-    found = verify_file(_log(args.log), args.head)
+    found = verify_file(args.log, args.head)
     for one in found.problems:
         print(f"line {one.line}: {one.what}")
     if found.problems:
@@ -101,7 +101,7 @@ def _show(args: argparse.Namespace) -> int:
     from fedmedlora.audit.sorts import to_record
 
     problems = 0
-    for number, line in enumerate(lines_of(_log(args.log)), start=1):
+    for number, line in enumerate(lines_of(args.log), start=1):
         try:
             one = read_line(line)
         except ValueError as error:
@@ -126,7 +126,7 @@ def _passport(args: argparse.Namespace) -> int:
     if (args.site is None) != (args.run_id is None):
         raise ValueError("--site and --run go together: a site's pseudonym is made of both")
     key = None if args.key is None else read_public_key(args.key)
-    found = check_folder(args.folder, key=key, log=None if args.log is None else _log(args.log))
+    found = check_folder(args.folder, key=key, log=args.log)
     passport = found.read.passport
     for problem in found.problems:
         print(problem)
@@ -160,10 +160,11 @@ def _passport(args: argparse.Namespace) -> int:
     return 0
 
 
-def _log(path: Path) -> Path:
+def _log(name: str) -> Path:
     """A log, named by itself or by the run's folder that it lies in."""
     from fedmedlora.audit.log_file import LOG
 
+    path = Path(name)
     return path / LOG if path.is_dir() else path
 
 

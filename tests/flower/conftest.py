@@ -190,3 +190,15 @@ def local_grid(three_sites, one_thread, grid_over):
 def grid_over():
     """``grid_over(site_files)``: those sites behind a grid without a network."""
     return LocalGrid
+
+
+@pytest.fixture
+def two_hospitals():
+    """``two_hospitals(other, rounds)`` -> the text of a study of lakeside and another site."""
+
+    def text(other: str = "northgate", rounds: int = 2) -> str:
+        sites = "".join(f'[[sites]]\nname = "{name}"\n' for name in ("lakeside", other))
+        head = 'name = "Two hospitals"\nmethods = ["fed_medlora"]\n'
+        return f"{head}[training]\nrounds = {rounds}\n{sites}"
+
+    return text

@@ -110,20 +110,8 @@ def test_a_study_is_whole_when_every_site_has_read_its_test_notes(tmp_path):
     assert is_whole(tmp_path)
 
 
-STUDY = """
-name = "Two hospitals"
-methods = ["fed_medlora"]
-[training]
-rounds = {rounds}
-[[sites]]
-name = "lakeside"
-[[sites]]
-name = "northgate"
-"""
-
-
-def test_a_site_that_nobody_has_a_key_of_is_not_waited_for():
-    study = parse_study(STUDY.format(rounds=2), sites_are_here=False)[0]
+def test_a_site_that_nobody_has_a_key_of_is_not_waited_for(two_hospitals):
+    study = parse_study(two_hospitals(rounds=2), sites_are_here=False)[0]
     refuse_strangers(study, {"lakeside": b"", "northgate": b"", "westfield": b""}, "sites/")
     for keys, words in (
         (
@@ -136,8 +124,8 @@ def test_a_site_that_nobody_has_a_key_of_is_not_waited_for():
             refuse_strangers(study, keys, "sites/")
 
 
-def test_the_finished_run_of_another_study_is_not_taken_for_this_one(tmp_path):
-    one, other = (parse_study(STUDY.format(rounds=n), sites_are_here=False)[0] for n in (2, 3))
+def test_the_finished_run_of_another_study_is_not_taken_for_this_one(two_hospitals, tmp_path):
+    one, other = (parse_study(two_hospitals(rounds=n), sites_are_here=False)[0] for n in (2, 3))
     refuse_other_study(one, tmp_path)
     record = {"study_hash": one.study_hash(), "settings": public_settings(one)}
     (tmp_path / "run.json").write_text(json.dumps(record))
@@ -149,8 +137,5 @@ def test_the_finished_run_of_another_study_is_not_taken_for_this_one(tmp_path):
 
 
 def test_advice_to_those_who_call_run_is_left_out():
-    for words in (
-        "stopping run 3; go on with --resume",
-        "start it, and go on with --resume; it goes on in 2 s",
-    ):
-        assert as_here(words) in ("stopping run 3", "start it; it goes on in 2 s")
+    assert as_here("stopping run 3; go on with --resume") == "stopping run 3"
+    assert as_here("start it, and go on with --resume; it goes on in 2 s") == "start it; it goes on in 2 s"

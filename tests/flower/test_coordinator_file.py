@@ -185,22 +185,10 @@ def test_a_site_starts_with_its_credentials_in_order_only(kits):
         start_site(path, print)
 
 
-STUDY = """
-name = "Two hospitals"
-methods = ["fed_medlora"]
-[training]
-rounds = {rounds}
-[[sites]]
-name = "lakeside"
-[[sites]]
-name = "{other}"
-"""
-
-
-def test_a_study_beside_it_is_looked_at_before_anything_is_started(file, tmp_path):
+def test_a_study_beside_it_is_looked_at_before_anything_is_started(file, two_hospitals, tmp_path):
     def begin(other: str, rounds: int):
         path = tmp_path / "study.toml"
-        path.write_text(STUDY.format(other=other, rounds=rounds))
+        path.write_text(two_hospitals(other, rounds))
         study = load_study(path, sites_are_here=False)
         work = run_beside(
             file, path, study, tmp_path / "run", print, lambda results: None, wait_s=1.0, command=()
