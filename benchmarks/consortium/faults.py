@@ -16,6 +16,7 @@ from consortium.phases import CLOSELY_S, PHASES, asked, training
 
 LIMIT_S = 300.0
 DOWN_S = 60.0
+BEGINS_S = 20.0
 
 
 class Missed(Exception):  # noqa: N818 - a state, not an error
@@ -44,10 +45,10 @@ def killed(program: str, phase: str) -> Fault:
         host = site if program in ("site", "SuperNode", "ClientApp") else "coordinator"
         if not lab.wait(PHASES[phase](lab, site), LIMIT_S, CLOSELY_S):
             raise Missed(f"{phase} was never reached")
-        num = lab.kill(host, program)
-        if not num:
+        # Waited for: a ClientApp begins a moment after the question came.
+        if not lab.wait(lambda: bool(lab.pids(host, program)), BEGINS_S, CLOSELY_S):
             raise Missed(f"no {program} was there")
-        return f"{num} killed"
+        return f"{lab.kill(host, program)} killed"
 
     return Fault(f"SIGKILL of {program}, {phase}", do)
 
