@@ -81,8 +81,9 @@ def test_what_runs_have_in_common_is_done_once(finished):
     _, _, progress = finished
     assert progress.num("round 1/2: lakeside trains") == 2
     assert progress.num("round 1/2: northgate trains") == 2
-    # Round 2: alone, Fed-MedLoRA, Fed-MedLoRA+ and size-only (weights to rounding those of Fed-MedLoRA).
-    assert progress.num("round 2/2: lakeside trains") <= 2 * 3 + 2
+    # Round 2: alone, Fed-MedLoRA, Fed-MedLoRA+, size-only (to rounding the adapter of Fed-MedLoRA: the same
+    # on some CPUs), and half of the sites where lakeside is that half. Not shared, it would be seven.
+    assert progress.num("round 2/2: lakeside trains") <= 2 * 5
     # Fed-MedLoRA+ validates two rounds, size-only its second: in the first, the adapters are the same.
     assert progress.num("validation losses of the sites' adapters") == 2 * 3
     # Nothing is trained for zero-shot, which no seed changes: three cohorts are read once.
@@ -165,7 +166,7 @@ def test_means_and_intervals_are_of_the_runs_scores(finished):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("stop_at", [1, 4, 9, 17, 30])
+@pytest.mark.parametrize("stop_at", [1, 9, 30])
 def test_a_study_that_is_killed_goes_on(study, finished, tmp_path, stop_at):
     _, results, _ = finished
 

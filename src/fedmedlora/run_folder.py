@@ -21,7 +21,7 @@ from filelock import FileLock
 from fedmedlora.corpora.jsonl import write_atomically
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
-from fedmedlora.only_one import only_one
+from fedmedlora.only_one import is_held, only_one
 
 FORMAT, VERSION = "fedmedlora-run", 1
 
@@ -69,6 +69,11 @@ def alone_in(folder: Path, *, wait_s: float = 5.0) -> AbstractContextManager[Non
     See ``only_one``."""
     told = f"{folder}: another process is at work on this run; wait until it has ended"
     return only_one(folder / ".lock", told, wait_s=wait_s)
+
+
+def is_worked_on(folder: Path) -> bool:
+    """Whether a process goes on with the run in ``folder`` now."""
+    return is_held(folder / ".lock")
 
 
 def open_run(

@@ -155,13 +155,18 @@ def test_all_end_when_told_and_when_something_breaks(tmp_path):
 
 
 def test_signals_are_heard_within_the_block_only():
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = signal.getsignal(signal.SIGTERM)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        with told_to_stop() as stopping:
-            assert not stopping.is_set()
-            os.kill(os.getpid(), number)
-            assert stopping.wait(5)
-    assert signal.getsignal(signal.SIGTERM) is before
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may be run by `nohup`
+    try:
+        for number in numbers:
+            with told_to_stop() as stopping:
+                assert not stopping.is_set()
+                os.kill(os.getpid(), number)
+                assert stopping.wait(5)
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
 
 
 def test_a_terminal_that_nohup_ignores_stays_ignored():

@@ -16,14 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from filelock import FileLock, Timeout
-
 from fedmedlora.flower.coordinator_file import CoordinatorFile
 from fedmedlora.flower.registry import Change, Node, Unreachable, apply, change, list_nodes, site_keys
 from fedmedlora.flower.state import STATE
 from fedmedlora.flower.submit import QUIET, own_path
 from fedmedlora.flower.supervise import Kept, Program, Tell, keep_running, told_to_stop
-from fedmedlora.only_one import only_one
+from fedmedlora.only_one import is_held, only_one
 from fedmedlora.provision.address import parse_address
 from fedmedlora.provision.authority import belongs_to, describe, is_signed_by
 from fedmedlora.provision.private_files import is_private, private_folder, write_over
@@ -228,13 +226,8 @@ def refuse_credentials(file: CoordinatorFile, now: datetime) -> None:
 def running_pid(file: CoordinatorFile) -> int:
     """Process id of the coordinator that runs with the state of ``file``; 0 where none does."""
     state = file.path(file.state)
-    if not (state / "coordinator.lock").exists():
+    if not is_held(state / "coordinator.lock"):
         return 0
-    try:
-        with FileLock(state / "coordinator.lock", timeout=0):
-            return 0  # nobody holds it
-    except Timeout:
-        pass
     try:
         return int((state / "coordinator.pid").read_text())
     except (OSError, ValueError):

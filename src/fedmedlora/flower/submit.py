@@ -26,12 +26,16 @@ from fedmedlora.flower.state import (
     write_run,
     write_submission,
 )
+from fedmedlora.run_folder import is_worked_on
 from fedmedlora.study import load_study
 
 # Nothing phones home.
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 POLL_S = 0.5
-ASK_S = 10.0  # how often SuperLink is asked whether the run still lives
+# How often SuperLink is asked whether the run still lives. That starts a Flower program, which takes seconds
+# of a core from the work itself: less often while the ServerApp is seen to be at work.
+ASK_S = 10.0
+SELDOM_ASK_S = 40.0
 ENDED_GRACE_S = 5.0
 
 
@@ -93,7 +97,7 @@ def run_at(
         run_id = _start(name, target)
         write_run(folder, run_id)
         tell(f"run {run_id} at SuperLink {target.superlink}: {len(study.sites)} sites")
-    outcome = _follow(folder, run_id, target, tell, stopping or threading.Event())
+    outcome = _follow(folder, out, run_id, target, tell, stopping or threading.Event())
     if outcome["error"]:
         raise (Interrupted if outcome["may_go_on"] else ValueError)(outcome["error"])
     results: dict[str, Any] = outcome["results"]
@@ -117,9 +121,14 @@ def _start(name: str, target: Target) -> str:
 
 
 def _follow(
-    folder: Path, run_id: str, target: Target, tell: Callable[[str], None], stopping: threading.Event
+    folder: Path,
+    out: Path,
+    run_id: str,
+    target: Target,
+    tell: Callable[[str], None],
+    stopping: threading.Event,
 ) -> dict[str, Any]:
-    """Pass on the lines of progress until the run has an outcome."""
+    """Pass on the lines of progress until the run in ``out`` has an outcome in ``folder``."""
     told, asked = 0, time.monotonic()
     log = folder / "progress.log"
     try:
@@ -132,7 +141,8 @@ def _follow(
                 told = len(lines)
             if outcome is not None:
                 return outcome
-            if time.monotonic() - asked > ASK_S:
+            silence = time.monotonic() - asked
+            if silence > SELDOM_ASK_S or (silence > ASK_S and not is_worked_on(out)):
                 asked = time.monotonic()
                 status = _status(run_id, target)
                 if status.startswith("finished"):

@@ -1,0 +1,62 @@
+"""Following a run: SuperLink is asked seldom while the ServerApp is at work, and soon when it is not."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from fedmedlora.flower import submit
+from fedmedlora.flower.state import write_outcome
+from fedmedlora.only_one import is_held, only_one
+from fedmedlora.run_folder import alone_in
+
+TARGET = submit.Target("nobody", {})
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "state").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_asked_only_where_nobody_is_at_work(folder, monkeypatch, at_work):
+    monkeypatch.setattr(submit, "ASK_S", 0.05)
+    monkeypatch.setattr(submit, "POLL_S", 0.02)
+    asked = []
+
+    def status(run_id, target):
+        asked.append(run_id)
+        return "running"
+
+    monkeypatch.setattr(submit, "_status", status)
+    with alone_in(folder / "run") if at_work else nullcontext():
+        done = threading.Timer(1.0, write_outcome, [folder / "state"], {"results": {"done": 1}, "error": ""})
+        done.start()
+        outcome = submit._follow(folder / "state", folder / "run", "7", TARGET, [].append, threading.Event())
+        done.join()
+    assert outcome["results"] == {"done": 1}
+    assert asked == [] if at_work else len(asked) > 2
+
+
+def test_a_server_app_that_stands_still_is_noticed_too(folder, monkeypatch):
+    """It holds its lock, and SuperLink knows that the run has ended."""
+    for name, value in (("ASK_S", 0.05), ("SELDOM_ASK_S", 0.3), ("POLL_S", 0.02), ("ENDED_GRACE_S", 0.0)):
+        monkeypatch.setattr(submit, name, value)
+    monkeypatch.setattr(submit, "_status", lambda run_id, target: "finished:failed")
+    with alone_in(folder / "run"), pytest.raises(submit.Interrupted, match="left no outcome"):
+        submit._follow(folder / "state", folder / "run", "7", TARGET, [].append, threading.Event())
+
+
+def test_whether_a_lock_is_held(tmp_path):
+    path = tmp_path / "lock"
+    assert not is_held(path)
+    assert not path.exists()
+    with only_one(path, "no"):
+        assert is_held(path)
+    assert path.exists()
+    assert not is_held(path)
