@@ -48,8 +48,12 @@ def test_a_server_app_that_stands_still_is_noticed_too(folder, monkeypatch):
     for name, value in (("ASK_S", 0.05), ("SELDOM_ASK_S", 0.3), ("POLL_S", 0.02), ("ENDED_GRACE_S", 0.0)):
         monkeypatch.setattr(submit, name, value)
     monkeypatch.setattr(submit, "_status", lambda run_id, target: "finished:failed")
+    late = threading.Timer(20.0, write_outcome, [folder / "state"], {"results": {}, "error": ""})
+    late.daemon = True
+    late.start()
     with alone_in(folder / "run"), pytest.raises(submit.Interrupted, match="left no outcome"):
         submit._follow(folder / "state", folder / "run", "7", TARGET, [].append, threading.Event())
+    late.cancel()
 
 
 def test_whether_a_lock_is_held(tmp_path):
