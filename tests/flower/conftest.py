@@ -55,7 +55,7 @@ class Federation:
 
     loopback: Loopback
 
-    def run(self, study: Path, out: Path, *more: str, timeout: float = 400) -> subprocess.CompletedProcess:
+    def run(self, study: Path, out: Path, *more: str, timeout: float = 900) -> subprocess.CompletedProcess:
         """``fedmedlora run --carrier flower``, as a user would."""
         return subprocess.run(
             [str(self.loopback.python), "-m", "fedmedlora", "run", str(study), "--out", str(out),

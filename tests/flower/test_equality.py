@@ -41,7 +41,7 @@ def adapters(out: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 # Residuals on both sides, and a site that is sent a change, nothing, and then the whole adapter. Without
-# codecs, test_simulation.py and test_grid_sites.py compare.
+# codecs, and with weights from the sites' losses, test_simulation.py and test_grid_sites.py compare.
 LOSSY = '[exchange]\nupload = "int4"\ndownload = "bfloat16"\n'
 
 
@@ -49,7 +49,8 @@ LOSSY = '[exchange]\nupload = "int4"\ndownload = "bfloat16"\n'
 def study_file(three_sites) -> Path:
     """The study of three sites with codecs that lose something both ways, and a site that misses a round."""
     text = (three_sites / "study.toml").read_text()
-    text = text.replace("rounds = 2", "rounds = 3").replace("[evaluation]", f"{LOSSY}[evaluation]")
+    head, rest = text.replace("fed_medlora_plus", "fed_medlora").split("[rules")
+    text = head.replace("rounds = 2", "rounds = 3") + LOSSY + rest[rest.index("[evaluation]") :]
     text = text.replace('name = "northgate"\n', 'name = "northgate"\nabsent_rounds = [2]\n')
     path = three_sites / "lossy.toml"
     path.write_text(text)
@@ -85,8 +86,6 @@ def test_in_process_and_flower_give_the_same(
     results = [json.loads((folder / "results.json").read_text()) for folder in (in_process, out)]
     assert lasting(results[0]) == lasting(results[1])
     (method,) = results[1]["methods"]
-    for one in method["rounds"]:  # the sites' losses tell them apart
-        assert len(set(one["weights"].values())) == len(one["sites"])
     assert_traffic_is_lower(method["rounds"])
     assert (out / "report.html").exists()
     assert_logs_agree(out, three_sites, federation.loopback.folder / "state")
