@@ -166,7 +166,7 @@ def test_means_and_intervals_are_of_the_runs_scores(finished):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("stop_at", [1, 9, 30])
+@pytest.mark.parametrize("stop_at", [1, 4, 9, 17, 30])
 def test_a_study_that_is_killed_goes_on(study, finished, tmp_path, stop_at):
     _, results, _ = finished
 

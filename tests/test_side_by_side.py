@@ -123,9 +123,8 @@ def test_runs_end_with_the_one_who_asked_and_are_gone_on_with(study_file, expect
         time.sleep(0.1)
     assert not any(map(is_alive, children))
     assert not (out / "study-results.json").exists()
-    if how == signal.SIGKILL:  # what it leaves is the worse of the two
-        assert main(["run", str(study_file), "--out", str(out), "--jobs", "2", "--resume"]) == 0
-        assert results_in(out) == expected
+    assert main(["run", str(study_file), "--out", str(out), "--jobs", "2", "--resume"]) == 0
+    assert results_in(out) == expected
 
 
 def test_what_is_wrong_with_one_run_is_said_and_stops_the_others(study_file, tmp_path, capfd):
