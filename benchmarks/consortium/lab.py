@@ -88,7 +88,8 @@ class Lab:
         for pid in self._pids_at(host):
             with contextlib.suppress(OSError):
                 line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                if words in line and "ip netns exec" not in line:
+                name = Path(f"/proc/{pid}/comm").read_text().strip()  # what a forked ClientApp calls itself
+                if (words in line or words == name) and "ip netns exec" not in line:
                     found.append(pid)
         return found
 

@@ -1,0 +1,78 @@
+"""``python -m fedmedlora.flower.ready PIPE``: imports what a ClientApp needs, once, and forks for each.
+
+Flower starts a ``flwr-clientapp`` for every message (flwr 1.41, ``supercore/superexec``), and each imports
+Flower, torch, transformers and this package anew: several seconds of a core, for every question to a site. A
+process that has them forks in milliseconds instead, and what it forks is as good as new: it has loaded no
+model and no notes, runs in no thread and has touched no GPU. What it has imported is the installed package,
+before any bundle was unpacked.
+
+A line of JSON on standard input is a ClientApp to start: ``{"arguments": [...], "silent": bool}``. That line
+holds the token by which it gets its message, which therefore stands on no command line. The end of the input
+is the end of this program; what it has forked goes on. Into PIPE, the number of an open one, it writes a byte
+when it is ready for the first line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from fedmedlora.model.forking import has_lost_gpu, prepare_to_fork
+
+PROGRAM = "flwr-clientapp"
+_PR_SET_NAME = 15  # linux/prctl.h
+_FLOWERS = "flwr.supernode.cli.flwr_clientapp"
+_OURS = "fedmedlora.flower.client_app"
+
+
+def main() -> None:
+    """Fork until the input ends. It comes back in the forked processes too, when they have answered."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for what is forked; Linux clears it away
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends SuperExec, and that ends the input
+    prepare_to_fork()
+    for name in (_FLOWERS, _OURS):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a forked process would write to, and so copy, all that it shares
+    pipe = int(sys.argv[1])
+    with contextlib.suppress(BrokenPipeError):
+        os.write(pipe, b".")
+    os.close(pipe)
+    for arguments, is_silent in _requests():
+        if os.fork() == 0:
+            _become_clientapp(arguments, is_silent)
+            return
+
+
+def _requests() -> Iterator[tuple[list[str], bool]]:
+    while line := sys.stdin.buffer.readline():
+        asked = json.loads(line)
+        yield [str(argument) for argument in asked["arguments"]], bool(asked["silent"])
+
+
+def _become_clientapp(arguments: list[str], is_silent: bool) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2) if is_silent else (0,):
+        os.dup2(null, number)
+    os.close(null)
+    if has_lost_gpu():
+        os.execvp(PROGRAM, [PROGRAM, *arguments])  # as Flower starts it
+    with contextlib.suppress(OSError, AttributeError):  # what `ps` and `top` call it
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, PROGRAM.encode(), 0, 0, 0)
+    sys.argv = [PROGRAM, *arguments]
+    clientapp: Any = importlib.import_module(_FLOWERS)
+    clientapp.flwr_clientapp()
+
+
+if __name__ == "__main__":
+    main()
