@@ -142,15 +142,15 @@ def test_it_forks_processes_that_are_flowers_and_end_by_themselves(tmp_path):
     with log.open("wb") as out:
         said, says = os.pipe()
         process = subprocess.Popen(
-            [*READY, str(says)], stdin=subprocess.PIPE, stdout=out, stderr=out, bufsize=0, pass_fds=(says,)
-        )
+            [*READY, str(says)],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # which ends its threads before a fork
+            stdin=subprocess.PIPE, stdout=out, stderr=out, bufsize=0, pass_fds=(says,),
+        )  # fmt: skip
         os.close(says)
     assert process.stdin is not None
     try:
         assert os.read(said, 1) == b"."
-        assert (
-            len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1
-        )  # what another thread holds is lost
+        assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1
         for silent in ("false", "true"):
             line = f'{{"arguments": ["--insecure", "--token", "secret", "--what"], "silent": {silent}}}\n'
             process.stdin.write(line.encode())

@@ -20,13 +20,13 @@ torch.cuda.is_available()  # by NVML: asks no driver that a fork could not ask a
 pid = os.fork()
 if pid == 0:
     os._exit(2 if has_lost_gpu() else 0)
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), threads := len(os.listdir("/proc/self/task")))
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
-def test_a_fork_finds_the_gpu_untouched_and_one_thread():
+def test_a_fork_finds_the_gpu_untouched():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["0", "1"], done.stderr
+    assert done.stdout.split() == ["0"], done.stderr
 
 
 def test_a_fork_that_could_not_use_its_gpu_knows(monkeypatch):
