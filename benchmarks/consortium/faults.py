@@ -42,7 +42,7 @@ def killed(program: str, phase: str) -> Fault:
 
     def do(lab: Lab) -> str:
         site = lab.network.sites[1]
-        host = site if program in ("site", "SuperNode", "ClientApp") else "coordinator"
+        host = site if program in OF_A_SITE else "coordinator"
         if not lab.wait(PHASES[phase](lab, site), LIMIT_S, CLOSELY_S):
             raise Missed(f"{phase} was never reached")
         # Waited for: a ClientApp begins a moment after the question came.
@@ -129,12 +129,14 @@ def _signal(pids: list[int], name: str) -> None:
 
 
 OF_THE_COORDINATOR = ("coordinator", "SuperLink", "ServerApp")
-OF_A_SITE = ("site", "SuperNode", "ClientApp")
+STEPS = ("site", "SuperNode", "ClientApp")  # of a site: what a question passes through
+OF_A_SITE = (*STEPS, "SuperExec", "ready")
 THREE_OF_FOUR = "quorum = 0.75\ndeadline_s = 60\n"
 FAULTS: tuple[Fault, ...] = (
     Fault("nothing", nothing),
     *(killed(program, phase) for program in OF_THE_COORDINATOR for phase in PHASES),
-    *(killed(program, phase) for program in OF_A_SITE for phase in ("asked", "training", "sending")),
+    *(killed(program, phase) for program in STEPS for phase in ("asked", "training", "sending")),
+    *(killed(program, "training") for program in ("SuperExec", "ready")),
     Fault("SuperLink and coordinator down for a minute", superlink_down),
     Fault("a site cut off for 30 s", cut_off(30)),
     Fault("a site cut off for 3 minutes", cut_off(180)),

@@ -29,6 +29,8 @@ PROGRAMS = {
     "ServerApp": "flwr-serverapp",
     "site": "site start",
     "SuperNode": "fedmedlora.flower.site_program",
+    "SuperExec": "fedmedlora.flower.superexec",
+    "ready": "fedmedlora.flower.ready",  # what ClientApps are forked from: their command line too
     "ClientApp": "flwr-clientapp",
 }
 
@@ -88,8 +90,9 @@ class Lab:
         for pid in self._pids_at(host):
             with contextlib.suppress(OSError):
                 line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                name = Path(f"/proc/{pid}/comm").read_text().strip()  # what a forked ClientApp calls itself
-                if (words in line or words == name) and "ip netns exec" not in line:
+                is_clientapp = Path(f"/proc/{pid}/comm").read_text().strip() == PROGRAMS["ClientApp"]
+                found_it = program == "ClientApp" if is_clientapp else words in line
+                if found_it and "ip netns exec" not in line:
                     found.append(pid)
         return found
 

@@ -106,7 +106,7 @@ def _start(
 ) -> subprocess.Popen[str]:
     threads = str(threads_of_each(num_jobs, os.environ))
     process = subprocess.Popen(
-        [sys.executable, "-m", "fedmedlora.one_run"],
+        [sys.executable, "-P", "-m", "fedmedlora.one_run"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +65,28 @@ class Federation:
             env=self.loopback.environment, capture_output=True, text=True, timeout=timeout,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
+
+    @contextlib.contextmanager
+    def clientapps(self) -> Iterator[set[str]]:
+        """Command lines of the ClientApps that ran at the sites during the block. Linux only."""
+        found: set[str] = set()
+        done, state = threading.Event(), str(self.loopback.folder).encode()
+
+        def look() -> None:
+            while not done.wait(0.05):
+                for process in Path("/proc").glob("[0-9]*"):
+                    with contextlib.suppress(OSError):
+                        is_one = (process / "comm").read_text().strip() == "flwr-clientapp"
+                        if is_one and state in (process / "environ").read_bytes():
+                            found.add((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            yield found
+        finally:
+            done.set()
+            thread.join()
 
 
 BY_SITES = "validates_others = true\nshows_adapter = true"

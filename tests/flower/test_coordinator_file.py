@@ -97,7 +97,13 @@ def test_nothing_of_flower_s_lies_in_a_home(file, kits):
 def test_supernode_s_command(kits):
     path = kits / "northgate" / "site.toml"
     words = supernode(load_site_file(path), path, {}, 9094).command
-    assert words[1:5] == ("-m", "fedmedlora.flower.site_program", "--site", str(path))  # never the bare one
+    assert words[1:6] == (
+        "-P",
+        "-m",
+        "fedmedlora.flower.site_program",
+        "--site",
+        str(path),
+    )  # never the bare one
     assert words[words.index("--superlink") + 1] == "coordinator.example:8000"
     assert words[words.index("--root-certificates") + 1] == str(kits / "northgate" / "ca.crt")
     assert words[words.index("--auth-supernode-private-key") + 1] == str(kits / "northgate" / "site.key")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -77,8 +78,12 @@ def test_in_process_and_flower_give_the_same(
     for site in SITES:
         federation.loopback.start_supernode(three_sites / f"{site}.toml")
     out = tmp_path / "run"
-    done = federation.run(study_file, out)
+    with federation.clientapps() as clientapps:
+        done = federation.run(study_file, out)
     assert done.returncode == 0, f"{done.stderr}\n{federation.loopback.logs()}"
+    if sys.platform == "linux":  # none was started from nothing
+        assert len(clientapps) >= 1
+        assert all("fedmedlora.flower.ready" in line for line in clientapps), clientapps
     here, there = adapters(in_process), adapters(out)
     (trained,) = here
     assert here.keys() == there.keys()

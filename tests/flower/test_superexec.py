@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult, subprocess_executor
 
 from fedmedlora.flower import ready
-from fedmedlora.flower.superexec import PROGRAM, READY, ReadyExecutor, arguments, write_program
+from fedmedlora.flower.loopback import free_port
+from fedmedlora.flower.superexec import READY, ReadyExecutor, arguments
 
 SPEC = ExecutionSpec(
     task_type=TaskType.CLIENT_APP,
@@ -32,6 +34,7 @@ SPEC = ExecutionSpec(
     suppress_output=False,
     task_id=1,
 )
+forks = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 # Says that it is ready, and writes the lines that come into the file.
 TAKES = """
 import os, pathlib, sys
@@ -110,68 +113,198 @@ def test_one_that_was_killed_is_started_again(takes, flowers_own):
     executor.launch(SPEC)
     until(lambda: len(took()) == 1)
     os.kill(int(took()[0].split()[0]), signal.SIGKILL)
-    until(lambda: executor._ready.has_ended)
+    until(lambda: not executor._ready.is_up)
     executor.launch(SPEC)
     until(lambda: len(took()) == 2)
     assert len({line.split()[0] for line in took()}) == 2
     assert flowers_own == []
 
 
-def test_where_it_cannot_be_had_flower_starts_them(flowers_own):
-    executor = ReadyExecutor((sys.executable, "-c", "import sys; sys.exit(1)"))
+def test_one_that_was_killed_before_it_was_ready_is_started_again(tmp_path, flowers_own):
+    killed, took = tmp_path / "killed", tmp_path / "took.txt"
+    first = f"import os, pathlib, signal\nmark = pathlib.Path({str(killed)!r})\n"
+    first += "if not mark.exists():\n    mark.touch()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    executor = ReadyExecutor((sys.executable, "-c", first + TAKES, str(took)))
+    executor.launch(SPEC)
+    until(took.exists)
+    executor.close()
+    assert killed.exists()
+    assert flowers_own == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [(sys.executable, "-c", "import sys; sys.exit(1)"), ("/nowhere/python",)],
+    ids=["ends", "missing"],
+)
+def test_where_it_cannot_be_had_flower_starts_them_and_that_is_said(flowers_own, caplog, command):
+    executor = ReadyExecutor(command)
     for number in (1, 2):
         assert executor.launch(SPEC) == LaunchResult.accepted()
         assert len(flowers_own) == number
     executor.close()
+    assert len(caplog.records) == 1
 
 
-def test_the_program_starts_it_whatever_the_folder_is_called(tmp_path):
-    folder = tmp_path / "it's a $HOME"
-    write_program(folder)
-    path = f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin"
-    command = ["/bin/sh", "-c", f"{PROGRAM} --version"]
-    done = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout[:14]) == (0, "Flower version")
-    assert folder.stat().st_mode & 0o077 == 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
-def test_it_forks_processes_that_are_flowers_and_end_by_themselves(tmp_path):
-    """Nobody listens where they are to fetch their message: each says so, and ends."""
+@forks
+def test_a_supernode_ends_with_its_superexec_and_what_that_started_too(tmp_path):
+    """As it is then started again: Flower leaves it running, and nobody answers any more."""
+    (tmp_path / "site.toml").write_text('name = "mercy"\ntrain = "train.jsonl"\n')
+    (tmp_path / "peft.py").write_text("raise SystemExit('of the folder it is started in')")
+    (tmp_path / "fedmedlora.py").write_text("raise SystemExit('of the folder it is started in')")
     log = tmp_path / "log.txt"
     with log.open("wb") as out:
-        said, says = os.pipe()
         process = subprocess.Popen(
-            [*READY, str(says)],
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # which ends its threads before a fork
-            stdin=subprocess.PIPE, stdout=out, stderr=out, bufsize=0, pass_fds=(says,),
+            [sys.executable, "-P", "-m", "fedmedlora.flower.site_program", "--site", "site.toml",
+             "--insecure", "--superlink", "127.0.0.1:9", "--port", str(free_port())],
+            cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
         )  # fmt: skip
-        os.close(says)
-    assert process.stdin is not None
     try:
-        assert os.read(said, 1) == b"."
-        assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1
-        for silent in ("false", "true"):
-            line = f'{{"arguments": ["--insecure", "--token", "secret", "--what"], "silent": {silent}}}\n'
-            process.stdin.write(line.encode())
-        until(lambda: log.read_text().count("unrecognized arguments: --what") == 1)
-        until(lambda: not children(process.pid))
-        process.stdin.write(b'{"arguments": ["--insecure", "--token", "secret"], "silent": false}\n')
-        until(lambda: "Start `flwr-clientapp` process" in log.read_text())
-        (forked,) = children(process.pid)
-        assert Path(f"/proc/{forked}/comm").read_text().strip() == ready.PROGRAM
-        assert b"secret" not in Path(f"/proc/{forked}/cmdline").read_bytes()
-        assert str(Path(f"/proc/{forked}/fd/0").readlink()) == os.devnull
-        process.stdin.close()
-        assert process.wait(30) == 0
-        os.kill(forked, signal.SIGTERM)
-        until(lambda: not Path(f"/proc/{forked}").exists())
+        until(lambda: any("flower.ready" in line for line in descendants(process.pid).values()))
+        found = descendants(process.pid)
+        (superexec,) = (pid for pid, line in found.items() if "flower.superexec" in line)
+        until(lambda: "Starting Flower SuperExec" in log.read_text())
+        os.kill(superexec, signal.SIGKILL)
+        process.wait(60)
+        assert "SuperExec ended with status -9" in log.read_text()
+        until(lambda: not any(is_running(pid) for pid in found))
+        assert "the folder it is started in" not in log.read_text()
     finally:
         process.kill()
-        os.close(said)
+        process.wait()
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Processes that ``pid`` has started, and those that they have: their command lines."""
+    found: dict[int, str] = {}
+    for child in children(pid):
+        with contextlib.suppress(OSError):
+            found[child] = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            found |= descendants(child)
+    return found
 
 
 def children(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        files = Path(f"/proc/{pid}/task").glob("*/children")
+        return [int(one) for file in files for one in file.read_text().split()]
     return []
+
+
+@dataclass
+class Running:
+    """``ready.py``, as SuperExec starts it; ``before`` is run before it. All that it writes is in ``log``."""
+
+    folder: Path
+    before: str = ""
+
+    def __post_init__(self) -> None:
+        self.log = self.folder / "log.txt"
+        self._said, says = os.pipe()
+        script = (
+            f"{self.before}\nimport runpy\nrunpy.run_module('fedmedlora.flower.ready', run_name='__main__')"
+        )
+        command = [sys.executable, "-P", "-c", script] if self.before else [*READY]
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(
+                [*command, str(says)],
+                env={**os.environ, "PATH": f"{self.folder}{os.pathsep}{os.environ['PATH']}"},
+                cwd=self.folder,
+                stdin=subprocess.PIPE, stdout=out, stderr=out, bufsize=0, pass_fds=(says,),
+            )  # fmt: skip
+        os.close(says)
+        self.is_ready = os.read(self._said, 1) == b"."
+        os.close(self._said)
+
+    def fork(self, *arguments: str, silent: bool = False) -> None:
+        assert self.process.stdin is not None
+        asked = {"arguments": ["--insecure", *arguments], "silent": silent}
+        self.process.stdin.write(json.dumps(asked).encode() + b"\n")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+
+@pytest.fixture
+def run_ready(tmp_path):
+    """Start ``ready.py``. A program ``flwr-clientapp`` there writes what it is started with to a file."""
+    program, running = tmp_path / ready.PROGRAM, []
+    program.write_text(f'#!/bin/sh\necho "$@ $(readlink /proc/$$/fd/1)" > {tmp_path}/started.txt\n')
+    program.chmod(0o700)
+    (tmp_path / "peft.py").write_text("raise SystemExit('of the folder it is started in')")
+
+    def start(before: str = "") -> Running:
+        running.append(Running(tmp_path, before))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.end()
+
+
+@forks
+def test_it_forks_processes_that_are_flowers_and_end_by_themselves(run_ready):
+    """Nobody listens where the last one is to fetch its message."""
+    running = run_ready()
+    assert running.is_ready
+    running.fork("--token", "secret", "--what", silent=True)
+    running.fork("--token", "secret", "--whatever")
+    until(lambda: "unrecognized arguments: --whatever" in running.log.read_text())
+    until(lambda: not children(running.process.pid))
+    running.fork(
+        "--runtime-api-address", "127.0.0.1:9", "--token", "secret", "--parent-pid", str(os.getpid())
+    )
+    until(lambda: "Start `flwr-clientapp` process" in running.log.read_text())
+    (forked,) = children(running.process.pid)
+    # Other threads' locks would be held for ever in what is forked. OpenBLAS's end before the first fork.
+    assert len(list(Path(f"/proc/{running.process.pid}/task").iterdir())) == 1
+    assert Path(f"/proc/{forked}/comm").read_text().strip() == ready.PROGRAM
+    assert b"secret" not in Path(f"/proc/{forked}/cmdline").read_bytes()
+    assert str(Path(f"/proc/{forked}/fd/0").readlink()) == os.devnull
+    assert running.log.read_text().count("unrecognized arguments") == 1
+    running.process.stdin.close()
+    assert running.process.wait(30) == 0
+    os.kill(forked, signal.SIGTERM)
+    until(lambda: not is_running(forked))
+    assert not (running.folder / "started.txt").exists()
+
+
+@forks
+@pytest.mark.parametrize(
+    ("before", "silent"),
+    [
+        ("import fedmedlora.model.forking as it\nit.has_lost_gpu = lambda: True", False),
+        ("import os, errno\ndef fork():\n    raise OSError(errno.ENOMEM, 'no')\nos.fork = fork", True),
+    ],
+    ids=["a fork could not use the GPU", "no memory for a fork"],
+)
+def test_what_cannot_be_forked_is_started_as_flower_does(run_ready, before, silent):
+    running = run_ready(before)
+    running.fork("--token", "it", silent=silent)
+    started = running.folder / "started.txt"
+    until(lambda: started.exists() and started.read_text().endswith("\n"))
+    assert started.read_text().split() == [
+        "--insecure",
+        "--token",
+        "it",
+        os.devnull if silent else str(running.log),
+    ]
+
+
+@forks
+def test_where_a_library_opens_the_gpu_nothing_is_forked(run_ready):
+    running = run_ready("import torch\ntorch.cuda.is_initialized = lambda: True")
+    assert not running.is_ready
+    assert running.process.wait(30) == 1
+    assert "opened the GPU" in running.log.read_text()
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that nobody has to clear away only."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

@@ -146,6 +146,7 @@ def superlink(file: CoordinatorFile, environ: Mapping[str, str]) -> Program:
         "SuperLink",
         (
             sys.executable,
+            "-P",  # nothing is imported out of the folder that it is started in
             "-m",
             "fedmedlora.flower.superlink",
             str(file.listens_on()),

@@ -72,6 +72,7 @@ def supernode(file: SiteFile, path: Path, environ: Mapping[str, str], port: int)
         "SuperNode",
         (
             sys.executable,
+            "-P",  # nothing is imported out of the folder that it is started in
             "-m",
             "fedmedlora.flower.site_program",
             "--site",

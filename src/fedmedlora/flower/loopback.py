@@ -101,6 +101,7 @@ class Loopback:
         return self._start(
             "supernode",
             str(self.python),
+            "-P",  # nothing is imported out of the folder that it is started in
             "-m",
             "fedmedlora.flower.site_program",
             "--site",

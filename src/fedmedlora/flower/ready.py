@@ -25,7 +25,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from fedmedlora.model.forking import has_lost_gpu, prepare_to_fork
+from fedmedlora.model.forking import (
+    gpus_counted_without_cuda,
+    has_lost_gpu,
+    has_opened_gpu,
+    import_for_models,
+)
 
 PROGRAM = "flwr-clientapp"
 _PR_SET_NAME = 15  # linux/prctl.h
@@ -34,22 +39,33 @@ _OURS = "fedmedlora.flower.client_app"
 
 
 def main() -> None:
-    """Fork until the input ends. It comes back in the forked processes too, when they have answered."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for what is forked; Linux clears it away
+    """Fork until the input ends. What is forked leaves by ``SystemExit``, when it has answered."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends SuperExec, and that ends the input
-    prepare_to_fork()
-    for name in (_FLOWERS, _OURS):
-        importlib.import_module(name)
+    with gpus_counted_without_cuda():
+        import_for_models()
+        for name in (_FLOWERS, _OURS):
+            importlib.import_module(name)
+    if has_opened_gpu():
+        raise SystemExit(
+            "fedmedlora: a library has opened the GPU, which a forked process could not use then"
+        )
     gc.collect()
     gc.freeze()  # a collection in a forked process would write to, and so copy, all that it shares
+    sys.stdout.flush()  # else each forked process would write it again
+    sys.stderr.flush()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for what is forked; Linux clears it away
     pipe = int(sys.argv[1])
     with contextlib.suppress(BrokenPipeError):
         os.write(pipe, b".")
     os.close(pipe)
     for arguments, is_silent in _requests():
-        if os.fork() == 0:
+        try:
+            pid = os.fork()
+        except OSError:  # no memory for a copy of this process, but perhaps for a small one
+            start(arguments, is_silent)
+            continue
+        if pid == 0:
             _become_clientapp(arguments, is_silent)
-            return
 
 
 def _requests() -> Iterator[tuple[list[str], bool]]:
@@ -58,20 +74,33 @@ def _requests() -> Iterator[tuple[list[str], bool]]:
         yield [str(argument) for argument in asked["arguments"]], bool(asked["silent"])
 
 
+def start(arguments: list[str], is_silent: bool) -> None:
+    """Start a ClientApp from nothing, as Flower does."""
+    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in _closed(is_silent)]
+    restored = (signal.SIGCHLD, signal.SIGINT)
+    os.posix_spawnp(PROGRAM, [PROGRAM, *arguments], dict(os.environ), file_actions=null, setsigdef=restored)
+
+
 def _become_clientapp(arguments: list[str], is_silent: bool) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     null = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2) if is_silent else (0,):
+    for number in _closed(is_silent):
         os.dup2(null, number)
     os.close(null)
     if has_lost_gpu():
         os.execvp(PROGRAM, [PROGRAM, *arguments])  # as Flower starts it
-    with contextlib.suppress(OSError, AttributeError):  # what `ps` and `top` call it
+    with contextlib.suppress(OSError, AttributeError):  # what `ps -o comm` and `top` call it
         ctypes.CDLL(None).prctl(_PR_SET_NAME, PROGRAM.encode(), 0, 0, 0)
     sys.argv = [PROGRAM, *arguments]
     clientapp: Any = importlib.import_module(_FLOWERS)
     clientapp.flwr_clientapp()
+    sys.exit()
+
+
+def _closed(is_silent: bool) -> tuple[int, ...]:
+    """Which of the standard streams a ClientApp is not given."""
+    return (0, 1, 2) if is_silent else (0,)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def _start(file: SiteFile, home: Path, arguments: Sequence[str]) -> None:
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     from fedmedlora.flower.bundle import own_bundle
-    from fedmedlora.flower.superexec import write_program
+    from fedmedlora.flower.superexec import install_superexec
     from fedmedlora.flower.supernode_guard import install_guard
 
     try:
@@ -94,10 +94,7 @@ def _start(file: SiteFile, home: Path, arguments: Sequence[str]) -> None:
     except ValueError as error:
         raise SystemExit(f"fedmedlora: {error}") from error
     os.environ[GUARDED] = own.pin
-    if sys.platform == "linux":  # elsewhere a process that has threads, or a GPU, is not to be forked
-        programs = home / "programs"
-        write_program(programs)
-        os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    install_superexec()
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
     # It comes back after an error that it has logged, and would then live on without asking for messages.

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
-import shlex
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from flwr.supercore.constant import TaskType
@@ -22,7 +25,10 @@ from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
 PROGRAM = "flower-superexec"
-READY = (sys.executable, "-m", "fedmedlora.flower.ready")
+# -P: nothing is imported out of the folder that the site is started in.
+READY = (sys.executable, "-P", "-m", "fedmedlora.flower.ready")
+
+log = logging.getLogger("fedmedlora")
 
 
 class Ready:
@@ -32,28 +38,31 @@ class Ready:
         """Start ``command``, given the number of a pipe into which it writes when it is ready."""
         said, says = os.pipe()
         self._said = os.fdopen(said, "rb", buffering=0)
-        self._process = subprocess.Popen(
-            [*command, str(says)], stdin=subprocess.PIPE, bufsize=0, pass_fds=(says,)
-        )
-        os.close(says)
+        try:
+            self._process = subprocess.Popen(
+                [*command, str(says)], stdin=subprocess.PIPE, bufsize=0, pass_fds=(says,)
+            )
+        except OSError:
+            self._said.close()
+            raise
+        finally:
+            os.close(says)
         self._was_ready: bool | None = None  # None: not known yet
 
     @property
-    def was_ready(self) -> bool:
-        """Wait until it is ready; False where it has ended before it was."""
+    def is_up(self) -> bool:
+        """Wait until it is ready; False where it has ended, before or since."""
         if self._was_ready is None:
             self._was_ready = self._said.read(1) != b""
-        return self._was_ready
+        return self._was_ready and self._process.poll() is None
 
     @property
-    def has_ended(self) -> bool:
-        """Whether it runs no more."""
-        return self._process.poll() is not None
+    def was_killed(self) -> bool:
+        """Once it is not up: whether that was none of its own doing."""
+        return self._process.wait() < 0
 
     def fork(self, asked: dict[str, Any]) -> bool:
-        """Have a ClientApp forked; False where it cannot be."""
-        if not self.was_ready:
-            return False
+        """Have a ClientApp forked; False where it has ended."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(asked).encode() + b"\n")
@@ -76,22 +85,35 @@ class ReadyExecutor(SubprocessExecutor):
     def __init__(self, command: Sequence[str] = READY) -> None:
         """``ready.py`` is started at once, so that it is ready when the first question comes."""
         self._command = command
-        self._ready = Ready(command)
+        self._ready = self._start()
 
     def launch(self, spec: ExecutionSpec) -> LaunchResult:
         """Start the process that ``spec`` describes."""
         if spec.task_type != TaskType.CLIENT_APP or spec.runtime_dependency_install:
             return super().launch(spec)
-        # One that never was ready lacks what it imports, and would lack it again.
-        if self._ready.was_ready and self._ready.has_ended:
+        if self._ready is not None and not self._ready.is_up:
+            was_killed = self._ready.was_killed
             self._ready.end()
-            self._ready = Ready(self._command)
-        is_taken = self._ready.fork({"arguments": arguments(spec), "silent": spec.suppress_output})
-        return LaunchResult.accepted() if is_taken else super().launch(spec)
+            # One that ended by itself lacks what it imports, and would lack it again.
+            self._ready = self._start() if was_killed else None
+            if self._ready is None:
+                log.warning("from now on each ClientApp is started from nothing, as Flower does")
+        asked = {"arguments": arguments(spec), "silent": spec.suppress_output}
+        if self._ready is not None and self._ready.is_up and self._ready.fork(asked):
+            return LaunchResult.accepted()
+        return super().launch(spec)
 
     def close(self) -> None:
         """SuperExec ends."""
-        self._ready.end()
+        if self._ready is not None:
+            self._ready.end()
+
+    def _start(self) -> Ready | None:
+        try:
+            return Ready(self._command)
+        except OSError as error:
+            log.warning("no process to fork ClientApps from: %s", error.strerror)
+            return None
 
 
 def arguments(spec: ExecutionSpec) -> list[str]:
@@ -106,24 +128,36 @@ def arguments(spec: ExecutionSpec) -> list[str]:
     return found
 
 
-def write_program(folder: Path) -> None:
-    """Put a ``flower-superexec`` that starts this module into ``folder``, a new one for a PATH to begin with.
+def install_superexec() -> None:
+    """From now on a SuperNode of this process starts this SuperExec, and ends when that ends."""
+    supernode: Any = importlib.import_module("flwr.supernode.start_client_internal")
+    supernode.subprocess = SimpleNamespace(Popen=start_superexec)
 
-    A SuperNode starts its SuperExec by that name.
-    """
-    folder.mkdir(mode=0o700)
-    program = folder / PROGRAM
-    program.write_text(
-        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m fedmedlora.flower.superexec "$@"\n',
-        encoding="utf-8",
-    )
-    program.chmod(0o700)
+
+def start_superexec(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start this module in place of ``command``, Flower's own, where processes can be forked."""
+    if sys.platform == "linux":  # elsewhere system libraries do not bear a fork, or there is none
+        command = [sys.executable, "-P", "-m", "fedmedlora.flower.superexec", *command[1:]]
+    process = subprocess.Popen(command)
+    threading.Thread(target=_end_with, args=(process,), daemon=True).start()
+    return process
+
+
+def _end_with(process: subprocess.Popen[bytes]) -> None:
+    """Flower does not look at its SuperExec again; without one a site takes questions and never answers."""
+    status = process.wait()
+    time.sleep(1.0)  # both may have been told to end
+    if signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, None):  # Flower puts it back when it ends
+        log.error("SuperExec ended with status %d, and with it this SuperNode, to be started again", status)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main() -> None:
     """Run until told to stop."""
     running: Any = importlib.import_module("flwr.supercore.superexec.run_superexec")
     program: Any = importlib.import_module("flwr.supercore.cli.flower_superexec")
+    if not hasattr(running, "get_executor"):
+        log.warning("this Flower starts processes otherwise; each ClientApp is started from nothing")
     running.get_executor = lambda *_, **__: ReadyExecutor()
     sys.argv[0] = PROGRAM
     program.flower_superexec()

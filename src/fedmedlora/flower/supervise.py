@@ -106,7 +106,7 @@ class Kept:
             log.chmod(0o600)
             self._process = subprocess.Popen(
                 # The leash ends it should this process be killed without a chance to end it.
-                [sys.executable, "-m", "fedmedlora.flower.leash", *self.program.command],
+                [sys.executable, "-P", "-m", "fedmedlora.flower.leash", *self.program.command],
                 env=dict(self.program.environment),
                 stdout=out,
                 stderr=out,

@@ -135,7 +135,7 @@ class Workers:
         model = {key: getattr(base, key) for key in ("name", "precision", "quantization", "revision")}
         for rank in range(self.num):
             process = subprocess.Popen(
-                [sys.executable, "-m", "fedmedlora.training.worker"],
+                [sys.executable, "-P", "-m", "fedmedlora.training.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment(os.environ, rank, self.num, on_cpu=base.device.type == "cpu"),

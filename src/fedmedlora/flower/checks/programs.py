@@ -12,7 +12,7 @@ from fedmedlora.flower.site_file import SiteFile
 
 VERSIONS, PROGRAMS = "versions", "programs"
 PACKAGES = ("fedmedlora", "flwr", "torch", "transformers", "peft")
-# SuperNode starts the second, which starts the third, by name.
+# SuperNode starts the second, which starts the third, by name; but see flower/superexec.py.
 NEEDED = ("flower-supernode", "flower-superexec", "flwr-clientapp")
 _INSTALL = "install the wheels of the kit again (README.md)"
 
