@@ -21,7 +21,7 @@ from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult, subpr
 
 from fedmedlora.flower import ready
 from fedmedlora.flower.loopback import free_port
-from fedmedlora.flower.superexec import READY, ReadyExecutor, arguments
+from fedmedlora.flower.superexec import READY, ReadyExecutor, arguments, start_superexec
 
 SPEC = ExecutionSpec(
     task_type=TaskType.CLIENT_APP,
@@ -146,8 +146,14 @@ def test_where_it_cannot_be_had_flower_starts_them_and_that_is_said(flowers_own,
     assert len(caplog.records) == 1
 
 
+def test_what_else_a_supernode_may_start_is_left_alone():
+    process = start_superexec([sys.executable, "-c", "import sys; sys.exit(7)"])
+    assert process.wait(60) == 7
+    assert process.args[0] == sys.executable
+
+
 @forks
-def test_a_supernode_ends_with_its_superexec_and_what_that_started_too(tmp_path):
+def test_a_supernode_ends_with_its_superexec(tmp_path):
     """As it is then started again: Flower leaves it running, and nobody answers any more."""
     (tmp_path / "site.toml").write_text('name = "mercy"\ntrain = "train.jsonl"\n')
     (tmp_path / "peft.py").write_text("raise SystemExit('of the folder it is started in')")
@@ -160,10 +166,10 @@ def test_a_supernode_ends_with_its_superexec_and_what_that_started_too(tmp_path)
             cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
         )  # fmt: skip
     try:
-        until(lambda: any("flower.ready" in line for line in descendants(process.pid).values()))
+        until(lambda: "Starting Flower SuperExec" in log.read_text())
         found = descendants(process.pid)
         (superexec,) = (pid for pid, line in found.items() if "flower.superexec" in line)
-        until(lambda: "Starting Flower SuperExec" in log.read_text())
+        assert not any("flower.ready" in line for line in found.values()), "nothing was asked yet"
         os.kill(superexec, signal.SIGKILL)
         process.wait(60)
         assert "SuperExec ended with status -9" in log.read_text()

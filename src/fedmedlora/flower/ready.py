@@ -4,7 +4,7 @@ Flower starts a ``flwr-clientapp`` for every message (flwr 1.41, ``supercore/sup
 Flower, torch, transformers and this package anew: several seconds of a core, for every question to a site. A
 process that has them forks in milliseconds instead, and what it forks is as good as new: it has loaded no
 model and no notes, has touched no GPU and runs no thread (but OpenBLAS's, which ends it before a fork). What
-it has imported is the installed package, before any bundle was unpacked.
+it has imported is the installed package, and nothing of a bundle.
 
 A line of JSON on standard input is a ClientApp to start: ``{"arguments": [...], "silent": bool}``. That line
 holds the token by which it gets its message, which therefore stands on no command line. The end of the input

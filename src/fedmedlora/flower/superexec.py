@@ -83,21 +83,16 @@ class ReadyExecutor(SubprocessExecutor):
     """Flower's executor, but that ClientApps come from ``ready.py``, which ``command`` starts."""
 
     def __init__(self, command: Sequence[str] = READY) -> None:
-        """``ready.py`` is started at once, so that it is ready when the first question comes."""
+        """Nothing is started until the first question comes: many a site waits for weeks."""
         self._command = command
-        self._ready = self._start()
+        self._ready: Ready | None = None
+        self._cannot_be_had = False
 
     def launch(self, spec: ExecutionSpec) -> LaunchResult:
         """Start the process that ``spec`` describes."""
         if spec.task_type != TaskType.CLIENT_APP or spec.runtime_dependency_install:
             return super().launch(spec)
-        if self._ready is not None and not self._ready.is_up:
-            was_killed = self._ready.was_killed
-            self._ready.end()
-            # One that ended by itself lacks what it imports, and would lack it again.
-            self._ready = self._start() if was_killed else None
-            if self._ready is None:
-                log.warning("from now on each ClientApp is started from nothing, as Flower does")
+        self._keep_up()
         asked = {"arguments": arguments(spec), "silent": spec.suppress_output}
         if self._ready is not None and self._ready.is_up and self._ready.fork(asked):
             return LaunchResult.accepted()
@@ -108,12 +103,29 @@ class ReadyExecutor(SubprocessExecutor):
         if self._ready is not None:
             self._ready.end()
 
-    def _start(self) -> Ready | None:
+    def _keep_up(self) -> None:
+        """Start ``ready.py`` where it does not run, but not again where it has ended by itself: it lacks what
+        it imports, and would lack it again."""
+        if self._ready is None and not self._cannot_be_had:
+            self._start()
+        if self._ready is not None and not self._ready.is_up:
+            was_killed, ended = self._ready.was_killed, self._ready
+            ended.end()
+            self._ready = None
+            if was_killed:
+                self._start()
+            else:
+                self._give_up("it ended")
+
+    def _start(self) -> None:
         try:
-            return Ready(self._command)
+            self._ready = Ready(self._command)
         except OSError as error:
-            log.warning("no process to fork ClientApps from: %s", error.strerror)
-            return None
+            self._give_up(str(error.strerror))
+
+    def _give_up(self, why: str) -> None:
+        self._cannot_be_had = True
+        log.warning("no process to fork ClientApps from (%s): each is started from nothing", why)
 
 
 def arguments(spec: ExecutionSpec) -> list[str]:
@@ -131,11 +143,13 @@ def arguments(spec: ExecutionSpec) -> list[str]:
 def install_superexec() -> None:
     """From now on a SuperNode of this process starts this SuperExec, and ends when that ends."""
     supernode: Any = importlib.import_module("flwr.supernode.start_client_internal")
-    supernode.subprocess = SimpleNamespace(Popen=start_superexec)
+    supernode.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": start_superexec})
 
 
 def start_superexec(command: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start this module in place of ``command``, Flower's own, where processes can be forked."""
+    if command[0] != PROGRAM:
+        return subprocess.Popen(command)
     if sys.platform == "linux":  # elsewhere system libraries do not bear a fork, or there is none
         command = [sys.executable, "-P", "-m", "fedmedlora.flower.superexec", *command[1:]]
     process = subprocess.Popen(command)
