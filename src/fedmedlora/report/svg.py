@@ -35,7 +35,8 @@ class Scale:
 def ticks(low: float, high: float, most: int = 5) -> tuple[float, ...]:
     """Round numbers (1, 2, 5 times a power of ten) that enclose ``low`` to ``high``, ``most`` + 1 at most."""
     if not high > low:
-        low, high = (low - 0.5, high + 0.5) if low else (0.0, 1.0)
+        half = min(0.5, abs(low))  # a loss alone is not to get a scale with losses below zero
+        low, high = (low - half, high + half) if low else (0.0, 1.0)
     raw = (high - low) / most
     power = 10.0 ** math.floor(math.log10(raw))
     for factor in (1, 2, 5, 10, 20):
