@@ -34,7 +34,7 @@ from fedmedlora.provision.consortium import Consortium, CoordinatorPlace, Member
 from fedmedlora.provision.keys import new_key_pair, to_pem
 from fedmedlora.provision.kit import provision
 
-START_S = 120.0  # far more than it takes where the machine is not busy
+START_S = 40.0
 
 
 @dataclass

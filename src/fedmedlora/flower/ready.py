@@ -15,7 +15,6 @@ when it is ready for the first line.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -25,6 +24,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from fedmedlora.flower.prctl import call_process
 from fedmedlora.model.forking import (
     gpus_counted_without_cuda,
     has_lost_gpu,
@@ -33,7 +33,6 @@ from fedmedlora.model.forking import (
 )
 
 PROGRAM = "flwr-clientapp"
-_PR_SET_NAME = 15  # linux/prctl.h
 _FLOWERS = "flwr.supernode.cli.flwr_clientapp"
 _OURS = "fedmedlora.flower.client_app"
 
@@ -90,8 +89,7 @@ def _become_clientapp(arguments: list[str], is_silent: bool) -> None:
     os.close(null)
     if has_lost_gpu():
         os.execvp(PROGRAM, [PROGRAM, *arguments])  # as Flower starts it
-    with contextlib.suppress(OSError, AttributeError):  # what `ps -o comm` and `top` call it
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, PROGRAM.encode(), 0, 0, 0)
+    call_process(PROGRAM)
     sys.argv = [PROGRAM, *arguments]
     clientapp: Any = importlib.import_module(_FLOWERS)
     clientapp.flwr_clientapp()
