@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_rounds import FIVE, A, B, of_numbers, pair, plain, product, updates
 
 from fedmedlora.aggregation.coordinates import middle_mean
 from fedmedlora.aggregation.geometric_median import median_weights
@@ -13,36 +14,8 @@ from fedmedlora.aggregation.product_mean import all_alike, product_mean
 from fedmedlora.aggregation.products import Points, points
 from fedmedlora.aggregation.rule import combine, load_rule
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.exchange.update import SiteUpdate
 
-A, B = "m.lora_A.weight", "m.lora_B.weight"
 ROBUST = ("norm_clipping", "krum", "multi_krum", "geometric_median", "trimmed_mean", "coordinate_median")
-
-
-def plain(value):
-    """An adapter of one array that is no factor."""
-    return Adapter({"w": np.array([value], np.float32)})
-
-
-def pair(b, a):
-    return Adapter({A: np.array(a, np.float32), B: np.array(b, np.float32)})
-
-
-def updates(current, adapters, tokens=None):
-    """Sites a, b, c, ..., all of 10 tokens if nothing is said."""
-    names = "abcdefghij"[: len(adapters)]
-    tokens = tokens or [10] * len(adapters)
-    return [
-        SiteUpdate(name, 1, one, current.hash(), num)
-        for name, one, num in zip(names, adapters, tokens, strict=True)
-    ]
-
-
-def of_numbers(rule, numbers, *, current=0.0, tokens=None, settings=None):
-    """What the rule makes of sites that send one number each: (the number, weights, figures)."""
-    now = plain(current)
-    found = combine(load_rule(rule, settings), now, updates(now, [plain(n) for n in numbers], tokens))
-    return float(found.adapter.arrays["w"][0]), found.weights, found.figures
 
 
 def exact(vectors):
@@ -50,64 +23,9 @@ def exact(vectors):
     return Points(vectors @ vectors.T, np.zeros(len(vectors)))
 
 
-def product(adapter):
-    return adapter.arrays[B].astype(np.float64) @ adapter.arrays[A].astype(np.float64)
-
-
-# --- norm clipping ---------------------------------------------------------------------------------------
-
-
-def test_clipping_to_the_median_by_hand():
-    # From 1 the sites go 1, 2 and -9 far, by 1, 1 and 2 parts. The middle norm is 2, so -9 becomes -2:
-    # 1 + (1 * 1 + 1 * 2 + 2 * -2) / 4 = 0.75.
-    found, weights, figures = of_numbers("norm_clipping", [2, 3, -8], current=1, tokens=[10, 10, 20])
-    assert found == 0.75
-    assert weights == {"a": 0.25, "b": 0.25, "c": 0.5}
-    assert figures == {"norm_bound": 2.0, "num_clipped": 1.0, "refactoring_error": 0.0}
-    # Each the same: 1 + (1 + 2 - 2) / 3.
-    found, weights, _ = of_numbers("norm_clipping", [2, 3, -8], current=1, settings={"weigh": "equal"})
-    assert found == pytest.approx(4 / 3)
-    assert set(weights.values()) == {1 / 3}
-
-
-def test_clipping_to_a_number_by_hand():
-    found, _, figures = of_numbers("norm_clipping", [1, 2, -9, 0.25], settings={"bound": 0.5})
-    assert found == (0.5 + 0.5 - 0.5 + 0.25) / 4
-    assert figures["num_clipped"] == 3
-    # Law 2 is broken by design: a site alone is clipped too.
-    assert of_numbers("norm_clipping", [8], settings={"bound": 0.5})[0] == 0.5
-
-
-def test_clipping_is_of_the_whole_change():
-    # Norms are over all arrays together: 3 and 4 make 5. Of two, the lower is the bound: 1, a fifth.
-    now = Adapter({"v": np.zeros(1, np.float32), "w": np.zeros(1, np.float32)})
-    sites = [
-        Adapter({"v": np.array([v], np.float32), "w": np.array([w], np.float32)})
-        for v, w in ((3.0, 4.0), (1.0, 0.0))
-    ]
-    found = load_rule("norm_clipping").aggregate(now, updates(now, sites))
-    assert float(found.arrays["v"][0]) == pytest.approx((3 / 5 + 1) / 2)
-    assert float(found.arrays["w"][0]) == pytest.approx((4 / 5 + 0) / 2)
-
-
-def test_clipping_of_products_by_hand():
-    # Products 1, 2 and 9 in one place, from 0: (1 + 2 + 2) / 3, however B and A share them.
-    now = pair([[0], [0]], [[1, 0]])
-    sites = [pair([[1], [0]], [[1, 0]]), pair([[20], [0]], [[0.1, 0]]), pair([[-3], [0]], [[-3, 0]])]
-    found = combine(load_rule("norm_clipping"), now, updates(now, sites))
-    np.testing.assert_allclose(product(found.adapter), [[5 / 3, 0], [0, 0]], atol=1e-6)
-    assert found.figures["norm_bound"] == pytest.approx(2.0)
-    assert found.figures["refactoring_error"] == pytest.approx(0.0, abs=1e-12)
-
-
-def test_sites_that_did_not_move_bound_the_one_that_did():
-    assert of_numbers("norm_clipping", [1, 1, 5], current=1)[0] == 1.0
-
-
 # --- Krum ------------------------------------------------------------------------------------------------
 
 # f = 1 of five, so two neighbours. Squares: a 1 + 4, b 1 + 1, c 1 + 4, d 4 + 9, e 96^2 + 98^2.
-FIVE = [0, 1, 2, 4, 100]
 
 
 def test_krum_by_hand():
@@ -353,6 +271,8 @@ def test_how_many_sites_are_needed(rule, settings, num_sites):
         ("norm_clipping", {"bound": float("nan")}, "bound must be a number"),
         ("norm_clipping", {"bound": True}, "bound must be a number"),
         ("norm_clipping", {"bound": "median"}, "bound must be a number"),
+        ("norm_clipping", {"around": "mean"}, 'around must be "found" or "current", got \'mean\''),
+        ("norm_clipping", {"around": ["found"]}, 'around must be "found" or "current"'),
         ("norm_clipping", {"weigh": "loss"}, 'weigh must be "size" or "equal", got \'loss\''),
         ("norm_clipping", {"weigh": ["size"]}, 'weigh must be "size" or "equal"'),
         ("geometric_median", {"weigh": 1}, 'weigh must be "size" or "equal"'),

@@ -8,10 +8,10 @@ Processing 70 (2022), https://arxiv.org/abs/1912.13445: smoothed Weiszfeld steps
     w_k  ~  a_k / max(nu, |W - B_k A_k|),   W = sum_k w_k B_k A_k,   scaled to sum to 1
 
 Departs in four things. Distances are those of what sites add to the model, and every W on the way is a mean
-of products, so that all steps are done on the matrix of the sites' inner products (``products.py``) and cost
-nothing: they go on until the weights stand still. nu is a share of a distance between sites and not a number.
-The start is not the mean, which a bad site has moved, but weighs each site by how near the middle one of the
-others is. And the last W is put back into rank r (``product_mean.py``).
+of products, so that steps cost nothing and go on until the weights stand still (``reweighting.py``). nu is a
+share of a distance between sites and not a number. The start is not the mean, which a bad site has moved, but
+weighs each site by how near the middle one of the others is. And the last W is put back into rank r
+(``product_mean.py``).
 
 Withstands sites that have less than half of the weight: wherever they are, W stays within a few times the
 distance that the good ones are apart. With ``weigh = "equal"`` that is fewer than half of the sites; under
@@ -31,15 +31,13 @@ from fedmedlora.aggregation.combined import Combined
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.aggregation.product_mean import product_mean
 from fedmedlora.aggregation.products import Array64, Points, lower_median, points
+from fedmedlora.aggregation.reweighting import NEVER_ZERO, settled
 from fedmedlora.aggregation.shares import WEIGH_MEANING, check_weigh, shares
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 
 SMOOTHING = 1e-6  # nu, as a share of the distance to the middle one of the others
-_MOST_STEPS = 200
-_STANDS_STILL = 1e-9  # largest change of a weight in a step
-_LEAST = 1e-300  # distance of points that are the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +99,8 @@ def median_weights(where: Points, parts: Array64) -> Array64:
     others = [np.delete(row, i) for i, row in enumerate(where.apart())]
     middle = np.array([lower_median(row) if len(row) else 0.0 for row in others])
     # The least of all sites: fewer than half of them cannot move it away from what the others have.
-    least = max(SMOOTHING * float(middle.min()), _LEAST)
-    weights = _scaled(parts / np.maximum(middle, least))
-    for _ in range(_MOST_STEPS):
-        following = _scaled(parts / np.maximum(where.from_mean(weights), least))
-        change = float(np.max(np.abs(following - weights)))
-        weights = following
-        if change < _STANDS_STILL:
-            break
-    return weights
-
-
-def _scaled(raw: Array64) -> Array64:
-    shared: Array64 = raw / raw.max()
-    found: Array64 = shared / shared.sum()
-    return found
+    least = max(SMOOTHING * float(middle.min()), NEVER_ZERO)
+    return settled(where, parts, middle, lambda apart: least)
 
 
 RULE = GeometricMedian

@@ -46,7 +46,8 @@ from fedmedlora.exchange.update import SiteUpdate
 NOT_RULES = frozenset(
     {
         "rule", "needs", "check", "mean", "at_once", "one_by_one", "exact_sum", "expansion", "threads",
-        "mixing", "searching", "combined", "shares", "products", "product_mean", "refactor", "coordinates",
+        "mixing", "searching", "combined", "shares", "products", "product_mean", "refactor", "reweighting",
+        "coordinates",
     }
 )  # fmt: skip
 
