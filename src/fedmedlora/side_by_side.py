@@ -11,7 +11,6 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from fedmedlora.as_program import as_program
 from fedmedlora.one_run import Order
 from fedmedlora.progress_jobs import Jobs
 from fedmedlora.study_runs import PlannedRun
@@ -106,7 +106,7 @@ def _start(
 ) -> subprocess.Popen[str]:
     threads = str(threads_of_each(num_jobs, os.environ))
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "fedmedlora.one_run"],
+        as_program("one_run"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

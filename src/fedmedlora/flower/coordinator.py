@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from fedmedlora.as_program import as_program
 from fedmedlora.flower.coordinator_file import CoordinatorFile
 from fedmedlora.flower.registry import Change, Node, Unreachable, apply, change, list_nodes, site_keys
 from fedmedlora.flower.state import STATE
@@ -145,10 +145,7 @@ def superlink(file: CoordinatorFile, environ: Mapping[str, str]) -> Program:
     return Program(
         "SuperLink",
         (
-            sys.executable,
-            "-P",  # nothing is imported out of the folder that it is started in
-            "-m",
-            "fedmedlora.flower.superlink",
+            *as_program("flower.superlink"),
             str(file.listens_on()),
             "--host",
             control.host,

@@ -6,12 +6,12 @@ The SuperNode opens one connection, to the coordinator. Its own helpers reach it
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedmedlora.as_program import as_program
 from fedmedlora.flower.checks.credentials import check_authority, check_key
 from fedmedlora.flower.checks.notes import check_there
 from fedmedlora.flower.loopback import free_port
@@ -71,10 +71,7 @@ def supernode(file: SiteFile, path: Path, environ: Mapping[str, str], port: int)
     return Program(
         "SuperNode",
         (
-            sys.executable,
-            "-P",  # nothing is imported out of the folder that it is started in
-            "-m",
-            "fedmedlora.flower.site_program",
+            *as_program("flower.site_program"),
             "--site",
             str(path.resolve()),
             "--superlink",

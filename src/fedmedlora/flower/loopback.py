@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedmedlora.as_program import as_program
 from fedmedlora.flower.state import STATE
 from fedmedlora.flower.submit import QUIET, program
 
@@ -100,10 +101,7 @@ class Loopback:
         """Start a SuperNode for the site of ``site_file``, as ``site_program.py`` starts it."""
         return self._start(
             "supernode",
-            str(self.python),
-            "-P",  # nothing is imported out of the folder that it is started in
-            "-m",
-            "fedmedlora.flower.site_program",
+            *as_program("flower.site_program", str(self.python)),
             "--site",
             str(site_file),
             "--insecure",

@@ -24,9 +24,10 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
+from fedmedlora.as_program import as_program
+
 PROGRAM = "flower-superexec"
-# -P: nothing is imported out of the folder that the site is started in.
-READY = (sys.executable, "-P", "-m", "fedmedlora.flower.ready")
+READY = as_program("flower.ready")
 
 log = logging.getLogger("fedmedlora")
 
@@ -151,7 +152,7 @@ def start_superexec(command: Sequence[str]) -> subprocess.Popen[bytes]:
     if command[0] != PROGRAM:
         return subprocess.Popen(command)
     if sys.platform == "linux":  # elsewhere system libraries do not bear a fork, or there is none
-        command = [sys.executable, "-P", "-m", "fedmedlora.flower.superexec", *command[1:]]
+        command = [*as_program("flower.superexec"), *command[1:]]
     process = subprocess.Popen(command)
     threading.Thread(target=_end_with, args=(process,), daemon=True).start()
     return process

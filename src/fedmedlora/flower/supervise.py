@@ -9,12 +9,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from fedmedlora.as_program import as_program
 
 POLL_S = 0.5
 STOP_S = 20.0  # a SuperNode tells its SuperLink that it goes, and waits for its own helpers
@@ -106,7 +107,7 @@ class Kept:
             log.chmod(0o600)
             self._process = subprocess.Popen(
                 # The leash ends it should this process be killed without a chance to end it.
-                [sys.executable, "-P", "-m", "fedmedlora.flower.leash", *self.program.command],
+                [*as_program("flower.leash"), *self.program.command],
                 env=dict(self.program.environment),
                 stdout=out,
                 stderr=out,

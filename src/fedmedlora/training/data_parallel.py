@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,6 +22,7 @@ from typing import IO, Any, Literal
 
 import torch
 
+from fedmedlora.as_program import as_program
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
 from fedmedlora.model.load import BaseModel
@@ -135,7 +135,7 @@ class Workers:
         model = {key: getattr(base, key) for key in ("name", "precision", "quantization", "revision")}
         for rank in range(self.num):
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fedmedlora.training.worker"],
+                as_program("training.worker"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment(os.environ, rank, self.num, on_cpu=base.device.type == "cpu"),
