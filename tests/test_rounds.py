@@ -93,15 +93,15 @@ def test_two_rounds_by_hand():
 
 
 def test_a_round_keeps_what_the_rule_found_out():
-    # The sites add 1, 2 and 9, by 2, 2 and 1 parts. At 5/3 distances are 2/3, 1/3 and 22/3: the middle one is
-    # 2/3, and pulls of 2 * -2/3, 2 * 1/3 and 2/3 add up to nothing.
-    sites = {"a": (1.0, 20), "b": (2.0, 20), "c": (9.0, 10)}
+    # The sites add 1, 2 and 9. At 2 distances are 1, 0 and 7, the middle one is 1, and pulls of -1, 0 and 1
+    # add up to nothing.
+    sites = {"a": (1.0, 10), "b": (2.0, 10), "c": (9.0, 20)}
     final, (record,) = run(1, Sites(sites), rule="norm_clipping")
-    assert record["weights"] == {"a": 0.4, "b": 0.4, "c": 0.2}
+    assert record["weights"] == pytest.approx({"a": 7 / 15, "b": 7 / 15, "c": 1 / 15})
     # Both numbers move as far, so norms are 2^0.5 as large.
-    bound = pytest.approx(2 / 3 * 2**0.5, rel=1e-5)
+    bound = pytest.approx(2**0.5, rel=1e-5)
     assert record["figures"] == {"norm_bound": bound, "num_clipped": 1.0, "refactoring_error": 0.0}
-    np.testing.assert_allclose(final.arrays["a"], [5 / 3, 8 + 5 / 3], rtol=1e-5)
+    np.testing.assert_allclose(final.arrays["a"], [2.0, 10.0], rtol=1e-5)
     assert [r["figures"] for r in run(1, Sites(sites))[1]] == [{}]
     assert [r["figures"] for r in run(1, Sites(sites), rule="krum")[1]] == [
         {"num_bad": 0.0, "refactoring_error": 0.0}

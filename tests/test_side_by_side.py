@@ -19,7 +19,6 @@ from interruptible import PROGRAM
 from rich.console import Console
 from tiny_study import short_note, without_time, write
 
-from fedmedlora import side_by_side
 from fedmedlora.cli import main
 from fedmedlora.one_run import Order
 from fedmedlora.progress_jobs import Jobs
@@ -145,7 +144,7 @@ def test_a_run_whose_process_dies_is_told_of(study_file, tmp_path, monkeypatch):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nexit 5\n")
     program.chmod(0o755)
-    monkeypatch.setattr(side_by_side.sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     runs = runs_of(load_study(study_file))
     with pytest.raises(ChildProcessError, match=r"main, seed \d ended with exit code 5; go on with --resume"):
         run_side_by_side(
@@ -159,7 +158,7 @@ def test_what_else_comes_from_a_run_is_no_record_and_its_end_is_heard(study_file
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nprintf '{\"used\": 1'\nkill -KILL $$\n")
     program.chmod(0o755)
-    monkeypatch.setattr(side_by_side.sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(ChildProcessError, match=r"was ended by signal 9 \(SIGKILL: .* take fewer --jobs\)"):
         run_side_by_side(
             SideBySide(study_file, 2, Jobs(Console(file=io.StringIO()))), tmp_path / "out",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 
-def as_program(module: str, python: str = sys.executable) -> tuple[str, ...]:
-    """The command's beginning, for ``module`` of ``fedmedlora``, by the interpreter ``python``.
+def as_program(module: str, python: str = "") -> tuple[str, ...]:
+    """The command's beginning, for ``module`` of ``fedmedlora``, by ``python`` or the interpreter of now.
 
     With -P nothing is imported out of the folder that it is started in, which may be anybody's.
     """
-    return python, "-P", "-m", f"fedmedlora.{module}"
+    return python or sys.executable, "-P", "-m", f"fedmedlora.{module}"

@@ -175,7 +175,7 @@ def test_one_bad_site_of_five_does_not_take_the_others_along(rule, far):
     assert not 0.5 < plainly < 100
 
 
-@pytest.mark.parametrize("rule", [name for name in ROBUST if name != "norm_clipping"])
+@pytest.mark.parametrize("rule", ROBUST)
 def test_a_site_that_claims_to_be_large_counts_as_one(rule):
     found, _, _ = of_numbers(rule, [1.0, 1.1, 1.2, 1.3, 50.0], tokens=[10, 10, 10, 10, 2**53])
     assert 0.9 < found < 1.4
@@ -248,7 +248,8 @@ def test_distances_between_sites_are_those_between_their_changes():
 @pytest.mark.parametrize(
     ("rule", "settings", "num_sites"),
     [
-        ("norm_clipping", {}, 1),
+        ("norm_clipping", {}, 3),
+        ("norm_clipping", {"around": "current"}, 1),
         ("krum", {}, 5),
         ("krum", {"num_bad": 2}, 7),
         ("multi_krum", {}, 5),
@@ -271,8 +272,8 @@ def test_how_many_sites_are_needed(rule, settings, num_sites):
         ("norm_clipping", {"bound": float("nan")}, "bound must be a number"),
         ("norm_clipping", {"bound": True}, "bound must be a number"),
         ("norm_clipping", {"bound": "median"}, "bound must be a number"),
-        ("norm_clipping", {"around": "mean"}, 'around must be "found" or "current", got \'mean\''),
-        ("norm_clipping", {"around": ["found"]}, 'around must be "found" or "current"'),
+        ("norm_clipping", {"around": "mean"}, 'around must be "result" or "current", got \'mean\''),
+        ("norm_clipping", {"around": ["result"]}, 'around must be "result" or "current"'),
         ("norm_clipping", {"weigh": "loss"}, 'weigh must be "size" or "equal", got \'loss\''),
         ("norm_clipping", {"weigh": ["size"]}, 'weigh must be "size" or "equal"'),
         ("geometric_median", {"weigh": 1}, 'weigh must be "size" or "equal"'),

@@ -30,8 +30,8 @@ from fedmedlora.aggregation.check import check_alike, check_fit, check_updates
 from fedmedlora.aggregation.combined import Combined
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.aggregation.product_mean import product_mean
-from fedmedlora.aggregation.products import Array64, Points, lower_median, points
-from fedmedlora.aggregation.reweighting import NEVER_ZERO, settled
+from fedmedlora.aggregation.products import Array64, Points, points
+from fedmedlora.aggregation.reweighting import NEVER_ZERO, from_the_others, settled_weights
 from fedmedlora.aggregation.shares import WEIGH_MEANING, check_weigh, shares
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
@@ -96,11 +96,9 @@ class GeometricMedian:
 def median_weights(where: Points, parts: Array64) -> Array64:
     """Weights that sum to 1 of the points ``where``: their mean is their geometric median, each counted by
     ``parts``, above 0."""
-    others = [np.delete(row, i) for i, row in enumerate(where.apart())]
-    middle = np.array([lower_median(row) if len(row) else 0.0 for row in others])
     # The least of all sites: fewer than half of them cannot move it away from what the others have.
-    least = max(SMOOTHING * float(middle.min()), NEVER_ZERO)
-    return settled(where, parts, middle, lambda apart: least)
+    near = max(SMOOTHING * float(from_the_others(where).min()), NEVER_ZERO)
+    return settled_weights(where, parts, lambda apart: near)
 
 
 RULE = GeometricMedian

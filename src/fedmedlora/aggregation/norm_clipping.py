@@ -2,24 +2,28 @@
 
     sum_k w_k * min(1, bound / |P_k - W|) * (P_k - W) = 0,   P_k = B_k A_k of all pairs together
 
-so that W is where the sites' pulls, none of them longer than ``bound``, add up to nothing: Karimireddy, He,
-Jaggi, "Learning from History for Byzantine Robust Optimization" (centered clipping), ICML 2021,
-https://arxiv.org/abs/2012.10333. Departs in three things: its few steps go on until nothing moves
-(``reweighting.py``), from the adapter of now; by default the bound is the median of the distances, which
-needs no tuning; and norms are those of what the model is changed by and not of B and A apart
-(``products.py``), so that what comes of it is put back into rank r (``product_mean.py``).
+so that W is where the sites' pulls, none of them longer than ``bound``, add up to nothing: the clipping of
+Karimireddy, He, Jaggi, "Learning from History for Byzantine Robust Optimization" (centered clipping), ICML
+2021, https://arxiv.org/abs/2012.10333, around the result itself. Departs in four things: the paper clips
+workers' momenta around the last round's, with which goes its guarantee over many rounds, and here is a round
+and no memory; steps go on until they settle (``reweighting.py``); by default the bound is the median of
+the distances, which needs no tuning; and distances are those of what the model is changed by and not of B and
+A apart (``products.py``), so that what comes of it is put back into rank r (``product_mean.py``).
 
-``around = "current"`` takes one step only, from the adapter of now,
+With equal weights and f < n / 2 bad sites among n, W is never further than n D / (n - 2f) from a point that
+all good sites are within D of: 1.7 D for one of five, 5 D for two. (At a W that is R > D away the bound is no
+longer than R + D, so that each good site pulls back by bound * (R - D) / (R + D) or more, and a bad one away
+by the bound at most.) With ``weigh = "size"`` the bad ones must have less than half of the weight, too, which
+sites say themselves.
+
+``around = "current"`` takes one step, from the adapter of now,
 
     W = W_0 + sum_k w_k * min(1, bound / |P_k - W_0|) * (P_k - W_0)
 
 Sun et al., "Can You Really Backdoor Federated Learning?", https://arxiv.org/abs/1911.07963, where the bound
-is a number. Then no round moves the model further than the bound. But a change of the wrong sign has an
-honest size, passes whole and takes an honest site's away; around what most sites found it is twice as far
-off as they are from nothing, and is cut.
-
-Withstands fewer than half of the sites, however far they are. Weights are by data size, which sites say
-themselves: where they are not to be believed, ``weigh = "equal"``.
+is a number. No round asks for a move further than the bound then (putting it into rank r may make it twice
+as long). But a change of the wrong sign has an honest size, passes whole and takes an honest site's away.
+Around the result it is further off than the others, the more the nearer they are to each other, and is cut.
 
 Law 2 is broken by design where ``bound`` is given and ``around = "current"``: a site alone that goes further
 is clipped too.
@@ -33,40 +37,41 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedmedlora.aggregation.check import check_fit, check_updates
+from fedmedlora.aggregation.check import check_alike, check_fit, check_updates
 from fedmedlora.aggregation.combined import Combined
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.aggregation.product_mean import product_mean
 from fedmedlora.aggregation.products import Array64, lower_median, points
-from fedmedlora.aggregation.reweighting import NEVER_ZERO, settled
+from fedmedlora.aggregation.reweighting import NEVER_ZERO, settled_weights
 from fedmedlora.aggregation.shares import WEIGH_MEANING, check_weigh, shares
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
 from fedmedlora.exchange.update import SiteUpdate
 
-_AROUND = ("found", "current")
+_AROUND = ("result", "current")
+_CLIPPED = 1.0 + 1e-6  # of sites that are as far as the bound, some are further by rounding
 
 
 @dataclass(frozen=True, slots=True)
 class NormClipping:
     """``bound``: the longest pull of a site, in units of B A without alpha / r; 0: the median of the
-    distances. ``around``: what they are distances from."""
+    distances. ``around``: what they are distances from. ``weigh``: what w_k is."""
 
     bound: float = field(
         default=0.0,
         metadata={
             "meaning": "largest distance of a site's products B A, all together, that counts in full, 0 or "
-            "above; 0: the median of the sites' distances"
+            "above; 0: the median of the sites' distances, which is what a number should be near"
         },
     )
     around: str = field(
-        default="found",
+        default="result",
         metadata={
-            "meaning": '"found": distances are from what the rule finds, so that a wrong direction counts '
-            'little; "current": from the adapter of now, so that no round moves it further than bound'
+            "meaning": '"result": distances are from what the rule finds, so that a wrong direction counts '
+            'little; "current": from the adapter of now, and clipped once'
         },
     )
-    weigh: str = field(default="size", metadata={"meaning": WEIGH_MEANING})
+    weigh: str = field(default="equal", metadata={"meaning": WEIGH_MEANING})
 
     def __post_init__(self) -> None:
         is_number = isinstance(self.bound, (int, float)) and not isinstance(self.bound, bool)
@@ -77,14 +82,14 @@ class NormClipping:
             )
         if self.around not in _AROUND:
             raise ValueError(
-                f'rule norm_clipping: around must be "found" or "current", got {str(self.around)[:40]!r}'
+                f'rule norm_clipping: around must be "result" or "current", got {str(self.around)[:40]!r}'
             )
         check_weigh("norm_clipping", self.weigh)
 
     @property
     def needs(self) -> Needs:
-        """Nothing: norms are in the updates."""
-        return Needs()
+        """Three sites, unless clipped once: of two none is nearer to the others."""
+        return Needs(num_sites=3) if self.around == "result" else Needs()
 
     @property
     def local(self) -> Local:
@@ -92,12 +97,23 @@ class NormClipping:
         return Local()
 
     def fold(self, current: Adapter) -> None:
-        """The bound is known when all updates are there."""
+        """Distances are known when all updates are there."""
 
     def weights(self, updates: Sequence[SiteUpdate]) -> dict[str, float]:
-        """Site -> w_k, before anything is clipped; sorted by site. Raises ValueError: see
-        ``check_updates``."""
-        return shares(self.weigh, updates)
+        """Site -> its weight in the result, or where it is clipped once w_k, before that; sorted by site.
+
+        Raises ValueError for what ``check_updates`` refuses, and for arrays that differ in names or shapes or
+        are not finite.
+        """
+        ordered = check_updates(updates)
+        check_alike(ordered)
+        weights = shares(self.weigh, ordered)
+        if self.around == "current":
+            return weights
+        counted = [update for update in ordered if weights[update.site] > 0]
+        parts = np.array([weights[update.site] for update in counted])
+        found = settled_weights(points([update.adapter for update in counted]), parts, self._bound)
+        return weights | dict(zip((update.site for update in counted), found.tolist(), strict=True))
 
     def aggregate(self, current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
         """See ``combine``."""
@@ -114,27 +130,31 @@ class NormClipping:
         counted = [update for update in ordered if weights[update.site] > 0]
         adapters = [update.adapter for update in counted]
         parts = np.array([weights[update.site] for update in counted])
-        apart = points([current, *adapters]).apart()[0, 1:]
         if self.around == "current":
+            apart = points([current, *adapters]).apart()[0, 1:]
             bound = self._bound(apart)
             kept = bound / np.maximum(apart, bound)
             factors, of_current = parts * kept, math.fsum(parts * (1.0 - kept))
         else:
             where = points(adapters)
-            factors, of_current = settled(where, parts, apart, self._bound), 0.0
+            factors, of_current = settled_weights(where, parts, self._bound), 0.0
             apart = where.from_mean(factors)
             bound = self._bound(apart)
+            weights |= dict(zip((update.site for update in counted), factors.tolist(), strict=True))
         adapter, lost = product_mean(current, adapters, factors.tolist(), of_current)
         figures = {
             "norm_bound": bound if bound > NEVER_ZERO else 0.0,
-            "num_clipped": float(np.sum(apart > bound)),
+            "num_clipped": float(np.sum(apart > bound * _CLIPPED)),
             "refactoring_error": lost,
         }
         return Combined(weights, adapter, figures)
 
     def _bound(self, apart: Array64) -> float:
         """The longest pull, above 0, of sites that are ``apart`` from where they pull at."""
-        return float(self.bound) or max(lower_median(apart), NEVER_ZERO)
+        if self.around == "result" and len(apart) < self.needs.num_sites:
+            return max(float(apart.max()), NEVER_ZERO)  # of a round that others are absent from: the mean
+        # By number and not by weight: a site with half of the weight would be the middle by itself.
+        return max(float(self.bound) or lower_median(apart), NEVER_ZERO)
 
 
 RULE = NormClipping
