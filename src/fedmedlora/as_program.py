@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 
-def as_program(module: str, python: str = "") -> tuple[str, ...]:
+def as_program(module: str, python: str | None = None) -> tuple[str, ...]:
     """The command's beginning, for ``module`` of ``fedmedlora``, by ``python`` or the interpreter of now.
 
     With -P nothing is imported out of the folder that it is started in, which may be anybody's.

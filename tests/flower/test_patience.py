@@ -1,7 +1,8 @@
-"""How long the loops of a site's programs sleep, in Flower's own code."""
+"""How long a SuperNode sleeps between two looks at what has come, in Flower's own loop."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
 
@@ -9,15 +10,8 @@ import pytest
 
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
-from flwr.supercore.constant import TaskType
-from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
-from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
-
-from fedmedlora.flower.patience import LEAST_S, Patience, install_patience
-from fedmedlora.flower.superexec import ReadyExecutor, install_superexec
-
-SUPERNODE = "flwr.supernode.start_client_internal"
-SUPEREXEC = "flwr.supercore.superexec.run_superexec"
+from fedmedlora.flower import patience
+from fedmedlora.flower.patience import LEAST_S, SPREAD, SUPERNODE, Patience, install_patience
 
 
 class Clock:
@@ -39,100 +33,117 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_wait_is_a_tenth_of_what_was_waited_and_never_longer_than_usual(clock):
-    patience = Patience(clock.sleep, clock.now)
-    while clock.now_s < 200:
-        before = clock.now_s - 100
-        patience.sleep(3.0)
-        assert clock.slept[-1] == pytest.approx(min(3.0, max(LEAST_S, before / 10)))
-    assert clock.slept[0] == LEAST_S
-    assert clock.slept[-1] == 3.0
-    # Some 47 in the first half minute, and then as many as Flower's own.
-    assert len(clock.slept) == 70
-
-
-def test_nobody_waits_longer_than_flower_would(clock):
-    patience = Patience(clock.sleep, clock.now)
-    clock.now_s += 1000
-    for seconds in (0.05, 0.5, 3.0):
-        patience.sleep(seconds)
-        assert clock.slept[-1] <= seconds
-
-
-def test_who_waits_for_something_else_starts_over(clock):
-    patience = Patience(clock.sleep, clock.now)
-    clock.now_s += 1000
-    patience.sleep(3.0)
-    assert clock.slept == [LEAST_S]  # the first sleep of its kind
-    clock.now_s += 1000
-    for seconds in (3.0, 0.5, 0.5, 3.0):  # nothing, an answer that is not there yet, twice, and nothing again
-        patience.sleep(seconds)
-    assert clock.slept[1:] == [3.0, LEAST_S, LEAST_S, LEAST_S]
-    clock.now_s += 1000
-    patience.start_over()
-    patience.sleep(3.0)
-    assert clock.slept[-1] == LEAST_S
+def evenly(low: float, high: float) -> float:
+    return (low + high) / 2
 
 
 @pytest.fixture
-def of_flower(monkeypatch, clock):
-    """Flower's own modules, put back afterwards, with patience by ``clock``."""
-    from fedmedlora.flower import patience
+def patient(clock) -> Patience:
+    return Patience(clock.sleep, clock.now, evenly)
 
-    monkeypatch.setattr(patience, "Patience", lambda: Patience(clock.sleep, clock.now))
-    modules = {name: importlib.import_module(name) for name in (SUPERNODE, SUPEREXEC)}
-    for module in modules.values():
-        monkeypatch.setattr(module, "time", time)
-    monkeypatch.setattr(modules[SUPERNODE], "subprocess", modules[SUPERNODE].subprocess)
-    return modules
+
+@pytest.mark.parametrize(("usual", "num_in_a_minute"), [(3, 39), (0.5, 137)])
+def test_a_wait_is_a_tenth_of_what_was_waited_within_limits(clock, patient, usual, num_in_a_minute):
+    while clock.now_s < 160:
+        before = clock.now_s - 100
+        patient.sleep(usual)
+        assert clock.slept[-1] == pytest.approx(min(usual, max(LEAST_S[usual], before / 10)))
+    assert (clock.slept[0], clock.slept[-1]) == (LEAST_S[usual], usual)
+    assert len(clock.slept) == num_in_a_minute
+
+
+def test_it_is_spread_and_never_longer_than_flower_s(clock):
+    patient = Patience(clock.sleep, clock.now)
+    for _ in range(200):
+        clock.now_s = 100.0
+        patient.sleep(0.5)
+        patient.sleep(3)
+    fresh = clock.slept[1::2]
+    assert min(fresh) >= (1 - SPREAD) * LEAST_S[3]
+    assert max(fresh) <= (1 + SPREAD) * LEAST_S[3]
+    assert len(set(fresh)) > 100
+    clock.now_s += 1000
+    for _ in range(50):
+        patient.sleep(3)
+        assert 3 * (1 - SPREAD) <= clock.slept[-1] <= 3 or clock.slept[-1] == 3
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1, 10, 20.0])
+def test_a_sleep_that_is_not_known_is_left_alone(clock, patient, seconds):
+    for _ in range(3):
+        patient.sleep(3)
+        patient.sleep(seconds)
+        assert clock.slept[-1] == seconds
+    clock.now_s += 1000
+    patient.sleep(3)  # and it is no sign that something came
+    assert clock.slept[-1] == 3
+
+
+def test_who_waits_for_something_else_starts_over(clock, patient):
+    for usual in (3, 0.5, 3):
+        patient.sleep(usual)
+        assert clock.slept[-1] == LEAST_S[usual]
+        clock.now_s += 1000
+        patient.sleep(usual)
+        assert clock.slept[-1] == usual
 
 
 class EnoughError(Exception):
     """Ends a loop that has no end."""
 
 
-def test_flower_s_supernode_waits_so(of_flower, clock):
-    """For an answer, in its own loop; that it waits for questions in the same way is in the same module."""
-    install_superexec()
+def test_flower_s_supernode_sleeps_so(clock, monkeypatch):
+    """Its own loops: twenty times no message, a message, ten times no answer, and again."""
+    supernode = importlib.import_module(SUPERNODE)
+    monkeypatch.setattr(supernode, "time", None)  # nobody waits by the clock on the wall
+    monkeypatch.setattr(patience, "Patience", lambda: Patience(clock.sleep, clock.now, evenly))
+    install_patience()
+    assert supernode.time.monotonic is time.monotonic
+
+    came = iter([*[None] * 20, 1, *[None] * 20, 1])
+    loop_of_answers = supernode._push_messages
 
     class State:
-        """Of which no answer comes, fifty times."""
+        looked = 0
 
-        left = 50
+        def set_node_id(self, node_id):
+            pass
 
         def get_messages_legacy(self, is_reply):
-            self.left -= 1
-            if not self.left:
+            self.looked += 1
+            if self.looked % 11 == 0:
                 raise EnoughError
             return []
 
+    class Factory:
+        objectstore_factory = None
+        state = staticmethod(State)
+        store = staticmethod(object)
+
+    Factory.objectstore_factory = Factory
+
+    def message(**_):
+        with contextlib.suppress(StopIteration):
+            return next(came)
+        raise EnoughError
+
+    def answers(**of_it):
+        with contextlib.suppress(EnoughError):
+            loop_of_answers(**of_it)
+
+    monkeypatch.setattr(supernode, "register_signal_handlers", lambda **_: None)
+    monkeypatch.setattr(supernode, "_init_connection", lambda **_: contextlib.nullcontext([None] * 8))
+    monkeypatch.setattr(supernode, "_pull_and_store_message", message)
+    monkeypatch.setattr(supernode, "_push_messages", answers)
     with pytest.raises(EnoughError):
-        of_flower[SUPERNODE]._push_messages(State(), None, None, None)
-    assert len(clock.slept) == 49
-    assert clock.slept[0] == LEAST_S
-    assert max(clock.slept) == 0.5
-    assert of_flower[SUPERNODE].time.monotonic is time.monotonic
-    assert "time" in of_flower[SUPERNODE].start_client_internal.__code__.co_names
-
-
-def test_flower_s_superexec_waits_so_and_starts_over_with_a_launch(of_flower, clock, monkeypatch):
-    """Its loop speaks to a SuperNode and is not run here; it sleeps by these names of its module."""
-    running = of_flower[SUPEREXEC]
-    patience = install_patience(SUPEREXEC)
-    assert {"time", "sleep"} <= set(running.run_superexec.__code__.co_names)
-    assert running.run_superexec.__globals__ is vars(running)
-    for _ in range(100):
-        running.time.sleep(1.0)
-    assert (clock.slept[0], clock.slept[-1]) == (LEAST_S, 1.0)
-
-    executor = ReadyExecutor(launched=patience.start_over)
-    monkeypatch.setattr(SubprocessExecutor, "launch", lambda self, spec: LaunchResult.accepted())
-    executor.launch(
-        ExecutionSpec(
-            task_type=TaskType.SERVER_APP, runtime_api_address="127.0.0.1:9", token="t", insecure=True,
-            root_certificates_path=None, runtime_dependency_install=False, parent_pid=None,
-            suppress_output=False, task_id=1,
-        )
-    )  # fmt: skip
-    running.time.sleep(1.0)
-    assert clock.slept[-1] == LEAST_S
+        supernode.start_client_internal(
+            state_factory=Factory, server_address="127.0.0.1:9", node_config={}, insecure=True,
+            isolation="process",
+        )  # fmt: skip
+    assert len(clock.slept) == 60
+    for start in (0, 30):
+        idle, working = clock.slept[start : start + 20], clock.slept[start + 20 : start + 30]
+        assert idle[0] == LEAST_S[3]
+        assert idle == sorted(idle)
+        assert idle[-1] > 1.0
+        assert working == [LEAST_S[0.5]] * 10

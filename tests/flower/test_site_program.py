@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
-from fedmedlora.flower.site_program import main, node_config, refuse_arguments
+from fedmedlora.flower.site_program import POLL_S, main, node_config, refuse_arguments
 
 SITE = 'name = "mercy"\ntrain = "train.jsonl"\n'
 
@@ -94,3 +95,32 @@ def test_what_is_wrong_is_said_before_it_starts(tmp_path, text, words):
     (line,) = done.stderr.splitlines()
     assert line.startswith("fedmedlora: ")
     assert words in line
+
+
+LOOKS = """
+import importlib, os, sys
+cli = importlib.import_module("flwr.supernode.cli.flower_supernode")
+def look():
+    supernode = importlib.import_module("flwr.supernode.start_client_internal")
+    print(type(supernode.time.sleep.__self__).__name__, supernode.subprocess.Popen.__name__)
+    print(os.environ["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"], sys.argv[:2])
+    sys.exit(0)
+cli.flower_supernode = look
+from fedmedlora.flower.site_program import main
+main(["--site", sys.argv[1], "--insecure"])
+"""
+
+
+@pytest.mark.parametrize("given", [{}, {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "7"}])
+def test_what_flower_s_program_finds(tmp_path, given):
+    """Patience, a SuperExec of ours that asks more often than Flower's, unless somebody chose."""
+    site = tmp_path / "site.toml"
+    site.write_text(SITE)
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKS, str(site)],
+        env={**os.environ, **given}, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "Patience start_superexec",
+        f"{given.get('FLWR_SUPEREXEC_TASK_POLL_INTERVAL', POLL_S)} ['flower-supernode', '--insecure']",
+    ]

@@ -166,8 +166,7 @@ def test_a_supernode_ends_with_its_superexec(tmp_path):
             cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
         )  # fmt: skip
     try:
-        # Flower's line in the log comes before the process, and that is at first a copy of its parent.
-        until(lambda: any("flower.superexec" in line for line in descendants(process.pid).values()))
+        until(lambda: "Starting Flower SuperExec" in log.read_text())  # SuperExec's own line
         found = descendants(process.pid)
         (superexec,) = (pid for pid, line in found.items() if "flower.superexec" in line)
         assert not any("flower.ready" in line for line in found.values()), "nothing was asked yet"
@@ -192,10 +191,11 @@ def descendants(pid: int) -> dict[int, str]:
 
 
 def children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        files = Path(f"/proc/{pid}/task").glob("*/children")
-        return [int(one) for file in files for one in file.read_text().split()]
-    return []
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread may have ended; its children are another's then
+            found += [int(one) for one in file.read_text().split()]
+    return found
 
 
 @dataclass

@@ -1,51 +1,59 @@
-"""How long a site's programs wait before they ask again: the less, the shorter they have waited.
+"""How long a site's program waits before it asks again: the less, the shorter it has waited.
 
-Flower's SuperNode asks for a message every three seconds, its SuperExec for a task every second, whether the
-last one was answered a moment ago or last week. A round asks a site one question after the other, so that
-the waiting between them is most of what a short round takes. Here a wait is a tenth of the time that has been
-waited for the same thing, and never longer than Flower's own: of the time until something comes a tenth is
-lost at most, and where nothing comes for half a minute Flower's pace is kept.
+Flower's SuperNode asks for a message every three seconds, whether the last one came a moment ago or last
+week, and looks every half second whether its answer is there. A round asks a site one question after the
+other, so that this is much of what a short round takes. Here a wait is a tenth of the time that has been
+waited for the same thing, within limits: never longer than Flower's, so that where nothing comes for half a
+minute its pace is kept, and never shorter than ``LEAST_S``, so that a hundred sites that have answered
+together ask some two hundred times a second and no more often.
 """
 
 from __future__ import annotations
 
 import importlib
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+SUPERNODE = "flwr.supernode.start_client_internal"
 SHARE = 0.1
-LEAST_S = 0.1
+# What Flower's loop sleeps -> what is slept at least: where no message was there, and where no answer was.
+LEAST_S: Mapping[float, float] = {3: 0.5, 0.5: 0.1}
+SPREAD = 0.2  # sites that began to wait together do not ask together
 
 
 class Patience:
-    """``time.sleep`` for one loop that looks whether something has come, and sleeps where nothing has."""
+    """``time.sleep`` for the SuperNode's loop, which sleeps where what it waits for has not come."""
 
     def __init__(
-        self, sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.monotonic
+        self,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.monotonic,
+        draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
         """Nothing has been waited for yet. ``now``: seconds on a clock that is never set back."""
-        self._sleep, self._now = sleep, now
+        self._sleep, self._now, self._draw = sleep, now, draw
         self._usual_s: float | None = None
-        self._since = now()
+        self._since = 0.0
 
     def sleep(self, seconds: float) -> None:
-        """Sleep ``seconds`` or less. A loop that waits for something else now sleeps another number of
-        seconds, and starts over."""
+        """Sleep ``seconds``, or less if that is one of the two that are known.
+
+        Where the other one was slept last, something has come since, and is waited for from now on.
+        """
+        least = LEAST_S.get(seconds)
+        if least is None:
+            self._sleep(seconds)
+            return
         if seconds != self._usual_s:
-            self._usual_s = seconds
-            self.start_over()
-        self._sleep(min(seconds, max(LEAST_S, SHARE * (self._now() - self._since))))
-
-    def start_over(self) -> None:
-        """What was waited for has come."""
-        self._since = self._now()
+            self._usual_s, self._since = seconds, self._now()
+        wait = max(least, SHARE * (self._now() - self._since))
+        self._sleep(min(seconds, wait * self._draw(1 - SPREAD, 1 + SPREAD)))
 
 
-def install_patience(module: str) -> Patience:
-    """From now on the loop in ``module``, one of Flower's, sleeps by the patience that is returned."""
-    patience = Patience()
-    of_flower: Any = importlib.import_module(module)
-    of_flower.time = SimpleNamespace(**{**vars(time), "sleep": patience.sleep})
-    return patience
+def install_patience() -> None:
+    """From now on a SuperNode of this process sleeps by a ``Patience``."""
+    supernode: Any = importlib.import_module(SUPERNODE)
+    supernode.time = SimpleNamespace(**{**vars(time), "sleep": Patience().sleep})

@@ -20,6 +20,7 @@ from fedmedlora.flower.site_file import SiteFile, load_site_file
 from fedmedlora.flower.submit import QUIET, own_path
 
 GUARDED = "FEDMEDLORA_GUARDED"  # in the environment of the processes that a guarded SuperNode starts
+POLL_S = "0.5"  # how often SuperExec asks the SuperNode beside it for a task; Flower's own is a second
 _HERE = ("127.0.0.1", "::1", "localhost")
 _NOT_HERE = {
     "--node-config": "--site names the site's file, and nothing else is needed",
@@ -80,11 +81,13 @@ def _start(file: SiteFile, home: Path, arguments: Sequence[str]) -> None:
     os.environ.update(QUIET)
     os.environ["PATH"] = own_path(os.environ)  # where SuperNode finds its helpers
     os.environ["FLWR_HOME"] = str(home)
+    os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", POLL_S)
     # flwr reads the environment when it is imported, so not before.
     from flwr.supercore.exit import ExitCode, flwr_exit
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     from fedmedlora.flower.bundle import own_bundle
+    from fedmedlora.flower.patience import install_patience
     from fedmedlora.flower.superexec import install_superexec
     from fedmedlora.flower.supernode_guard import install_guard
 
@@ -95,6 +98,7 @@ def _start(file: SiteFile, home: Path, arguments: Sequence[str]) -> None:
         raise SystemExit(f"fedmedlora: {error}") from error
     os.environ[GUARDED] = own.pin
     install_superexec()
+    install_patience()
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
     # It comes back after an error that it has logged, and would then live on without asking for messages.

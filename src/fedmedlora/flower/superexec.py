@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +25,6 @@ from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult
 from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 
 from fedmedlora.as_program import as_program
-from fedmedlora.flower.patience import install_patience
 
 PROGRAM = "flower-superexec"
 READY = as_program("flower.ready")
@@ -82,21 +81,16 @@ class Ready:
 
 
 class ReadyExecutor(SubprocessExecutor):
-    """Flower's executor, but that ClientApps come from ``ready.py``, which ``command`` starts.
+    """Flower's executor, but that ClientApps come from ``ready.py``, which ``command`` starts."""
 
-    ``launched`` is called for everything that is started.
-    """
-
-    def __init__(self, command: Sequence[str] = READY, launched: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, command: Sequence[str] = READY) -> None:
         """Nothing is started until the first question comes: many a site waits for weeks."""
         self._command = command
-        self._launched = launched
         self._ready: Ready | None = None
         self._cannot_be_had = False
 
     def launch(self, spec: ExecutionSpec) -> LaunchResult:
         """Start the process that ``spec`` describes."""
-        self._launched()
         if spec.task_type != TaskType.CLIENT_APP or spec.runtime_dependency_install:
             return super().launch(spec)
         self._keep_up()
@@ -148,11 +142,9 @@ def arguments(spec: ExecutionSpec) -> list[str]:
 
 
 def install_superexec() -> None:
-    """From now on a SuperNode of this process starts this SuperExec and ends when that ends, and asks sooner
-    for what comes next."""
+    """From now on a SuperNode of this process starts this SuperExec, and ends when that ends."""
     supernode: Any = importlib.import_module("flwr.supernode.start_client_internal")
     supernode.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": start_superexec})
-    install_patience(supernode.__name__)
 
 
 def start_superexec(command: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -181,8 +173,7 @@ def main() -> None:
     program: Any = importlib.import_module("flwr.supercore.cli.flower_superexec")
     if not hasattr(running, "get_executor"):
         log.warning("this Flower starts processes otherwise; each ClientApp is started from nothing")
-    patience = install_patience(running.__name__)
-    running.get_executor = lambda *_, **__: ReadyExecutor(launched=patience.start_over)
+    running.get_executor = lambda *_, **__: ReadyExecutor()
     sys.argv[0] = PROGRAM
     program.flower_superexec()
 
