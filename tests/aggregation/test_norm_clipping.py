@@ -7,7 +7,7 @@ import pytest
 from small_rounds import FIVE, of_numbers, pair, product, updates
 
 from fedmedlora.aggregation.products import Points, lower_median
-from fedmedlora.aggregation.reweighting import settled_weights
+from fedmedlora.aggregation.reweighting import from_the_others, settled_weights
 from fedmedlora.aggregation.rule import combine, load_rule
 from fedmedlora.exchange.adapter import Adapter
 
@@ -88,7 +88,7 @@ def test_pulls_add_up_to_nothing(dimensions, num_bad, parts):
         bounds.append(lower_median(apart))
         return bounds[-1]
 
-    weights = settled_weights(where, parts, bound)
+    weights = settled_weights(where, parts, from_the_others(where), bound)
     away = vectors - weights @ vectors
     apart = np.linalg.norm(away, axis=1)
     pulls = parts * np.minimum(1.0, bounds[-1] / np.maximum(apart, 1e-30))

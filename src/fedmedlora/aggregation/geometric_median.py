@@ -96,9 +96,10 @@ class GeometricMedian:
 def median_weights(where: Points, parts: Array64) -> Array64:
     """Weights that sum to 1 of the points ``where``: their mean is their geometric median, each counted by
     ``parts``, above 0."""
+    start = from_the_others(where)
     # The least of all sites: fewer than half of them cannot move it away from what the others have.
-    near = max(SMOOTHING * float(from_the_others(where).min()), NEVER_ZERO)
-    return settled_weights(where, parts, lambda apart: near)
+    near = max(SMOOTHING * float(start.min()), NEVER_ZERO)
+    return settled_weights(where, parts, start, lambda apart: near)
 
 
 RULE = GeometricMedian

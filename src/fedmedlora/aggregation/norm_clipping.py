@@ -41,8 +41,8 @@ from fedmedlora.aggregation.check import check_alike, check_fit, check_updates
 from fedmedlora.aggregation.combined import Combined
 from fedmedlora.aggregation.needs import Needs
 from fedmedlora.aggregation.product_mean import product_mean
-from fedmedlora.aggregation.products import Array64, lower_median, points
-from fedmedlora.aggregation.reweighting import NEVER_ZERO, settled_weights
+from fedmedlora.aggregation.products import Array64, Points, lower_median, points
+from fedmedlora.aggregation.reweighting import NEVER_ZERO, from_the_others, settled_weights
 from fedmedlora.aggregation.shares import WEIGH_MEANING, check_weigh, shares
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local
@@ -112,7 +112,7 @@ class NormClipping:
             return weights
         counted = [update for update in ordered if weights[update.site] > 0]
         parts = np.array([weights[update.site] for update in counted])
-        found = settled_weights(points([update.adapter for update in counted]), parts, self._bound)
+        found = self._settled(points([update.adapter for update in counted]), parts)
         return weights | dict(zip((update.site for update in counted), found.tolist(), strict=True))
 
     def aggregate(self, current: Adapter, updates: Sequence[SiteUpdate]) -> Adapter:
@@ -137,7 +137,7 @@ class NormClipping:
             factors, of_current = parts * kept, math.fsum(parts * (1.0 - kept))
         else:
             where = points(adapters)
-            factors, of_current = settled_weights(where, parts, self._bound), 0.0
+            factors, of_current = self._settled(where, parts), 0.0
             apart = where.from_mean(factors)
             bound = self._bound(apart)
             weights |= dict(zip((update.site for update in counted), factors.tolist(), strict=True))
@@ -148,6 +148,9 @@ class NormClipping:
             "refactoring_error": lost,
         }
         return Combined(weights, adapter, figures)
+
+    def _settled(self, where: Points, parts: Array64) -> Array64:
+        return settled_weights(where, parts, from_the_others(where), self._bound)
 
     def _bound(self, apart: Array64) -> float:
         """The longest pull, above 0, of sites that are ``apart`` from where they pull at."""

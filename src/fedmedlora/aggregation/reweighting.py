@@ -34,13 +34,14 @@ def from_the_others(where: Points) -> Array64:
     return np.array([lower_median(row) if len(row) else 0.0 for row in others])
 
 
-def settled_weights(where: Points, parts: Array64, near: Callable[[Array64], float]) -> Array64:
+def settled_weights(
+    where: Points, parts: Array64, apart: Array64, near: Callable[[Array64], float]
+) -> Array64:
     """The weights, summing to 1, that stand still at the points ``where``, or those of the last step.
 
-    ``parts``: a_k, above 0. ``near``: of the points' distances, above 0. The start is not the mean, which a
-    bad site has moved, but takes each for as far as it is from the others.
+    ``parts``: a_k, above 0. ``apart``: how far away each is taken to be at first: not from the mean, which
+    a bad site has moved, but as ``from_the_others`` has it. ``near``: of distances, above 0.
     """
-    apart = from_the_others(where)
     weights = _scaled(parts / np.maximum(apart, near(apart)))
     for _ in range(_MOST_STEPS):
         apart = where.from_mean(weights)
