@@ -76,9 +76,13 @@ class Federation:
             while not done.wait(0.05):
                 for process in Path("/proc").glob("[0-9]*"):
                     with contextlib.suppress(OSError):
-                        is_one = (process / "comm").read_text().strip() == "flwr-clientapp"
-                        if is_one and state in (process / "environ").read_bytes():
-                            found.add((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                        environ = (process / "environ").read_bytes()
+                        line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                        # Its name last: what a ClientApp starts bears the ClientApp's until it is
+                        # another program, and would be taken for it were the line read after that.
+                        name = (process / "comm").read_text().strip()
+                        if line and name == "flwr-clientapp" and state in environ:
+                            found.add(line)
 
         thread = threading.Thread(target=look)
         thread.start()
