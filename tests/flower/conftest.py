@@ -172,6 +172,7 @@ class LocalGrid:
         TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1  # as Flower's processes do
         self.node_config = {number: {"site": str(path)} for number, path in enumerate(site_files, start=1)}
         self.registered: dict[int, str] = {}  # node -> the site that its key was registered for
+        self.connected_at: dict[int, str] = {}  # node -> when its SuperNode connected last
         self.waiting: list = []
         self.sent: list = []
         self.fault = lambda replies: replies
@@ -182,7 +183,14 @@ class LocalGrid:
     def get_nodes(self):
         from flwr.proto.node_pb2 import NodeInfo
 
-        return [NodeInfo(node_id=node, name=self.registered.get(node, "")) for node in self.node_config]
+        return [
+            NodeInfo(
+                node_id=node,
+                name=self.registered.get(node, ""),
+                last_activated_at=self.connected_at.get(node, "today"),
+            )
+            for node in self.node_config
+        ]
 
     def push_messages(self, messages):
         from flwr.app import Context, Message, RecordDict

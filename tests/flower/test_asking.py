@@ -26,7 +26,7 @@ from fedmedlora.local_site import with_lora
 from fedmedlora.model.load import load_base_model
 from fedmedlora.model.lora import read_adapter
 from fedmedlora.prepare import terms_of
-from fedmedlora.sites import WAIT_FOR_ALL, Errand, Wait
+from fedmedlora.sites import WAIT_FOR_ALL, Errand, NotNow, Wait
 from fedmedlora.study import load_study
 
 
@@ -125,6 +125,30 @@ def test_a_turn_that_comes_after_the_hours_is_put_off(grid_of, question, clock, 
     assert UPDATE in answer.parts
     assert clock.s == 23 * 3600.0  # at six the next day
     assert trained(tmp_path / "lakeside") == {"rounds": 1, "steps": 2}
+
+
+def test_a_site_that_connected_anew_unseen_is_asked_again(grid_of, question, clock, tmp_path):
+    """It lost its question, or its answer on the way, and was back before anybody looked."""
+    grid = grid_of("", "")
+
+    def lost(replies):
+        if len(grid.sent) == 2:
+            grid.connected_at[2] = "a moment later"
+            return [reply for reply in replies if reply[0] != "question 1"]
+        return replies
+
+    grid.fault = lost
+    assert {node for node, _ in ask(grid, TRAIN, {1: question(), 2: question()})} == {1, 2}
+    assert [message.metadata.dst_node_id for message in grid.sent] == [1, 2, 2]
+    assert trained(tmp_path / "northgate") == {"rounds": 1, "steps": 2}  # the second time from what it keeps
+
+
+def test_a_site_that_stayed_connected_is_not(grid_of, question, clock):
+    grid = grid_of("")
+    grid.fault = lambda replies: []
+    with pytest.raises(NotNow, match="1 sites did not answer"):
+        list(ask(grid, TRAIN, {1: question()}))
+    assert len(grid.sent) == 1
 
 
 def test_a_round_with_its_quorum_does_not_wait_for_the_hours_of_a_site(grid_of, question, clock):

@@ -1,8 +1,9 @@
 """Questions to sites over Flower's grid: asked, asked again where a site was lost, given up in the end.
 
 A SuperNode that is killed loses the question that it was at, and Flower says so only as long as it takes the
-node for gone. So a site that was gone and is back is asked again. One that had worked on behind a broken
-connection answers the second time from what it keeps (``site_work.py``), without training again.
+node for gone. So a site that was gone and is back, or whose SuperNode has connected anew since it was asked,
+is asked again. One that had worked on behind a broken connection answers the second time from what it keeps
+(``site_work.py``), without training again.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class _Out:
     num_asked: int = 1
     pushed: float = field(default_factory=time.monotonic)  # when it was asked last
     gone_since: float | None = None
+    connected_at: str = ""  # when its SuperNode connected last, in Flower's words; "": not known
     failure: str = ""  # why its program failed, as the site says
     again_at: float | None = None  # when a site that said "not now" is to be asked
 
@@ -107,7 +109,10 @@ class _Asking:
             )
             for node, letter in letters.items()
         ]
+        # Before they leave: a SuperNode that connects anew from now on may have lost its question.
+        connected = _connected(self.grid)
         for node, id_ in zip(letters, self.grid.push_messages(messages), strict=True):
+            self.out[node].connected_at = connected.get(node, "")
             self.out[node].ids.add(id_)
             self.out[node].pushed = time.monotonic()
 
@@ -254,16 +259,23 @@ def _replies(grid: Grid, ids: set[str]) -> Iterator[Message]:
         yield from list(grid.pull_messages(waiting[start : start + PULLED_AT_ONCE]))
 
 
+def _connected(grid: Grid) -> dict[int, str]:
+    """Node -> when it connected last, of those that are connected; Flower looks at their heartbeats."""
+    return {one.node_id: one.last_activated_at for one in grid.get_nodes()}
+
+
 def _back(grid: Grid, out: Mapping[int, _Out], now: float) -> set[int]:
-    """Nodes that were gone and are connected again; notes who is gone."""
-    present = set(grid.get_node_ids())
+    """Nodes that were gone and are connected again, seen or unseen; notes who is gone."""
+    connected = _connected(grid)
     back = set()
     for node, one in out.items():
-        if node not in present:
+        if node not in connected:
             one.gone_since = now if one.gone_since is None else one.gone_since
-        elif one.gone_since is not None:
+            continue
+        if one.gone_since is not None or one.connected_at not in ("", connected[node]):
             one.gone_since = None
             back.add(node)
+        one.connected_at = connected[node]
     return back
 
 

@@ -29,21 +29,19 @@ class LiveGrid(Grid):
     live: Live
     _registered: dict[int, str] = field(default_factory=dict)  # node -> the site whose key it has
     _sites: dict[int, str] = field(default_factory=dict)
-    _online: list[int] = field(default_factory=list)
     _asked: dict[str, tuple[int, str]] = field(default_factory=dict)  # question -> (node, its kind)
 
     def get_node_ids(self) -> Iterable[int]:
         """See ``Grid``."""
         ids = list(self.grid.get_node_ids())
-        self._online[:] = ids
-        self._tell_connected()
+        self._tell_connected(ids)
         return ids
 
     def get_nodes(self) -> Iterable[Any]:
         """See ``Grid``: with what is known of them, which is who may call itself what."""
         nodes = list(self.grid.get_nodes())
         self._registered.update({one.node_id: getattr(one, "name", "") for one in nodes})
-        self._tell_connected()
+        self._tell_connected([one.node_id for one in nodes])
         return nodes
 
     def push_messages(self, messages: Iterable[Message]) -> Iterator[str]:
@@ -84,8 +82,8 @@ class LiveGrid(Grid):
         if isinstance(later, str):
             self.live.put_off(site, later)
 
-    def _tell_connected(self) -> None:
-        self.live.connected({self._name_of(node) for node in self._online})
+    def _tell_connected(self, nodes: Iterable[int]) -> None:
+        self.live.connected({self._name_of(node) for node in nodes})
 
     def _name_of(self, node: int) -> str:
         return self._sites.get(node) or self._registered.get(node) or ""

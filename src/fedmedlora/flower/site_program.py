@@ -87,6 +87,7 @@ def _start(file: SiteFile, home: Path, arguments: Sequence[str]) -> None:
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     from fedmedlora.flower.bundle import own_bundle
+    from fedmedlora.flower.lost import install_lost
     from fedmedlora.flower.patience import install_patience
     from fedmedlora.flower.superexec import install_superexec
     from fedmedlora.flower.supernode_guard import install_guard
@@ -99,6 +100,7 @@ def _start(file: SiteFile, home: Path, arguments: Sequence[str]) -> None:
     os.environ[GUARDED] = own.pin
     install_superexec()
     install_patience()
+    install_lost()
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
     # It comes back after an error that it has logged, and would then live on without asking for messages.
