@@ -9,6 +9,7 @@ pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlo
 import httpx
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
@@ -16,9 +17,10 @@ from flwr.supernode import start_client_internal as supernode
 from flwr.supernode.nodestate import NodeStateFactory
 
 from fedmedlora.as_program import as_program
+from fedmedlora.flower import lost
 from fedmedlora.flower.bundle import own_bundle
 from fedmedlora.flower.loopback import CONNECTION, free_port
-from fedmedlora.flower.lost import BY, FETCH, SEND, LostError, never_silent
+from fedmedlora.flower.lost import MOST_WAIT_S, TRY_S, LostError, fetching, patiently, sending
 
 RUN = 7
 BROKEN = httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol")
@@ -38,14 +40,17 @@ class Node:
         )
         self.question.metadata.__dict__["_message_id"] = self.question.object_id
 
-    def fetch(self, fails: str = "", error: Exception = BROKEN) -> int | None:
+    def fetch(self, fails: str = "", error: Exception | list[Exception] = BROKEN) -> int | None:
         own = own_bundle()
         objects = {k: one.deflate() for k, one in get_all_nested_objects(self.question).items()}
         run = Run.create_empty(RUN)
         run.fab_hash = own.sha256
 
         def pull_object(run_id, key):
-            if fails == "pull_object":
+            if fails == "pull_object" and isinstance(error, list):
+                if error:
+                    raise error.pop()
+            elif fails == "pull_object":
                 raise error
             return objects[key]
 
@@ -53,8 +58,7 @@ class Node:
             if fails == "confirm_message_received":
                 raise error
 
-        step = never_silent(supernode._pull_and_store_message, BY[FETCH])
-        return step(
+        return fetching(supernode._pull_and_store_message)(
             state=self.state,
             object_store=self.store,
             node_config={},
@@ -82,13 +86,15 @@ class Node:
                 raise error
             sent.append(key)
 
-        step = never_silent(supernode._push_messages, BY[SEND])
-        step(state=self.state, object_store=self.store, send=send, push_object=push_object)
+        sending(supernode._push_messages)(
+            state=self.state, object_store=self.store, send=send, push_object=push_object
+        )
         return sent
 
 
 @pytest.fixture
 def node(monkeypatch) -> Node:
+    monkeypatch.setattr(lost, "TRY_S", 0.0)  # once
     return Node(monkeypatch)
 
 
@@ -97,17 +103,30 @@ def test_what_is_not_lost_goes_its_way(node):
     assert len(node.send()) == 1
 
 
-@pytest.mark.parametrize("fails", BY[FETCH])
+@pytest.mark.parametrize("fails", ["pull_object", "confirm_message_received"])
 def test_a_question_that_could_not_be_fetched(node, fails):
-    with pytest.raises(LostError, match=r"lost \(ConnectError\): start this SuperNode again"):
+    with pytest.raises(LostError, match=r"a question was lost \(ConnectError\): start this SuperNode again"):
         node.fetch(fails)
     assert node.state.get_messages_legacy(is_reply=True) == []  # Flower tells nobody
 
 
-@pytest.mark.parametrize("fails", BY[SEND])
+@pytest.mark.parametrize("fails", ["send", "push_object"])
 def test_an_answer_that_could_not_be_sent(node, fails):
-    with pytest.raises(LostError, match=r"lost \(ConnectError\)"):
+    with pytest.raises(LostError, match=r"an answer was lost \(ConnectError\)"):
         node.send(fails)
+
+
+def test_a_piece_that_never_comes(node):
+    """Flower tries that again by itself, and gives up in another way."""
+    with pytest.raises(LostError, match=r"a question was lost"):
+        node.fetch("pull_object", ObjectPullError("id", "timeout or retry limit reached"))
+
+
+def test_a_piece_that_comes_the_second_time(node):
+    """Where SuperLink has not got it yet, Flower asks again: nothing is lost."""
+    errors = [ObjectUnavailableError("id")]
+    assert node.fetch("pull_object", errors) == RUN
+    assert errors == []
 
 
 def test_nobody_waits_for_a_run_that_has_ended(node):
@@ -116,16 +135,53 @@ def test_nobody_waits_for_a_run_that_has_ended(node):
     assert node.send("send", over) == []
 
 
+def test_a_connection_that_breaks_is_tried_again():
+    waited: list[float] = []
+    left = [BROKEN, httpx.ReadError("reset"), BROKEN]
+
+    def reach(what: str) -> str:
+        if left:
+            raise left.pop()
+        return what
+
+    assert patiently(reach, waited.append, lambda: sum(waited))("it") == "it"
+    assert waited == [1.0, 2.0, 4.0]
+
+
+def test_for_two_minutes_and_no_longer():
+    waited: list[float] = []
+
+    def reach() -> None:
+        raise BROKEN
+
+    with pytest.raises(httpx.ConnectError):
+        patiently(reach, waited.append, lambda: sum(waited))()
+    assert TRY_S - MOST_WAIT_S < sum(waited) <= TRY_S
+    assert max(waited) == MOST_WAIT_S
+
+
+def test_what_the_coordinator_says_is_taken_at_its_word():
+    def reach() -> None:
+        asked.append(1)
+        raise RunNotRunningException()
+
+    asked: list[int] = []
+    with pytest.raises(RunNotRunningException):
+        patiently(reach)()
+    assert asked == [1]
+
+
 # Nothing that this SuperNode is to fetch comes, as from a server that is just ending.
 BROKEN_LINK = """
 import httpx
 from flwr.supernode.fleet_http_client import FleetHttpClient
+from fedmedlora.flower import lost
 from fedmedlora.flower.site_program import main
 
 def broken(*args, **kwargs):
     raise httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol")
 
-FleetHttpClient.PullObject = broken
+FleetHttpClient.PullObject, lost.TRY_S = broken, 3.0
 main()
 """
 
@@ -143,5 +199,5 @@ def test_a_real_one_ends(federation, three_sites, tmp_path):
         "--carrier", "flower", "--superlink", CONNECTION,
     )  # fmt: skip
     assert supernode.wait(120) > 0, loopback.logs()
-    assert "a question or an answer was lost (ConnectError)" in loopback.logs()
+    assert "a question was lost (ConnectError)" in loopback.logs()
     assert run.poll() is None, loopback.logs()

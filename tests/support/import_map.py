@@ -90,7 +90,7 @@ MAP["provision"] = (
     {"settings", "exchange"},
     {"cryptography"},
 )  # no flwr: kits are made where it need not run
-MAP["flower"] = (MEETING | set(JOINERS) | {"provision"}, {"numpy", "flwr", "filelock"})
+MAP["flower"] = (MEETING | set(JOINERS) | {"provision"}, {"numpy", "flwr", "httpx", "filelock"})
 MAP["cli_help"] = (set(), set())
 MAP["cli_corpora"] = ({"corpora", "cli_help"}, set())
 MAP["cli_consortium"] = (

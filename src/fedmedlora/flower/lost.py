@@ -1,4 +1,4 @@
-"""A SuperNode that has lost a question or an answer ends, and its site is asked again when it is back.
+"""A SuperNode tries again what breaks on the way, and ends where a question or an answer is lost for good.
 
 A question comes in pieces, and an answer leaves in pieces. Where one cannot be fetched or sent, Flower's
 SuperNode (1.41) drops the whole, says so in its own log, and goes on asking for other questions. Most broken
@@ -6,24 +6,30 @@ connections it tries again; one that breaks in the handshake of TLS it does not,
 that is just being stopped does, or a web proxy. SuperLink has the question down as delivered, so nobody would
 ever hear of it, and a round without a deadline would wait for the site for days.
 
-A SuperNode that ends is started again by whoever keeps it up (``supervise.py``). The coordinator asks a site
-whose SuperNode has connected anew once more (``asking.py``), and gets from it what it keeps.
+So here such a connection is tried again too, for ``TRY_S``. Where that is not enough, the SuperNode ends, and
+is started again by whoever keeps it up (``supervise.py``). The coordinator asks a site whose SuperNode has
+connected anew once more (``asking.py``), and gets from it what it keeps.
 """
 
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
+import httpx
 from flwr.supercore.run import RunNotRunningException
 
 SUPERNODE = "flwr.supernode.start_client_internal"
 FETCH, SEND = "_pull_and_store_message", "_push_messages"
-# What each of the two uses to reach the coordinator, and after whose failure it goes on as if nothing were.
-BY = {FETCH: ("pull_object", "confirm_message_received"), SEND: ("send", "push_object")}
+# What each of the two is given to reach the coordinator with.
+FETCHES = ("receive", "get_run", "get_fab", "pull_object", "confirm_message_received")
+SENDS = ("send", "push_object")
+TRY_S = 120.0
+FIRST_WAIT_S, MOST_WAIT_S = 1.0, 10.0
 
-Result = TypeVar("Result")
+Reach = Callable[..., Any]
 
 
 class LostError(ConnectionError):
@@ -33,35 +39,86 @@ class LostError(ConnectionError):
 def install_lost() -> None:
     """From now on a SuperNode of this process ends where it has lost a question or an answer."""
     supernode: Any = importlib.import_module(SUPERNODE)
-    for name, by in BY.items():
-        setattr(supernode, name, never_silent(getattr(supernode, name), by))
+    setattr(supernode, FETCH, fetching(getattr(supernode, FETCH)))
+    setattr(supernode, SEND, sending(getattr(supernode, SEND)))
 
 
-def never_silent(step: Callable[..., Result], by: tuple[str, ...]) -> Callable[..., Result]:
-    """``step``, which raises ``LostError`` after it has gone over a failure of one of its arguments ``by``.
+def fetching(step: Callable[..., int | None]) -> Callable[..., int | None]:
+    """``step``, Flower's, which raises ``LostError`` where a question came and nothing came of it."""
 
-    A run that has ended meanwhile is none: nobody waits for its questions and answers.
+    def fetch(**arguments: Any) -> int | None:
+        seen = _Seen()
+        found = step(**seen.reaching(arguments, FETCHES))
+        if found is None and seen.came and not seen.is_over:
+            raise seen.lost("a question")
+        return found
+
+    return fetch
+
+
+def sending(step: Callable[..., None]) -> Callable[..., None]:
+    """``step``, Flower's, which raises ``LostError`` where an answer did not get through."""
+
+    def send(**arguments: Any) -> None:
+        seen = _Seen()
+        step(**seen.reaching(arguments, SENDS))
+        if seen.failed:
+            raise seen.lost("an answer")
+
+    return send
+
+
+class _Seen:
+    """What happened on the way to the coordinator.
+
+    ``came``: whether a question did. ``is_over``: whether its run has ended meanwhile, and nobody waits.
+    ``failed``: the kind of the last error, "" where there was none.
     """
 
-    def checked(**arguments: Any) -> Result:
-        failures: list[Exception] = []
+    def __init__(self) -> None:
+        self.came, self.is_over, self.failed = False, False, ""
 
-        def told(reach: Callable[..., Any]) -> Callable[..., Any]:
-            def reached(*args: Any) -> Any:
-                try:
-                    return reach(*args)
-                except RunNotRunningException:
+    def reaching(self, arguments: dict[str, Any], by: tuple[str, ...]) -> dict[str, Any]:
+        """``arguments``, of which those named ``by`` are tried again and looked at."""
+        return {
+            name: self._watched(patiently(one), name) if name in by else one
+            for name, one in arguments.items()
+        }
+
+    def lost(self, what: str) -> LostError:
+        """The error that says so, without the words of the one behind it."""
+        return LostError(f"{what} was lost ({self.failed or 'not complete'}): start this SuperNode again")
+
+    def _watched(self, reach: Reach, name: str) -> Reach:
+        def watched(*args: Any) -> Any:
+            try:
+                found = reach(*args)
+            except RunNotRunningException:
+                self.is_over = True
+                raise
+            except Exception as error:
+                self.failed = type(error).__name__
+                raise
+            self.came = self.came or (name == "receive" and found is not None)
+            return found
+
+        return watched
+
+
+def patiently(
+    reach: Reach, sleep: Callable[[float], None] = time.sleep, now: Callable[[], float] = time.monotonic
+) -> Reach:
+    """``reach``, tried again for ``TRY_S`` where the connection breaks. ``now``: seconds."""
+
+    def tried(*args: Any) -> Any:
+        until, wait = now() + TRY_S, FIRST_WAIT_S
+        while True:
+            try:
+                return reach(*args)
+            except httpx.TransportError:
+                if now() + wait > until:
                     raise
-                except Exception as error:
-                    failures.append(error)
-                    raise
+            sleep(wait)
+            wait = min(2 * wait, MOST_WAIT_S)
 
-            return reached
-
-        result = step(**{name: told(one) if name in by else one for name, one in arguments.items()})
-        if failures:
-            kind = type(failures[0]).__name__
-            raise LostError(f"a question or an answer was lost ({kind}): start this SuperNode again")
-        return result
-
-    return checked
+    return tried
