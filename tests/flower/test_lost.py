@@ -42,7 +42,8 @@ class Node:
 
     def fetch(self, fails: str = "", error: Exception | list[Exception] = BROKEN) -> int | None:
         own = own_bundle()
-        objects = {k: one.deflate() for k, one in get_all_nested_objects(self.question).items()}
+        parts = get_all_nested_objects(self.question) if self.question else {}
+        objects = {key: one.deflate() for key, one in parts.items()}
         run = Run.create_empty(RUN)
         run.fab_hash = own.sha256
 
@@ -62,7 +63,7 @@ class Node:
             state=self.state,
             object_store=self.store,
             node_config={},
-            receive=lambda: (self.question, get_object_tree(self.question)),
+            receive=lambda: self.question and (self.question, get_object_tree(self.question)),
             get_run=lambda run_id: run,
             get_fab=lambda hash_, run_id: supernode.Fab(own.sha256, own.content, {}),
             pull_object=pull_object,
@@ -122,6 +123,17 @@ def test_a_piece_that_never_comes(node):
         node.fetch("pull_object", ObjectPullError("id", "timeout or retry limit reached"))
 
 
+def test_a_question_that_flower_drops_for_reasons_of_its_own(node, monkeypatch):
+    monkeypatch.setattr(node.state, "create_task", lambda **what: None)  # two of one number
+    with pytest.raises(LostError, match=r"a question was lost \(not complete\)"):
+        node.fetch()
+
+
+def test_nothing_was_asked(node):
+    node.question = None
+    assert node.fetch() is None
+
+
 def test_a_piece_that_comes_the_second_time(node):
     """Where SuperLink has not got it yet, Flower asks again: nothing is lost."""
     errors = [ObjectUnavailableError("id")]
@@ -160,15 +172,17 @@ def test_for_two_minutes_and_no_longer():
     assert max(waited) == MOST_WAIT_S
 
 
-def test_what_the_coordinator_says_is_taken_at_its_word():
-    def reach() -> None:
-        asked.append(1)
-        raise RunNotRunningException()
+@pytest.mark.parametrize("status", [401, 500])
+def test_what_the_coordinator_says_is_taken_at_its_word(status):
+    request = httpx.Request("POST", "http://coordinator.example")
 
-    asked: list[int] = []
-    with pytest.raises(RunNotRunningException):
-        patiently(reach)()
-    assert asked == [1]
+    def reach() -> None:
+        raise httpx.HTTPStatusError("no", request=request, response=httpx.Response(status))
+
+    waited: list[float] = []
+    with pytest.raises(httpx.HTTPStatusError):
+        patiently(reach, waited.append, lambda: sum(waited))()
+    assert waited == []
 
 
 # Nothing that this SuperNode is to fetch comes, as from a server that is just ending.
