@@ -47,6 +47,11 @@ class Node:
         run = Run.create_empty(RUN)
         run.fab_hash = own.sha256
 
+        def get_run(run_id):
+            if fails == "get_run":
+                raise error
+            return run
+
         def pull_object(run_id, key):
             if fails == "pull_object" and isinstance(error, list):
                 if error:
@@ -64,7 +69,7 @@ class Node:
             object_store=self.store,
             node_config={},
             receive=lambda: self.question and (self.question, get_object_tree(self.question)),
-            get_run=lambda run_id: run,
+            get_run=get_run,
             get_fab=lambda hash_, run_id: supernode.Fab(own.sha256, own.content, {}),
             pull_object=pull_object,
             confirm_message_received=confirm,
@@ -143,8 +148,16 @@ def test_a_piece_that_comes_the_second_time(node):
 
 def test_nobody_waits_for_a_run_that_has_ended(node):
     over = RunNotRunningException()
-    assert node.fetch("pull_object", over) is None
+    assert node.fetch("get_run", over) is None
+    assert len(node.state.get_tasks()) == 0
     assert node.send("send", over) == []
+
+
+def test_a_run_that_ends_amid_its_question_leaves_no_task_behind(node):
+    """Which would answer first when the next question's answer is to be sent."""
+    with pytest.raises(LostError, match=r"a question was lost \(not complete\)"):
+        node.fetch("pull_object", RunNotRunningException())
+    assert len(node.state.get_tasks()) == 1  # as Flower leaves it, until the program ends
 
 
 def test_a_connection_that_breaks_is_tried_again():

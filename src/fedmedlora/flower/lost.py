@@ -9,6 +9,10 @@ ever hear of it, and a round without a deadline would wait for the site for days
 So here such a connection is tried again too, for ``TRY_S``. Where that is not enough, the SuperNode ends, and
 is started again by whoever keeps it up (``supervise.py``). The coordinator asks a site whose SuperNode has
 connected anew once more (``asking.py``), and gets from it what it keeps.
+
+It also ends where a run ends amid the fetching of its question. Flower has begun a task for it by then, and
+leaves it: its answer would be there first when the next question's is to be sent, go out in its place, and
+that one would stay.
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ from flwr.supercore.run import RunNotRunningException
 SUPERNODE = "flwr.supernode.start_client_internal"
 FETCH, SEND = "_pull_and_store_message", "_push_messages"
 # What each of the two is given to reach the coordinator with.
-FETCHES = ("receive", "get_run", "get_fab", "pull_object", "confirm_message_received")
+PULLS = ("pull_object", "confirm_message_received")  # once there is a task
+FETCHES = ("receive", "get_run", "get_fab", *PULLS)
 SENDS = ("send", "push_object")
 TRY_S = 120.0
 FIRST_WAIT_S, MOST_WAIT_S = 1.0, 10.0
@@ -49,7 +54,7 @@ def fetching(step: Callable[..., int | None]) -> Callable[..., int | None]:
     def fetch(**arguments: Any) -> int | None:
         seen = _Seen()
         found = step(**seen.reaching(arguments, FETCHES))
-        if found is None and seen.came and not seen.is_over:
+        if found is None and seen.came and not seen.was_over:
             raise seen.lost("a question")
         return found
 
@@ -71,12 +76,12 @@ def sending(step: Callable[..., None]) -> Callable[..., None]:
 class _Seen:
     """What happened on the way to the coordinator.
 
-    ``came``: whether a question did. ``is_over``: whether its run has ended meanwhile, and nobody waits.
+    ``came``: whether a question did. ``was_over``: whether its run had ended before a task was begun for it.
     ``failed``: the kind of the last error, "" where there was none.
     """
 
     def __init__(self) -> None:
-        self.came, self.is_over, self.failed = False, False, ""
+        self.came, self.was_over, self.failed = False, False, ""
 
     def reaching(self, arguments: dict[str, Any], by: tuple[str, ...]) -> dict[str, Any]:
         """``arguments``, of which those named ``by`` are tried again and looked at."""
@@ -94,7 +99,7 @@ class _Seen:
             try:
                 found = reach(*args)
             except RunNotRunningException:
-                self.is_over = True
+                self.was_over = name not in PULLS
                 raise
             except Exception as error:
                 self.failed = type(error).__name__
