@@ -18,6 +18,7 @@ pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlo
 
 from fedmedlora.as_program import as_program
 from fedmedlora.flower.loopback import free_port
+from fedmedlora.flower.submit import QUIET, own_path
 from fedmedlora.flower.superlink import GRACE_S
 from fedmedlora.flower.supervise import STOP_S
 from fedmedlora.provision.consortium import Consortium, CoordinatorPlace, Member
@@ -36,7 +37,7 @@ def test_a_connection_that_comes_amid_its_end_does_not_keep_it(tmp_path):
         "--ssl-ca-certfile", str(kit / "ca.crt"), "--ssl-certfile", str(kit / "server.crt"),
         "--ssl-keyfile", str(kit / "server.key"), "--database", str(tmp_path / "superlink.db"),
     ]  # fmt: skip
-    environment = {**os.environ, "FLWR_HOME": str(tmp_path), "FLWR_TELEMETRY_ENABLED": "0"}
+    environment = {**os.environ, **QUIET, "PATH": own_path(os.environ), "FLWR_HOME": str(tmp_path)}
     with log.open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
