@@ -25,10 +25,10 @@ from fedmedlora.aggregation.threads import in_parts
 
 Array32 = npt.NDArray[np.float32]
 Array64 = npt.NDArray[np.float64]
-_BLOCK = 1 << 13  # numbers worked on at once, of
-_TOGETHER = 16  # sites at once: in float64 they fit a core's own cache
+_BLOCK = 1 << 15  # numbers worked on at once (with fewer, threads wait for Python's lock), of
+_TOGETHER = 16  # sites at once: in float64 they are about what a core's own cache holds
 # The squares of smaller values may vanish in float32: at most _BLOCK of them, each below 2^-126.
-_VANISHING = 2.0**-56
+_VANISHING = 2.0**-55
 _LEAST_WRONG = 2.0**-200  # products that float64 itself cannot hold are wrong by less
 _FEW = 256  # numbers whose exact sums are found one by one
 
