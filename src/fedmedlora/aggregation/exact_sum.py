@@ -35,7 +35,7 @@ from fedmedlora.aggregation.expansion import Expansion
 
 Array32 = npt.NDArray[np.float32]
 Array64 = npt.NDArray[np.float64]
-BLOCK = 1 << 14  # numbers that share a grid: their float64 arrays fit a core's own cache
+BLOCK = 1 << 15  # numbers that share a grid; with fewer, threads wait for Python's lock
 _ROOM_BITS = 6  # by which the sum may grow before the grid does; the more, the more goes to ``low``
 _FURTHEST = 900  # a grid beyond 2^-900 or 2^900 comes too near the ends of float64
 
