@@ -21,13 +21,12 @@ from fedmedlora.model.load import PRECISIONS
 from rows.adapters import adapter_of, put_into
 from rows.extraction import read, unanswered
 from rows.models import load, title, with_lora
-from rows.row import Row, Target, measured, ratios
+from rows.row import Row, Target, beside_encoder, measured, ratios
 from rows.sentences import as_notes, examples, num_segments, source
 from rows.setting import Setting, say
 from rows.timing import in_turn, timed
 
 AGAINST = "an encoder of BERT-base's size that tags"
-WITHIN = Target(most=4.0, unit=" times its time")  # of the fastest form that keeps F1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +51,9 @@ class AgainstEncoder:
         notes = as_notes(setting, chosen)
         where = title(self.shape, self.precision, setting)
         say(f"{where}; {num} {source(setting)}; encoder of {classifier.num_parameters / 1e6:.0f}M parameters")
-        middle, within = len(chosen) // 2, Target() if form == "markup" else WITHIN
+        middle, many = len(chosen) // 2, f"extraction, {num} sentences in batches of {self.batch_size}"
         for what, some, texts, target in (
-            (f"extraction, {num} sentences in batches of {self.batch_size}", chosen, notes, within),
+            (many, chosen, notes, beside_encoder(form)),
             ("the first result: one sentence alone", [chosen[middle]], [notes[middle]], Target()),
         ):
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rows.machine import installed
-from rows.row import Row, Target
+from rows.row import Row, Target, beside_encoder
 from rows.setting import DEMO, TITLES, Setting
 
 FAST_FORM = "tags"  # nothing is generated
@@ -238,7 +238,7 @@ def encoder(
             f"extraction, batches of {batch_size}{in_form(form)}",
             "an encoder of BERT-base's size that tags",
             place(device, shape, precision),
-            target=(Target() if form == "markup" else Target(most=4.0, unit=" times its time")).words(),
+            target=beside_encoder(form).words(),
         ),
         seconds,
         make,

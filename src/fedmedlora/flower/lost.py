@@ -17,17 +17,15 @@ that one would stay.
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 from flwr.supercore.run import RunNotRunningException
+from flwr.supernode import start_client_internal as supernode
 
-SUPERNODE = "flwr.supernode.start_client_internal"
-FETCH, SEND = "_pull_and_store_message", "_push_messages"
-# What each of the two is given to reach the coordinator with.
+# What Flower's two steps are given to reach the coordinator with.
 PULLS = ("pull_object", "confirm_message_received")  # once there is a task
 FETCHES = ("receive", "get_run", "get_fab", *PULLS)
 SENDS = ("send", "push_object")
@@ -43,9 +41,8 @@ class LostError(ConnectionError):
 
 def install_lost() -> None:
     """From now on a SuperNode of this process ends where it has lost a question or an answer."""
-    supernode: Any = importlib.import_module(SUPERNODE)
-    setattr(supernode, FETCH, fetching(getattr(supernode, FETCH)))
-    setattr(supernode, SEND, sending(getattr(supernode, SEND)))
+    supernode._pull_and_store_message = fetching(supernode._pull_and_store_message)
+    supernode._push_messages = sending(supernode._push_messages)
 
 
 def fetching(step: Callable[..., int | None]) -> Callable[..., int | None]:
