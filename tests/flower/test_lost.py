@@ -20,7 +20,7 @@ from fedmedlora.as_program import as_program
 from fedmedlora.flower import lost
 from fedmedlora.flower.bundle import own_bundle
 from fedmedlora.flower.loopback import CONNECTION, free_port
-from fedmedlora.flower.lost import MOST_WAIT_S, TRY_S, LostError, fetching, patiently, sending
+from fedmedlora.flower.lost import MOST_WAIT_S, TRY_S, LostError, install_lost, patiently
 
 RUN = 7
 BROKEN = httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol")
@@ -64,7 +64,7 @@ class Node:
             if fails == "confirm_message_received":
                 raise error
 
-        return fetching(supernode._pull_and_store_message)(
+        return supernode._pull_and_store_message(
             state=self.state,
             object_store=self.store,
             node_config={},
@@ -92,7 +92,7 @@ class Node:
                 raise error
             sent.append(key)
 
-        sending(supernode._push_messages)(
+        supernode._push_messages(
             state=self.state, object_store=self.store, send=send, push_object=push_object
         )
         return sent
@@ -101,6 +101,9 @@ class Node:
 @pytest.fixture
 def node(monkeypatch) -> Node:
     monkeypatch.setattr(lost, "TRY_S", 0.0)  # once
+    for step in ("_pull_and_store_message", "_push_messages"):  # Flower's again afterwards
+        monkeypatch.setattr(supernode, step, getattr(supernode, step))
+    install_lost()
     return Node(monkeypatch)
 
 
