@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fedmedlora.as_program import as_program
 from fedmedlora.flower.checks.credentials import check_authority, check_key
-from fedmedlora.flower.checks.notes import check_there
+from fedmedlora.flower.checks.there import check_there
 from fedmedlora.flower.loopback import free_port
 from fedmedlora.flower.site_file import SiteFile, load_site_file
 from fedmedlora.flower.site_program import node_config
