@@ -23,6 +23,7 @@ from fedmedlora.only_one import only_one
 
 THIS_MACHINE = "127.0.0.1"
 _CONNECTED = b"SuperNode ID:"  # Flower's own words, once the coordinator took the key
+_FAILED, _AGAIN = b"Connection attempt failed", b"Connection successful after"  # and later
 _LEFT = b"SuperNode terminated gracefully"  # before it was connected: a 401, of which Flower says nothing
 _NOT_ACCEPTED = (
     "the coordinator does not accept the signature: a clock that is minutes wrong, or a key that was "
@@ -37,7 +38,7 @@ _TROUBLE = {
     b"401 Unauthorized": _NOT_ACCEPTED,
 }
 _MOST_READ_BYTES = 1_000_000
-SILENT_S = 30.0  # after which a site that is not connected says so
+SILENT_S = 30.0  # after which a site whose coordinator does not answer says so
 
 
 def start_site(path: Path, tell: Tell) -> None:
@@ -113,35 +114,57 @@ class _Watch:
     kept: Kept
     address: str
     tell: Tell
-    told_of: int = 0  # the start that was told of
-    told: str = ""
     clock: Callable[[], float] = time.monotonic
-    _seen: tuple[int, float] = (0, 0.0)  # the start that runs, and since when
+    _told: str = ""
+    _start: int = 0  # the one that runs
+    _read_to: int = 0  # in its log, bytes
+    _is_connected: bool = False
+    _silent_since: float | None = None  # None: the coordinator answers, or has been told of
 
     def look(self) -> None:
         kept = self.kept
-        if self._seen[0] != kept.num_starts:
-            self._seen = (kept.num_starts, self.clock())
-        if self.told_of == kept.num_starts or not kept.program.log.exists():
-            return
-        with kept.program.log.open("rb") as log:
-            log.seek(kept.log_from)
-            said = log.read(_MOST_READ_BYTES)
-        found = f"connected to {self.address}" if _CONNECTED in said else ""
-        if not found and _LEFT in said:
-            found = _NOT_ACCEPTED
-        for words, meaning in _TROUBLE.items():
-            found = meaning if words in said else found
-        if found:
-            self.told_of = kept.num_starts
-            self._tell_once(found)
-        elif kept.is_running and self.clock() - self._seen[1] > SILENT_S:
+        if self._start != kept.num_starts:
+            if self._is_connected:  # once more, for that it ended has been told as well
+                self._told = ""
+            self._start, self._read_to = kept.num_starts, kept.log_from
+            self._is_connected, self._silent_since = False, self.clock()
+        for line in self._new_lines():
+            self._hear(line)
+        silent = self._silent_since
+        if kept.is_running and silent is not None and self.clock() - silent > SILENT_S:
             self._tell_once(
                 f"{self.address} has not answered in {SILENT_S:.0f} s; the site keeps trying. Does the "
                 "coordinator run? `fedmedlora site check` looks at the way there"
             )
 
+    def _new_lines(self) -> list[bytes]:
+        """Whole ones, written since the last time."""
+        if not self.kept.program.log.exists():
+            return []
+        with self.kept.program.log.open("rb") as log:
+            log.seek(self._read_to)
+            said = log.read(_MOST_READ_BYTES)
+        whole = said if len(said) == _MOST_READ_BYTES else said[: said.rfind(b"\n") + 1]
+        self._read_to += len(whole)
+        return whole.splitlines()
+
+    def _hear(self, line: bytes) -> None:
+        if _CONNECTED in line or (self._is_connected and _AGAIN in line):
+            self._is_connected, self._silent_since = True, None
+            self._tell_once(f"connected to {self.address}")
+        elif self._is_connected:
+            if _FAILED in line and self._silent_since is None:
+                self._silent_since = self.clock()
+        else:
+            # It leaves for other trouble too, which has been told by then.
+            found = _NOT_ACCEPTED if _LEFT in line and self._silent_since is not None else ""
+            for words, meaning in _TROUBLE.items():
+                found = meaning if words in line else found
+            if found:
+                self._silent_since = None
+                self._tell_once(found)
+
     def _tell_once(self, words: str) -> None:
-        if words != self.told:  # again and again while it is tried again and again
+        if words != self._told:  # again and again while it is tried again and again
             self.tell(words)
-        self.told = words
+        self._told = words
