@@ -136,7 +136,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("nothing", nothing),
     *(killed(program, phase) for program in OF_THE_COORDINATOR for phase in PHASES),
     *(killed(program, phase) for program in KEPT_RUNNING for phase in PHASES),
-    *(killed("ClientApp", phase) for phase in ("asked", "training", "sending")),  # it has ended by then
+    *(killed("ClientApp", phase) for phase in ("asked", "training", "sending")),  # and has ended after
     Fault("SuperLink and coordinator down for a minute", superlink_down),
     Fault("a site cut off for 30 s", cut_off(30)),
     Fault("a site cut off for 3 minutes", cut_off(180)),

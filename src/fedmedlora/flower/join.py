@@ -16,14 +16,17 @@ from fedmedlora.flower.checks.credentials import check_authority, check_key
 from fedmedlora.flower.checks.there import check_there
 from fedmedlora.flower.loopback import free_port
 from fedmedlora.flower.site_file import SiteFile, load_site_file
-from fedmedlora.flower.site_program import node_config
+from fedmedlora.flower.site_program import ANSWERS, SILENT, node_config
 from fedmedlora.flower.submit import QUIET, own_path
 from fedmedlora.flower.supervise import Kept, Program, Tell, keep_running, told_to_stop
 from fedmedlora.only_one import only_one
 
 THIS_MACHINE = "127.0.0.1"
 _CONNECTED = b"SuperNode ID:"  # Flower's own words, once the coordinator took the key
-_FAILED, _AGAIN = b"Connection attempt failed", b"Connection successful after"  # and later
+_SILENT, _ANSWERS = (
+    b"fedmedlora: the coordinator does not answer",
+    b"fedmedlora: the coordinator answers again",
+)
 _LEFT = b"SuperNode terminated gracefully"  # before it was connected: a 401, of which Flower says nothing
 _NOT_ACCEPTED = (
     "the coordinator does not accept the signature: a clock that is minutes wrong, or a key that was "
@@ -119,49 +122,67 @@ class _Watch:
     _start: int = 0  # the one that runs
     _read_to: int = 0  # in its log, bytes
     _is_connected: bool = False
-    _silent_since: float | None = None  # None: the coordinator answers, or has been told of
+    _is_unanswered: bool = False  # as its last word about the coordinator
+    _waits_since: float | None = (
+        None  # for its first or next word; None: it had one, or other trouble was told
+    )
 
     def look(self) -> None:
         kept = self.kept
         if self._start != kept.num_starts:
-            if self._is_connected:  # once more, for that it ended has been told as well
+            self._start, self._read_to, self._is_connected = kept.num_starts, kept.log_from, False
+            if self._told == self._connected:  # once more, for that it ended has been told as well
                 self._told = ""
-            self._start, self._read_to = kept.num_starts, kept.log_from
-            self._is_connected, self._silent_since = False, self.clock()
+            if not self._is_unanswered:  # one that ends again and again because nobody answers waits on
+                self._waits_since = self.clock()
         for line in self._new_lines():
             self._hear(line)
-        silent = self._silent_since
-        if kept.is_running and silent is not None and self.clock() - silent > SILENT_S:
+        since = self._waits_since
+        is_waiting = kept.is_running or self._is_unanswered
+        if is_waiting and since is not None and self.clock() - since > SILENT_S:
             self._tell_once(
                 f"{self.address} has not answered in {SILENT_S:.0f} s; the site keeps trying. Does the "
                 "coordinator run? `fedmedlora site check` looks at the way there"
             )
 
+    @property
+    def _connected(self) -> str:
+        return f"connected to {self.address}"
+
     def _new_lines(self) -> list[bytes]:
-        """Whole ones, written since the last time."""
-        if not self.kept.program.log.exists():
+        """Whole ones, written since the last time; none where the disk gives none, which ends no site."""
+        try:
+            with self.kept.program.log.open("rb") as log:
+                if log.seek(0, os.SEEK_END) < self._read_to:  # somebody has emptied it
+                    self._read_to = 0
+                log.seek(self._read_to)
+                said = log.read(_MOST_READ_BYTES)
+        except OSError:
             return []
-        with self.kept.program.log.open("rb") as log:
-            log.seek(self._read_to)
-            said = log.read(_MOST_READ_BYTES)
-        whole = said if len(said) == _MOST_READ_BYTES else said[: said.rfind(b"\n") + 1]
+        end = said.rfind(b"\n") + 1
+        whole = said[:end] if end or len(said) < _MOST_READ_BYTES else said  # a line longer than that
         self._read_to += len(whole)
         return whole.splitlines()
 
     def _hear(self, line: bytes) -> None:
-        if _CONNECTED in line or (self._is_connected and _AGAIN in line):
-            self._is_connected, self._silent_since = True, None
-            self._tell_once(f"connected to {self.address}")
-        elif self._is_connected:
-            if _FAILED in line and self._silent_since is None:
-                self._silent_since = self.clock()
-        else:
-            # It leaves for other trouble too, which has been told by then.
-            found = _NOT_ACCEPTED if _LEFT in line and self._silent_since is not None else ""
+        if SILENT.encode() in line:
+            self._is_unanswered = True
+            if self._waits_since is None:
+                self._waits_since = self.clock()
+            return
+        if ANSWERS.encode() in line:
+            self._is_unanswered = False
+        if _CONNECTED in line or (self._is_connected and ANSWERS.encode() in line):
+            self._is_connected, self._is_unanswered, self._waits_since = True, False, None
+            self._tell_once(self._connected)
+        elif not self._is_connected:
+            # It leaves for other reasons too, which are known by then.
+            is_refused = _LEFT in line and not self._is_unanswered and self._waits_since is not None
+            found = _NOT_ACCEPTED if is_refused else ""
             for words, meaning in _TROUBLE.items():
                 found = meaning if words in line else found
             if found:
-                self._silent_since = None
+                self._waits_since = None
                 self._tell_once(found)
 
     def _tell_once(self, words: str) -> None:

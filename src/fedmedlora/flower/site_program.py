@@ -20,6 +20,8 @@ from fedmedlora.flower.site_file import SiteFile, load_site_file
 from fedmedlora.flower.submit import QUIET, own_path
 
 GUARDED = "FEDMEDLORA_GUARDED"  # in the environment of the processes that a guarded SuperNode starts
+# What it writes into its log about the coordinator (``reached.py``).
+SILENT, ANSWERS = "fedmedlora: the coordinator does not answer", "fedmedlora: the coordinator answers again"
 POLL_S = "0.5"  # how often SuperExec asks the SuperNode beside it for a task; Flower's own is a second
 _HERE = ("127.0.0.1", "::1", "localhost")
 _NOT_HERE = {
@@ -89,6 +91,7 @@ def _start(file: SiteFile, home: Path, arguments: Sequence[str]) -> None:
     from fedmedlora.flower.bundle import own_bundle
     from fedmedlora.flower.lost import install_lost
     from fedmedlora.flower.patience import install_patience
+    from fedmedlora.flower.reached import install_reached
     from fedmedlora.flower.superexec import install_superexec
     from fedmedlora.flower.supernode_guard import install_guard
 
@@ -101,6 +104,7 @@ def _start(file: SiteFile, home: Path, arguments: Sequence[str]) -> None:
     install_superexec()
     install_patience()
     install_lost()
+    install_reached()
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
     # It comes back after an error that it has logged, and would then live on without asking for messages.
