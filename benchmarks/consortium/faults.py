@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from consortium.lab import Lab
 from consortium.phases import CLOSELY_S, PHASES, asked, training
 
-LIMIT_S = 300.0
+LIMIT_S = 600.0
 DOWN_S = 60.0
 BEGINS_S = 20.0
 
