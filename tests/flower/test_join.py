@@ -132,6 +132,16 @@ def test_a_supernode_that_ends_again_and_again_because_nobody_answers(watched):
     assert at(200, CONNECTED) == [ON, OFF, ON]
 
 
+def test_a_signature_that_is_not_accepted_by_a_coordinator_that_was_not_there_at_first(watched):
+    """Found with a clock that was off by ten minutes, where all programs started together."""
+    watch, at = watched
+    at(0, DOWN + LEFT)
+    watch.kept.num_starts += 1
+    watch.kept.log_from = watch._read_to
+    (told,) = at(5, UP + LEFT)
+    assert told.startswith("the coordinator does not accept the signature: a clock that is minutes wrong")
+
+
 def test_a_log_that_somebody_has_emptied_is_read_from_its_beginning(watched):
     watch, at = watched
     at(0, "Starting Flower SuperNode\n" * 10)

@@ -122,7 +122,7 @@ class _Watch:
     _start: int = 0  # the one that runs
     _read_to: int = 0  # in its log, bytes
     _is_connected: bool = False
-    _is_unanswered: bool = False  # as its last word about the coordinator
+    _is_unanswered: bool = False  # by its last word about the coordinator, or that of the start before
     _waits_since: float | None = (
         None  # for its first or next word; None: it had one, or other trouble was told
     )

@@ -1,4 +1,4 @@
-"""A SuperNode says in its log when its coordinator does not answer, and when it answers again.
+"""A SuperNode says in its log whether its coordinator answers: of the first attempt, and of each change.
 
 Flower (1.41) says so of some calls and not of others: a heartbeat that fails, the only call while a site
 trains, is tried again without a word; so is one that a web proxy refuses; and what is said to fail need not
@@ -25,17 +25,18 @@ Send = Callable[..., httpx.Response]
 
 
 def install_reached() -> None:
-    """From now on a SuperNode of this process says it, once for each time."""
+    """From now on a SuperNode of this process says it."""
     watched = Reached(partial(print, file=sys.stderr, flush=True)).watching(FleetHttpClient._send)
     FleetHttpClient._send = watched  # type: ignore[method-assign]
 
 
 class Reached:
-    """Whether the last attempt was answered. At first it is taken to be."""
+    """Whether the last attempt was answered."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         """``say``: is given ``SILENT`` or ``ANSWERS``."""
-        self._say, self._lock, self._is_silent = say, threading.Lock(), False  # heartbeats have a thread
+        self._say, self._lock = say, threading.Lock()  # heartbeats have a thread
+        self._last: bool | None = None
 
     def watching(self, send: Send) -> Send:
         """``send``, of which every end is looked at. A refusal is an answer."""
@@ -53,6 +54,6 @@ class Reached:
 
     def _heard(self, *, answer: bool) -> None:
         with self._lock:
-            if answer == self._is_silent:
-                self._is_silent = not answer
+            if answer is not self._last:
+                self._last = answer
                 self._say(ANSWERS if answer else SILENT)

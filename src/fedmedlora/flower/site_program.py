@@ -21,7 +21,7 @@ from fedmedlora.flower.submit import QUIET, own_path
 
 GUARDED = "FEDMEDLORA_GUARDED"  # in the environment of the processes that a guarded SuperNode starts
 # What it writes into its log about the coordinator (``reached.py``).
-SILENT, ANSWERS = "fedmedlora: the coordinator does not answer", "fedmedlora: the coordinator answers again"
+SILENT, ANSWERS = "fedmedlora: the coordinator does not answer", "fedmedlora: the coordinator answers"
 POLL_S = "0.5"  # how often SuperExec asks the SuperNode beside it for a task; Flower's own is a second
 _HERE = ("127.0.0.1", "::1", "localhost")
 _NOT_HERE = {
