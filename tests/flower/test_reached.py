@@ -20,7 +20,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from fedmedlora.as_program import as_program
 from fedmedlora.flower.loopback import free_port
-from fedmedlora.flower.reached import Reached
+from fedmedlora.flower.reached import Reached, install_reached
 from fedmedlora.flower.site_program import ANSWERS, SILENT
 
 
@@ -96,10 +96,12 @@ def test_what_stands_in_between_is_not_the_coordinator(said, status):
     assert said == [SILENT]
 
 
-def test_what_goes_elsewhere_is_not_looked_at():
+def test_what_goes_elsewhere_is_not_looked_at(monkeypatch):
     """Calls within the machine are of other classes."""
     before = ProtobufClient._send
-    Reached(print).watching(FleetHttpClient._send)
+    monkeypatch.setattr(FleetHttpClient, "_send", before)  # Flower's again afterwards
+    install_reached()
+    assert FleetHttpClient._send is not before
     assert ProtobufClient._send is before
 
 
@@ -109,9 +111,7 @@ def test_a_real_one_says_it(tmp_path):
     program += ["--superlink", f"127.0.0.1:{free_port()}", "--host", "127.0.0.1", "--port", str(free_port())]
     log = tmp_path / "log"
     with log.open("wb") as out:
-        process = subprocess.Popen(
-            program, stdout=out, stderr=out, env=dict(os.environ), start_new_session=True
-        )
+        process = subprocess.Popen(program, stdout=out, stderr=out, start_new_session=True)
     try:
         until = time.monotonic() + 120
         while SILENT not in log.read_text() and process.poll() is None and time.monotonic() < until:

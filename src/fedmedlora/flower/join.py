@@ -23,10 +23,7 @@ from fedmedlora.only_one import only_one
 
 THIS_MACHINE = "127.0.0.1"
 _CONNECTED = b"SuperNode ID:"  # Flower's own words, once the coordinator took the key
-_SILENT, _ANSWERS = (
-    b"fedmedlora: the coordinator does not answer",
-    b"fedmedlora: the coordinator answers again",
-)
+_SILENT, _ANSWERS = SILENT.encode(), ANSWERS.encode()
 _LEFT = b"SuperNode terminated gracefully"  # before it was connected: a 401, of which Flower says nothing
 _NOT_ACCEPTED = (
     "the coordinator does not accept the signature: a clock that is minutes wrong, or a key that was "
@@ -123,9 +120,8 @@ class _Watch:
     _read_to: int = 0  # in its log, bytes
     _is_connected: bool = False
     _is_unanswered: bool = False  # by its last word about the coordinator, or that of the start before
-    _waits_since: float | None = (
-        None  # for its first or next word; None: it had one, or other trouble was told
-    )
+    # For the coordinator's first or next word; None: there was one, or other trouble was told.
+    _waits_since: float | None = None
 
     def look(self) -> None:
         kept = self.kept
@@ -165,14 +161,14 @@ class _Watch:
         return whole.splitlines()
 
     def _hear(self, line: bytes) -> None:
-        if SILENT.encode() in line:
+        if _SILENT in line:
             self._is_unanswered = True
             if self._waits_since is None:
                 self._waits_since = self.clock()
             return
-        if ANSWERS.encode() in line:
+        if _ANSWERS in line:
             self._is_unanswered = False
-        if _CONNECTED in line or (self._is_connected and ANSWERS.encode() in line):
+        if _CONNECTED in line or (self._is_connected and _ANSWERS in line):
             self._is_connected, self._is_unanswered, self._waits_since = True, False, None
             self._tell_once(self._connected)
         elif not self._is_connected:
