@@ -64,19 +64,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     failed = False
     spent = reckoned = 0.0  # seconds: a slower machine begins less
+    trained: set[str] = set()
     for number, job in enumerate(jobs, start=1):
         say(f"[{number}/{len(jobs)}] {job.key}")
         known = record["jobs"].get(job.name)
         if known and (known["setting"], known["machine"]) == (asdict(setting), machine):
             rows += map(from_json, known["rows"])
+            spent, reckoned = spent + known["seconds"], reckoned + job.seconds_after(trained)
+            trained |= job.adapters
             continue
         pace = max(1.0, spent / reckoned) if reckoned else 1.0
-        if why := hindrance(job, setting, machine, deadline - pace * job.seconds):
+        if why := hindrance(job, setting, machine, deadline - pace * job.seconds_after(trained)):
             say(f"  not measured: {why}")
             rows.append(replace(job.blank, why=why))
             continue
         found, seconds = measure(job, setting, work)
-        spent, reckoned = spent + seconds, reckoned + job.seconds
+        spent, reckoned = spent + seconds, reckoned + job.seconds_after(trained)
+        trained |= job.adapters
         if isinstance(found, str):
             failed = True
             say(f"  failed: {found}")

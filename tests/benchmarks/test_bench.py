@@ -100,3 +100,31 @@ def test_no_time_is_no_measurement(tmp_path, capsys):
     arguments = ["--minutes", "0.01", "--rows", "flower,aggregation/10", "--json", str(tmp_path / "cpu.json")]
     assert bench.main(arguments) == 0
     assert capsys.readouterr().out.count("no time left") == 2
+
+
+def test_a_machine_that_was_slower_in_earlier_calls_begins_less(smoke, tmp_path, capsys):
+    _, path = smoke
+    record = json.loads(path.read_text(encoding="utf-8"))
+    first = "cpu/training/ner/smollm2-135m/float32"
+    reckoned = next(job for job in bench.all_jobs() if job.name == first).seconds
+    for slower, begun in ((1, True), (20, False)):
+        there = {first: record["jobs"][first] | {"seconds": slower * reckoned}}
+        (tmp_path / "cpu.json").write_text(json.dumps(record | {"jobs": there}))
+        rows = f"{first.partition('/')[2]},aggregation/10"
+        arguments = ["--smoke", "--minutes", "2", "--rows", rows, "--json", str(tmp_path / "cpu.json")]
+        assert bench.main(arguments) == 0
+        assert ("no time left" not in capsys.readouterr().out) == begun
+
+
+def test_the_training_of_an_adapter_is_reckoned_with_where_it_is_not_there(smoke, tmp_path, capsys):
+    _, path = smoke
+    record = json.loads(path.read_text(encoding="utf-8"))
+    other = "cpu/extraction/batch/smollm2-135m/float32"
+    job = next(job for job in bench.all_jobs() if job.name == "cpu/same-text/smollm2-135m/float32")
+    minutes = job.seconds / 60 + 0.5  # and training takes another
+    for there, begun in (({}, False), ({other: record["jobs"][other] | {"seconds": 1.0}}, True)):
+        (tmp_path / "cpu.json").write_text(json.dumps(record | {"jobs": there}))
+        keys = [name.partition("/")[2] for name in (*there, job.name)]
+        arguments = ["--smoke", "--minutes", str(minutes), "--rows", ",".join(keys)]
+        assert bench.main([*arguments, "--json", str(tmp_path / "cpu.json")]) == 0
+        assert ("no time left" not in capsys.readouterr().out) == begun
