@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,6 +42,24 @@ def test_asked_only_where_nobody_is_at_work(folder, monkeypatch, at_work):
         done.join()
     assert outcome["results"] == {"done": 1}
     assert asked == [] if at_work else len(asked) > 2
+
+
+def test_asked_less_and_less_until_it_is_at_work_and_soon_when_it_no_longer_is(folder, monkeypatch):
+    now, asked = 0.0, []
+
+    class Clock(threading.Event):
+        def wait(self, timeout):
+            nonlocal now
+            now += timeout
+            if now >= 200.0:
+                write_outcome(folder / "state", results={}, error="")
+            return False
+
+    monkeypatch.setattr(submit, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(submit, "is_worked_on", lambda out: 100.0 <= now < 130.0)
+    monkeypatch.setattr(submit, "_status", lambda run_id, target: asked.append(now) or "running")
+    submit._follow(folder / "state", folder / "run", "7", TARGET, [].append, Clock())
+    assert asked == [10.5, 31.0, 71.5, 112.0, 130.0, 150.5, 191.0]
 
 
 def test_a_server_app_that_stands_still_is_noticed_too(folder, monkeypatch):

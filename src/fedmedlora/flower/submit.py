@@ -33,7 +33,8 @@ from fedmedlora.study import load_study
 QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 POLL_S = 0.5
 # How often SuperLink is asked whether the run still lives. That starts a Flower program, which takes seconds
-# of a core from the work itself: less often while the ServerApp is seen to be at work.
+# of a core from the work itself, so: soon, then after twice as long each time, as a run needs a while to get
+# to work; seldom while the ServerApp is seen to be at work; and soon again when it no longer is.
 ASK_S = 10.0
 SELDOM_ASK_S = 40.0
 ENDED_GRACE_S = 5.0
@@ -129,7 +130,7 @@ def _follow(
     stopping: threading.Event,
 ) -> dict[str, Any]:
     """Pass on the lines of progress until the run in ``out`` has an outcome in ``folder``."""
-    told, asked = 0, time.monotonic()
+    told, asked, patience = 0, time.monotonic(), ASK_S
     log = folder / "progress.log"
     try:
         while True:
@@ -142,8 +143,10 @@ def _follow(
             if outcome is not None:
                 return outcome
             silence = time.monotonic() - asked
-            if silence > SELDOM_ASK_S or (silence > ASK_S and not is_worked_on(out)):
-                asked = time.monotonic()
+            if at_work := silence > ASK_S and is_worked_on(out):
+                patience = ASK_S
+            if silence > (SELDOM_ASK_S if at_work else patience):
+                asked, patience = time.monotonic(), min(2 * patience, SELDOM_ASK_S)
                 status = _status(run_id, target)
                 if status.startswith("finished"):
                     time.sleep(ENDED_GRACE_S)  # its outcome may be on the way to the disk
