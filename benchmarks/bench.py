@@ -1,14 +1,15 @@
 """Speed, memory and traffic, side by side with what a user would pick instead: one table.
 
-    make bench                                  on this CPU, in under ten minutes
+    make bench                                  on this CPU, in calls of under ten minutes
     make TORCH=torch bench-gpu                  on an NVIDIA GPU
     python benchmarks/bench.py --rows training  some rows (part of a key, or a pattern); --list shows the keys
-    python benchmarks/bench.py --full           whole steps for the slow sides too, more repetitions: an hour
+    python benchmarks/bench.py --full           whole steps for the slow sides too, more repetitions: hours
     python benchmarks/bench.py --write-docs a.json b.json    the table of docs/performance.md
 
 Each measurement runs in a process of its own, in which both sides take turns. What is finished is kept in
 the JSON file, so a call that was stopped goes on where it was; ``--again`` begins anew. A measurement that
-would not end within ``--minutes``, at the pace of those before it, is left out, and the table says so.
+would not end within ``--minutes``, at the pace of those before it (in earlier calls, too), is left out, and
+the table says so.
 """
 
 from __future__ import annotations
@@ -67,25 +68,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trained: set[str] = set()
     for number, job in enumerate(jobs, start=1):
         say(f"[{number}/{len(jobs)}] {job.key}")
+        expected = job.seconds_after(trained)
         known = record["jobs"].get(job.name)
         if known and (known["setting"], known["machine"]) == (asdict(setting), machine):
             rows += map(from_json, known["rows"])
-            spent, reckoned = spent + known["seconds"], reckoned + job.seconds_after(trained)
-            trained |= job.adapters
+            spent, reckoned, trained = spent + known["seconds"], reckoned + expected, trained | job.adapters
             continue
         pace = max(1.0, spent / reckoned) if reckoned else 1.0
-        if why := hindrance(job, setting, machine, deadline - pace * job.seconds_after(trained)):
+        if why := hindrance(job, setting, machine, deadline - time.monotonic(), pace * expected):
             say(f"  not measured: {why}")
             rows.append(replace(job.blank, why=why))
             continue
         found, seconds = measure(job, setting, work)
-        spent, reckoned = spent + seconds, reckoned + job.seconds_after(trained)
-        trained |= job.adapters
         if isinstance(found, str):
             failed = True
             say(f"  failed: {found}")
             rows.append(replace(job.blank, why=f"failed: {found}"))
             continue
+        spent, reckoned, trained = spent + seconds, reckoned + expected, trained | job.adapters
         rows += found
         record["jobs"][job.name] = {
             "machine": machine,
@@ -112,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
         "--minutes", type=float, default=0, help="begin nothing that would take longer; 0: all"
     )
     found.add_argument("--again", action="store_true", help="measure anew what is in the JSON file")
-    found.add_argument("--full", action="store_true", help="no part measured for the whole: an hour")
+    found.add_argument("--full", action="store_true", help="no part measured for the whole: hours")
     found.add_argument("--smoke", action="store_true", help="tiny random models: only to see that it runs")
     found.add_argument("--layers", type=int, default=0, help="of the model, the first ones; 0: all")
     found.add_argument("--repetitions", type=int, default=0, help="0: as each row has it")
@@ -128,8 +128,8 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def hindrance(job: Job, setting: Setting, machine: Mapping[str, Any], latest: float) -> str:
-    """Why ``job`` is not begun; "" if it is. ``latest``: when it would have to be, by the monotonic clock.
+def hindrance(job: Job, setting: Setting, machine: Mapping[str, Any], left: float, needed: float) -> str:
+    """Why ``job`` is not begun; "" if it is. ``left``: seconds there are; ``needed``: that it takes.
 
     A smoke run without TRL compares training with padded rows.
     """
@@ -142,8 +142,8 @@ def hindrance(job: Job, setting: Setting, machine: Mapping[str, Any], latest: fl
         return f'the output form "{job.form}" is not known here'
     if job.needs_fast_bfloat16 and fast_precision("cpu") != "bfloat16" and not setting.smoke:
         return "this processor is not fast in bfloat16"
-    if time.monotonic() > latest:
-        return "no time left (--minutes)"
+    if needed > left:
+        return f"no time left (it takes some {needed:.0f} s here; --minutes)"
     return ""
 
 

@@ -121,10 +121,22 @@ def test_the_training_of_an_adapter_is_reckoned_with_where_it_is_not_there(smoke
     record = json.loads(path.read_text(encoding="utf-8"))
     other = "cpu/extraction/batch/smollm2-135m/float32"
     job = next(job for job in bench.all_jobs() if job.name == "cpu/same-text/smollm2-135m/float32")
-    minutes = job.seconds / 60 + 0.5  # and training takes another
+    minutes = job.seconds / 60 + 0.5  # half a minute to spare, and training takes one
     for there, begun in (({}, False), ({other: record["jobs"][other] | {"seconds": 1.0}}, True)):
         (tmp_path / "cpu.json").write_text(json.dumps(record | {"jobs": there}))
         keys = [name.partition("/")[2] for name in (*there, job.name)]
         arguments = ["--smoke", "--minutes", str(minutes), "--rows", ",".join(keys)]
         assert bench.main([*arguments, "--json", str(tmp_path / "cpu.json")]) == 0
         assert ("no time left" not in capsys.readouterr().out) == begun
+
+
+def test_what_this_call_has_trained_is_not_reckoned_with_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "measure", lambda job, setting, work: ([job.blank], 1.0))
+    markup = "extraction/batch/smollm2-135m/float32"
+    job = next(job for job in bench.all_jobs() if job.name == f"cpu/{markup}/tags")
+    assert len(job.adapters) == 2
+    minutes = job.seconds / 60 + 1.5  # time to train one of the two
+    for rows, begun in ((f"{markup}/tags", 0), (f"{markup},{markup}/tags", 2)):
+        arguments = ["--smoke", "--minutes", str(minutes), "--rows", rows]
+        assert bench.main([*arguments, "--json", str(tmp_path / f"{begun}.json")]) == 0
+        assert ("no time left" not in capsys.readouterr().out) == bool(begun)

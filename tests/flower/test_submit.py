@@ -1,4 +1,4 @@
-"""Following a run: SuperLink is asked seldom while the ServerApp is at work, and soon when it is not."""
+"""Following a run: how often SuperLink is asked, before, while and after the ServerApp is at work."""
 
 from __future__ import annotations
 
@@ -44,7 +44,14 @@ def test_asked_only_where_nobody_is_at_work(folder, monkeypatch, at_work):
     assert asked == [] if at_work else len(asked) > 2
 
 
-def test_asked_less_and_less_until_it_is_at_work_and_soon_when_it_no_longer_is(folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("until", "then"),
+    [(130.0, [112.0, 130.0, 150.5, 191.0]), (115.0, [112.0, 122.5, 143.0, 183.5])],
+    ids=["long after an asking", "soon after one"],
+)
+def test_asked_less_and_less_until_it_is_at_work_and_soon_when_it_no_longer_is(
+    folder, monkeypatch, until, then
+):
     now, asked = 0.0, []
 
     class Clock(threading.Event):
@@ -56,10 +63,10 @@ def test_asked_less_and_less_until_it_is_at_work_and_soon_when_it_no_longer_is(f
             return False
 
     monkeypatch.setattr(submit, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(submit, "is_worked_on", lambda out: 100.0 <= now < 130.0)
+    monkeypatch.setattr(submit, "is_worked_on", lambda out: 100.0 <= now < until)
     monkeypatch.setattr(submit, "_status", lambda run_id, target: asked.append(now) or "running")
     submit._follow(folder / "state", folder / "run", "7", TARGET, [].append, Clock())
-    assert asked == [10.5, 31.0, 71.5, 112.0, 130.0, 150.5, 191.0]
+    assert asked == [10.5, 31.0, 71.5, *then]
 
 
 def test_a_server_app_that_stands_still_is_noticed_too(folder, monkeypatch):

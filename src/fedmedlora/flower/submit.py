@@ -130,7 +130,7 @@ def _follow(
     stopping: threading.Event,
 ) -> dict[str, Any]:
     """Pass on the lines of progress until the run in ``out`` has an outcome in ``folder``."""
-    told, asked, patience = 0, time.monotonic(), ASK_S
+    told, asked, interval = 0, time.monotonic(), ASK_S
     log = folder / "progress.log"
     try:
         while True:
@@ -143,10 +143,12 @@ def _follow(
             if outcome is not None:
                 return outcome
             silence = time.monotonic() - asked
-            if at_work := silence > ASK_S and is_worked_on(out):
-                patience = ASK_S
-            if silence > (SELDOM_ASK_S if at_work else patience):
-                asked, patience = time.monotonic(), min(2 * patience, SELDOM_ASK_S)
+            at_work = silence > ASK_S and is_worked_on(out)  # looked at where an asking may be due
+            if at_work:
+                interval = ASK_S
+            if silence > (SELDOM_ASK_S if at_work else interval):
+                asked = time.monotonic()
+                interval = ASK_S if at_work else min(2 * interval, SELDOM_ASK_S)
                 status = _status(run_id, target)
                 if status.startswith("finished"):
                     time.sleep(ENDED_GRACE_S)  # its outcome may be on the way to the disk
