@@ -102,30 +102,33 @@ def test_no_time_is_no_measurement(tmp_path, capsys):
     assert capsys.readouterr().out.count("no time left") == 2
 
 
+def job_of(key):
+    (job,) = bench.chosen(bench.all_jobs(), "cpu", key)
+    return job
+
+
 def test_a_machine_that_was_slower_in_earlier_calls_begins_less(smoke, tmp_path, capsys):
     _, path = smoke
     record = json.loads(path.read_text(encoding="utf-8"))
-    first = "cpu/training/ner/smollm2-135m/float32"
-    reckoned = next(job for job in bench.all_jobs() if job.name == first).seconds
+    job = job_of("training/ner/smollm2-135m/float32")
     for slower, begun in ((1, True), (20, False)):
-        there = {first: record["jobs"][first] | {"seconds": slower * reckoned}}
+        there = {job.name: record["jobs"][job.name] | {"seconds": slower * job.seconds}}
         (tmp_path / "cpu.json").write_text(json.dumps(record | {"jobs": there}))
-        rows = f"{first.partition('/')[2]},aggregation/10"
-        arguments = ["--smoke", "--minutes", "2", "--rows", rows, "--json", str(tmp_path / "cpu.json")]
-        assert bench.main(arguments) == 0
+        arguments = ["--smoke", "--minutes", "2", "--rows", f"{job.key},aggregation/10"]
+        assert bench.main([*arguments, "--json", str(tmp_path / "cpu.json")]) == 0
         assert ("no time left" not in capsys.readouterr().out) == begun
 
 
 def test_the_training_of_an_adapter_is_reckoned_with_where_it_is_not_there(smoke, tmp_path, capsys):
     _, path = smoke
     record = json.loads(path.read_text(encoding="utf-8"))
-    other = "cpu/extraction/batch/smollm2-135m/float32"
-    job = next(job for job in bench.all_jobs() if job.name == "cpu/same-text/smollm2-135m/float32")
+    other = job_of("extraction/batch/smollm2-135m/float32")
+    job = job_of("same-text/smollm2-135m/float32")
     minutes = job.seconds / 60 + 0.5  # half a minute to spare, and training takes one
-    for there, begun in (({}, False), ({other: record["jobs"][other] | {"seconds": 1.0}}, True)):
+    known = {other.name: record["jobs"][other.name] | {"seconds": 1.0}}
+    for there, rows, begun in (({}, job.key, False), (known, f"{other.key},{job.key}", True)):
         (tmp_path / "cpu.json").write_text(json.dumps(record | {"jobs": there}))
-        keys = [name.partition("/")[2] for name in (*there, job.name)]
-        arguments = ["--smoke", "--minutes", str(minutes), "--rows", ",".join(keys)]
+        arguments = ["--smoke", "--minutes", str(minutes), "--rows", rows]
         assert bench.main([*arguments, "--json", str(tmp_path / "cpu.json")]) == 0
         assert ("no time left" not in capsys.readouterr().out) == begun
 
@@ -133,10 +136,10 @@ def test_the_training_of_an_adapter_is_reckoned_with_where_it_is_not_there(smoke
 def test_what_this_call_has_trained_is_not_reckoned_with_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "measure", lambda job, setting, work: ([job.blank], 1.0))
     markup = "extraction/batch/smollm2-135m/float32"
-    job = next(job for job in bench.all_jobs() if job.name == f"cpu/{markup}/tags")
+    job = job_of(f"{markup}/tags")
     assert len(job.adapters) == 2
     minutes = job.seconds / 60 + 1.5  # time to train one of the two
-    for rows, begun in ((f"{markup}/tags", 0), (f"{markup},{markup}/tags", 2)):
+    for rows, begun in ((job.key, False), (f"{markup},{job.key}", True)):
         arguments = ["--smoke", "--minutes", str(minutes), "--rows", rows]
         assert bench.main([*arguments, "--json", str(tmp_path / f"{begun}.json")]) == 0
-        assert ("no time left" not in capsys.readouterr().out) == bool(begun)
+        assert ("no time left" not in capsys.readouterr().out) == begun

@@ -148,7 +148,8 @@ def _follow(
                 interval = ASK_S
             if silence > (SELDOM_ASK_S if at_work else interval):
                 asked = time.monotonic()
-                interval = ASK_S if at_work else min(2 * interval, SELDOM_ASK_S)
+                if not at_work:
+                    interval = min(2 * interval, SELDOM_ASK_S)
                 status = _status(run_id, target)
                 if status.startswith("finished"):
                     time.sleep(ENDED_GRACE_S)  # its outcome may be on the way to the disk
