@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +36,8 @@ from fedmedlora.flower.grid_sites import join
 from fedmedlora.flower.logged_grid import LoggedGrid
 from fedmedlora.flower.messages import Letter
 from fedmedlora.flower.site_log import arrays_in
+from fedmedlora.flower.site_work import SiteWork
+from fedmedlora.sites import NotNow
 from fedmedlora.study import load_study
 
 SITES = ("lakeside", "northgate", "stonebridge")
@@ -201,8 +204,44 @@ def test_an_answer_that_the_log_cannot_take_does_not_leave(grid, own_states, thr
     found = client_app.SiteLog(client_app.load_site_file(own_states["lakeside"]), "train", {})
     records = found.leaving(Letter({"site": "lakeside"}, {"update": b"x" * 9}), None)
     assert Letter.from_records(records) == Letter(
-        {"refused": "its audit log cannot be written; its own log says why"}
+        {"refused": "", "failed": "its audit log cannot be written; its own log says why"}
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this machine")
+def test_a_disk_that_is_full_when_a_site_answers_is_waited_out(
+    grid, own_states, three_sites, tmp_path, monkeypatch
+):
+    """The site has trained, and its log takes nothing: it is asked again, and later the run goes on."""
+    log, kept, train = tmp_path / "northgate" / "audit.jsonl", tmp_path / "kept.jsonl", SiteWork.train
+
+    def fill(work, *asked, **more):
+        answer = train(work, *asked, **more)
+        if work.file.name == "northgate" and is_full:
+            log.rename(kept)
+            log.symlink_to("/dev/full")
+        return answer
+
+    def room(replies):
+        if log.is_symlink():
+            log.unlink()
+            kept.rename(log)
+        return replies
+
+    is_full, grid.fault = True, room
+    monkeypatch.setattr(SiteWork, "train", fill)
+    told = r"northgate: its audit log cannot be written; its own log says why, 3 times"
+    with pytest.raises(NotNow, match=told):
+        run_over(grid, three_sites / "study.toml", tmp_path / "out", tmp_path / "before.jsonl")
+    asked = [m.metadata.dst_node_id for m in grid.sent if m.metadata.message_type == "train"]
+    assert asked.count(2) == 3
+    assert not any(isinstance(entry, Refusal) for entry in entries_of(tmp_path / "out" / "audit.jsonl"))
+    is_full = False
+    resumed = run_over(
+        grid, three_sites / "study.toml", tmp_path / "out", tmp_path / "before.jsonl", resume=True
+    )
+    assert [one["absent"] for one in resumed["methods"][0]["rounds"]] == [[], []]
+    assert verify_file(log).problems == ()
 
 
 @pytest.mark.parametrize(

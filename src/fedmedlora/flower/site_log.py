@@ -36,7 +36,7 @@ from fedmedlora.audit.sorts import plain_words
 from fedmedlora.exchange.wire import read_header
 from fedmedlora.flower import passing
 from fedmedlora.flower.allows import Refused
-from fedmedlora.flower.messages import DESCRIBE, Letter
+from fedmedlora.flower.messages import DESCRIBE, FAILED, Letter
 from fedmedlora.flower.site_file import SiteFile
 
 _log = logging.getLogger("fedmedlora")
@@ -74,7 +74,7 @@ class SiteLog:
         """``answer`` as it leaves, with the log's head, once the log has been told of it.
 
         ``error``: why it is no answer to what was asked. Where the log cannot be written, what leaves says
-        only that.
+        only that, and as a failure of the site's program, which is asked again: a full disk is no refusal.
         """
         records = answer.to_records()
         entries: list[Entry] = []
@@ -86,7 +86,8 @@ class SiteLog:
             head = self._log().append(*entries, self._left(records, answer))
         except (OSError, ValueError) as failure:
             _log.error("the audit log cannot be written, so nothing leaves: %s", failure)
-            return Letter({"refused": "its audit log cannot be written; its own log says why"}).to_records()
+            told = "its audit log cannot be written; its own log says why"
+            return Letter({"refused": "", FAILED: told}).to_records()
         passing.put_head(records, head, __version__)
         return records
 
