@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 
 import pytest
@@ -146,3 +148,31 @@ def test_a_coordinator_that_does_not_run(call, toml, tmp_path):
     assert "does not run" in out
     assert "lakeside     not known: SuperLink would say" in out
     assert call("coordinator", "stop", file)[1] == "it was not running\n"
+
+
+def test_a_full_disk_under_a_coordinators_state_is_waited_out(call, toml, tmp_path, monkeypatch):
+    """Twice there is no room for its process id; then the folder is one that it may not write to."""
+    from fedmedlora.flower import may_pass
+
+    assert call("provision", toml, "--out", tmp_path / "kits")[0] == 0
+    file = tmp_path / "kits" / "coordinator" / "coordinator.toml"
+    ends = [errno.ENOSPC, errno.ENOSPC, errno.EACCES]
+
+    def no_room(descriptor: int) -> None:
+        number = ends.pop(0)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(may_pass, "AGAIN_S", 0.0)
+    monkeypatch.setattr(os, "fsync", no_room)
+    code, out, err = call("coordinator", "start", file)
+    assert (code, out, ends) == (2, "", [])
+    assert err.count("No space left on device; it is tried again in 0 s\n") == 2
+    assert err.endswith("Permission denied\n")
+
+
+def test_a_study_file_that_is_not_there_is_for_a_person(call, toml, tmp_path):
+    assert call("provision", toml, "--out", tmp_path / "kits")[0] == 0
+    file = tmp_path / "kits" / "coordinator" / "coordinator.toml"
+    code, _, err = call("coordinator", "start", file, "--study", tmp_path / "none.toml", "--out", tmp_path)
+    assert code == 2
+    assert "none.toml" in err

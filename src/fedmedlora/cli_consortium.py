@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -195,6 +196,12 @@ def _start_site(args: argparse.Namespace) -> None:
 
 def _start_coordinator(args: argparse.Namespace) -> None:
     _needs_flower()
+    from fedmedlora.flower.may_pass import waited_out
+
+    waited_out(lambda: _run_coordinator(args), _tell)
+
+
+def _run_coordinator(args: argparse.Namespace) -> None:
     from fedmedlora.flower.coordinator import start_coordinator
     from fedmedlora.flower.coordinator_file import load_coordinator_file
 
@@ -276,7 +283,8 @@ def _status(args: argparse.Namespace) -> None:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a log on a full disk: what is told is not what is worked for
+        print(line, file=sys.stderr, flush=True)
 
 
 def _needs_flower() -> None:

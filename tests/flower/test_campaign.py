@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 
@@ -12,6 +13,7 @@ from fedmedlora.flower.campaign import (
     as_here,
     carry_through,
     files_of,
+    finished,
     is_whole,
     refuse_other_study,
     refuse_strangers,
@@ -60,6 +62,46 @@ def test_what_going_on_would_not_change_ends_it():
     with pytest.raises(ValueError, match="will not do"):
         runs.carry()
     assert len(runs.ends) == 1
+
+
+def test_a_full_disk_is_waited_out():
+    full = OSError(errno.ENOSPC, "No space left on device", "state/submission.json")
+    runs = Runs([full, full, {"results": 1}])
+    assert runs.carry() == {"results": 1}
+    assert {line.split(";")[0] for line in runs.told} == {
+        "interrupted: state/submission.json: No space left on device"
+    }
+
+
+def test_a_full_disk_is_not_waited_out_for_ever():
+    runs = Runs([OSError(errno.ENOSPC, "full")] * 200)
+    with pytest.raises(ValueError, match=r"^full\nNothing got further"):
+        runs.carry()
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES])
+def test_a_path_that_is_wrong_is_for_a_person(number):
+    runs = Runs([OSError(number, "words", "study.toml"), {"results": 1}])
+    with pytest.raises(OSError, match="words"):
+        runs.carry()
+
+
+def test_a_study_that_is_done_is_not_run_again_for_want_of_room_for_its_results():
+    runs, room, written = Runs([Interrupted("killed"), {"results": 1}]), [], []
+
+    def finish(results) -> None:
+        if len(room) < 2:
+            room.append(True)
+            raise OSError(errno.ENOSPC, "full", "results.json")
+        written.append(results)
+
+    runs.run = finished(runs.run, finish)
+    assert runs.carry() == {"results": 1}
+    assert written == [{"results": 1}]
+    assert [line.split(";")[0] for line in runs.told] == [
+        "interrupted: killed",
+        *["interrupted: results.json: full"] * 2,
+    ]
 
 
 def test_it_gives_up_when_nothing_gets_further():

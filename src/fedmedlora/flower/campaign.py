@@ -20,6 +20,7 @@ from typing import Any
 from fedmedlora import __version__
 from fedmedlora.flower.coordinator import CONNECTION, coordinator_environment
 from fedmedlora.flower.coordinator_file import CoordinatorFile
+from fedmedlora.flower.may_pass import in_words, may_pass
 from fedmedlora.flower.registry import Unreachable, list_nodes, site_keys
 from fedmedlora.flower.submit import Interrupted, Target, run_at
 from fedmedlora.run_folder import differing_settings, read_json
@@ -50,17 +51,20 @@ def carry_through(
     patience: Patience | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any] | None:
-    """What ``run`` returns, called again as long as it is interrupted; None where ``stopping`` was set.
+    """What ``run`` returns, called again as long as it is interrupted, or fails with what ``may_pass``, such
+    as a full disk; None where ``stopping`` was set.
 
     ``how_far``: counts up as the study gets further. Raises ``ValueError`` for what calling again would not
-    change, and where nothing got further for too long.
+    change, and where nothing got further for too long; and other errors of the system (``OSError``).
     """
     patience = patience or Patience()
     reached, since, num_starts = how_far(), clock(), 0
     while not stopping.is_set():
         try:
             return run()
-        except Interrupted as error:
+        except (Interrupted, OSError) as error:
+            if not (isinstance(error, Interrupted) or may_pass(error)):
+                raise
             if stopping.is_set():
                 break
             now = how_far()
@@ -68,12 +72,13 @@ def carry_through(
                 reached, since, num_starts = now, clock(), 0
             if clock() - since > patience.give_up_s:
                 raise ValueError(
-                    f"{error}\nNothing got further for {patience.give_up_s / 3600:.3g} hours; when that is "
+                    f"{in_words(error)}\n"
+                    f"Nothing got further for {patience.give_up_s / 3600:.3g} hours; when that is "
                     "mended, start it again: it goes on where it was"
                 ) from error
             wait_s = patience.waits_s[min(num_starts, len(patience.waits_s) - 1)]
             num_starts += 1
-            tell(f"interrupted: {error}; it goes on in {wait_s:.0f} s")
+            tell(f"interrupted: {in_words(error)}; it goes on in {wait_s:.0f} s")
             stopping.wait(wait_s)
     return None
 
@@ -114,11 +119,25 @@ def run_beside(
             if is_whole(out):
                 tell(f"the study was finished before: {out / 'results.json'}")
                 return
-            results = carry_through(run, lambda: files_of(out), told, stopping)
-        if results is not None:
-            finish(results)
+            carry_through(finished(run, finish), lambda: files_of(out), told, stopping)
 
     return work
+
+
+def finished(
+    run: Callable[[], dict[str, Any]], finish: Callable[[dict[str, Any]], None]
+) -> Callable[[], dict[str, Any]]:
+    """``run``, whose results are given to ``finish``. Called again after ``finish`` failed (a full disk), it
+    does the rest alone: a study that is done is not run again."""
+    found: list[dict[str, Any]] = []
+
+    def both() -> dict[str, Any]:
+        if not found:
+            found.append(run())
+        finish(found[0])
+        return found[0]
+
+    return both
 
 
 def as_here(words: str) -> str:

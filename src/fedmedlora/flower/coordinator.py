@@ -17,6 +17,7 @@ from datetime import datetime
 
 from fedmedlora.as_program import as_program
 from fedmedlora.flower.coordinator_file import CoordinatorFile
+from fedmedlora.flower.may_pass import in_words, may_pass
 from fedmedlora.flower.registry import Change, Node, Unreachable, apply, change, list_nodes, site_keys
 from fedmedlora.flower.state import STATE
 from fedmedlora.flower.submit import QUIET, own_path
@@ -195,6 +196,8 @@ def refuse_credentials(file: CoordinatorFile, now: datetime) -> None:
             file.path(name).read_bytes() for name in (file.ca, file.certificate, file.key)
         )
     except OSError as error:
+        if may_pass(error):
+            raise
         raise ValueError(
             f"{error.filename}: {error.strerror}; it comes with the coordinator's kit"
         ) from error
@@ -263,8 +266,10 @@ class _Registering:
                 self._register(sites)
         except Unreachable:
             pass  # not up yet, or started again
-        except ValueError as error:
-            self._tell_once(str(error))
+        except (ValueError, OSError) as error:
+            if not (isinstance(error, ValueError) or may_pass(error)):
+                raise
+            self._tell_once(in_words(error))
 
     def _register(self, sites: dict[str, bytes]) -> None:
         # An empty folder is more likely a mistake than the end of the consortium.

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedmedlora.as_program import as_program
+from fedmedlora.flower.may_pass import in_words, may_pass
 
 POLL_S = 0.5
 STOP_S = 20.0  # a SuperNode tells its SuperLink that it goes, and waits for its own helpers
@@ -79,12 +80,22 @@ class Kept:
         return self._process.pid if self._process is not None and self.is_running else 0
 
     def tick(self) -> None:
-        """Notice whether the program has ended, and start it when that is due."""
+        """Notice whether the program has ended, and start it when that is due; later, where the machine
+        cannot (a full disk under its log)."""
         now = self.clock()
         if self._process is not None and self._process.poll() is not None:
             self._ended(self._process, now)
         if self._process is None and now >= self._due_s:
-            self._start(now)
+            try:
+                self._start(now)
+            except OSError as error:
+                if not may_pass(error):
+                    raise
+                self._num_ends += 1
+                wait_s = self.backoff.wait_s(self._num_ends)
+                self._due_s = now + wait_s
+                why = in_words(error)
+                self.tell(f"{self.program.name} cannot be started: {why}; again in {wait_s:.0f} s")
 
     def stop(self, grace_s: float = STOP_S) -> None:
         """End the program and whatever it started, gently at first."""
