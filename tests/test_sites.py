@@ -15,7 +15,7 @@ from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.rounds import Absent, SiteReport, Validator, run_rounds
 from fedmedlora.run_folder import MethodFolder, UpdateCache
 from fedmedlora.security.change_norm import change_norm
-from fedmedlora.sites import Errand, Participants, SiteInfo, mean_of_others
+from fedmedlora.sites import Errand, NotNow, Participants, SiteInfo, mean_of_others
 from fedmedlora.study_rounds import Rounds
 
 NAMES = ("a", "b", "c")
@@ -239,6 +239,19 @@ def test_below_the_quorum_the_round_stops_at_once_and_says_who_and_why(tmp_path)
     with pytest.raises(ValueError, match=r"0 of 3 .* 2 are needed \(a: refused: .*; b: gone; c: no answer\)"):
         list(tolerant(Moving(fault), tmp_path).train(1, START))
     assert left == []  # it was not waited for
+
+
+@pytest.mark.parametrize(("answers", "may_go_on"), [("ab", True), ("ac", False)])
+def test_below_the_quorum_a_refusal_ends_the_study_where_the_others_could_not_make_up_for_it(
+    answers, may_go_on, tmp_path
+):
+    """Two of three are needed. a refuses; b is gone and may come back, c refuses too."""
+    why = {"a": Absent("a", "will not", is_final=True), "b": Absent("b", "gone")}
+    why["c"] = Absent("c", "will not either", is_final=True)
+    carrier = tolerant(Moving(lambda reports: [why[name] for name in answers]), tmp_path)
+    with pytest.raises(ValueError, match=r"0 of 3 sites .* 2 are needed") as caught:
+        list(carrier.train(1, START))
+    assert isinstance(caught.value, NotNow) == may_go_on
 
 
 def test_an_update_that_moves_too_far(tmp_path):

@@ -244,7 +244,9 @@ class Participants:
         num_there = len(names) - len(left)
         if num_there < num_needed:
             told = "; ".join(f"{one.site}: {one.reason}" for one in left)
-            raise (ValueError if any(one.is_final for one in left) else NotNow)(
+            # What asking again would not change, if it alone is too much: else the others may come back.
+            num_final = sum(one.is_final for one in left)
+            raise (ValueError if len(names) - num_final < num_needed else NotNow)(
                 f"round {round_num}: {num_there} of {len(names)} sites sent an update that is let in, and "
                 f"{num_needed} are needed ({told}); go on with --resume"
             )

@@ -86,7 +86,7 @@ class GridSites:
         self._look_again()
         for name in self.roll.missing():
             if name in names:
-                yield Absent(name, "not connected")
+                yield self.roll.absent(name)
         names = [name for name in names if name in self.roll.nodes]
         whole = {CURRENT: current.to_bytes()}
         for name, one in list(self.late.items()):  # of another method, or lost
@@ -181,8 +181,7 @@ class GridSites:
         num_needed = max(self.rounds.num_needed(len(names)), min(2, len(names)))
         here = [name for name in names if name in self.roll.nodes]
         if len(here) < num_needed:
-            told = ", ".join(sorted(set(names) - set(here)))
-            raise NotNow(f"{told}: not connected, to score adapters; go on with --resume")
+            raise self._too_few(set(names) - set(here), len(names) - num_needed, "to score adapters")
         whose = errand_fields(errand)
         costs = {info.name: info.loss_cost for info in self.infos}
         others = {name: [label for label in adapters if label != name] for name in here}
@@ -220,10 +219,9 @@ class GridSites:
         num_sites = sum(bool(info.read_cost) for info in self.infos)  # those that have read it already, too
         num_spare = num_sites - self.rounds.num_needed(num_sites)
         if len(away) > num_spare:
-            told = ", ".join(away)
-            raise NotNow(f"{told}: not connected, with test notes to read; go on with --resume")
+            raise self._too_few(away, num_spare, "with test notes to read")
         for name in away:
-            yield name, Absent(name, "not connected")
+            yield name, self.roll.absent(name)
         names = [name for name in names if name not in away]
         costs = {info.name: info.read_cost.get(decoding, 0.0) for info in self.infos}
         how = "" if decoding == "constrained" else ", free"
@@ -248,6 +246,13 @@ class GridSites:
             "methods: centralized trains on everybody's notes in one place, and over Flower they stay at the "
             "sites; take it out of methods"
         )
+
+    def _too_few(self, away: Collection[str], num_spare: int, what: str) -> ValueError:
+        """That the sites ``away``, of whom the run can spare ``num_spare``, are not there to do ``what``."""
+        absent = [self.roll.absent(name) for name in sorted(away)]
+        told = "; ".join(f"{one.site}: {one.reason}" for one in absent)
+        num_final = sum(one.is_final for one in absent)
+        return (ValueError if num_final > num_spare else NotNow)(f"{told}, {what}; go on with --resume")
 
     def _look_again(self) -> None:
         """Take in who is back on another node. Before a round that is no reason to stop it."""
