@@ -111,6 +111,21 @@ def test_a_site_that_is_closed_is_asked_again_when_it_opens(grid_of, question, c
     assert trained(tmp_path / "northgate") == {"rounds": 1, "steps": 2}
 
 
+def test_a_site_that_is_closed_is_not_asked_before_because_it_connects_anew(grid_of, question, clock):
+    """It does so six times, and is asked three times at most; none of them was lost."""
+    grid = grid_of('hours = "20:00-06:00"')
+
+    def connects_anew(replies):
+        grid.connected_at[1] = f"{clock.s // 600:.0f}"
+        return replies
+
+    grid.fault = connects_anew
+    ((_, answer),) = ask(grid, TRAIN, {1: question()})
+    assert UPDATE in answer.parts
+    assert clock.s == 3600.0
+    assert len(grid.sent) == 2
+
+
 def test_a_turn_that_comes_after_the_hours_is_put_off(grid_of, question, clock, monkeypatch, tmp_path):
     """Asked at 19:00, while another run has its turn until 20:30; the site closes at 20:00."""
 

@@ -188,8 +188,8 @@ class _Asking:
         self.looked = now
         for node in lost | _back(self.grid, self.out, now):
             one = self.out[node]
-            if one.gone_since is not None:
-                continue  # asked again when it is back
+            if one.gone_since is not None or one.again_at is not None:
+                continue  # asked again when it is back, and when its time has come: it lost no question
             if one.letter is not None and one.num_asked < self.wait.attempts:
                 one.num_asked += 1
                 self.push({node: one.letter})
