@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from fedmedlora.aggregation.rule import load_rule
+from fedmedlora.audit.chain import read_line
+from fedmedlora.audit.entries import Admission, Opened, Round
+from fedmedlora.audit.log_file import RunLog, lines_of
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.rounds import Absent, SiteReport, Validator, run_rounds
+from fedmedlora.run_audit import Recorded
 from fedmedlora.run_folder import MethodFolder, UpdateCache
 from fedmedlora.security.change_norm import change_norm
 from fedmedlora.sites import Errand, NotNow, Participants, SiteInfo, mean_of_others
@@ -252,6 +256,39 @@ def test_below_the_quorum_a_refusal_ends_the_study_where_the_others_could_not_ma
     with pytest.raises(ValueError, match=r"0 of 3 sites .* 2 are needed") as caught:
         list(carrier.train(1, START))
     assert isinstance(caught.value, NotNow) == may_go_on
+
+
+def entries_of(path) -> list:
+    found = (read_line(line).entry for line in lines_of(path))
+    return [entry for entry in found if not isinstance(entry, Opened)]
+
+
+def test_why_an_update_is_not_let_in_stands_in_the_log_though_the_round_misses_its_quorum(tmp_path):
+    """And once: when the run goes on and the round has its quorum, what is found then."""
+    log = RunLog()
+    log.open(tmp_path / "audit.jsonl")
+    store = Recorded(MethodFolder(tmp_path / "rounds"), log, "fed_medlora")
+
+    def run(fault):
+        carrier = tolerant(Moving(fault), tmp_path, tell=store.absent)
+        return run_rounds(START, load_rule("fed_medlora"), carrier, 1, store=store)
+
+    with pytest.raises(ValueError, match="2 are needed"):
+        run(lambda reports: [reports[0], nan("b"), Absent("c", "will not", is_final=True)])
+    words = "refused: array 'x' holds NaN or infinity: its training has diverged"
+    missed = [
+        Admission("fed_medlora", 1, "b", False, words),
+        Admission("fed_medlora", 1, "c", False, "will not"),
+    ]
+    assert entries_of(log.path) == missed
+    run(lambda reports: [nan("b"), *reports[1:]])
+    *admissions, end = entries_of(log.path)[2:]
+    assert isinstance(end, Round)
+    assert admissions == [
+        missed[0],
+        Admission("fed_medlora", 1, "a", True, ""),
+        Admission("fed_medlora", 1, "c", True, ""),
+    ]
 
 
 def test_an_update_that_moves_too_far(tmp_path):

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.manifest import plain_name
 from fedmedlora.methods import Method
 from fedmedlora.model.saved import MANIFEST, read_manifest, read_saved_adapter
-from fedmedlora.rounds import RoundStore
+from fedmedlora.rounds import Absent, RoundStore
 from fedmedlora.run import Run
 from fedmedlora.run_folder import write_file
 from fedmedlora.study_public import public_settings
@@ -47,12 +47,21 @@ _PEOPLE = ("site", "new-site")  # kinds of cohort that are hospitals
 class Recorded:
     """``rounds.RoundStore``: ``store``, whose new rounds are told to ``log`` before they are kept.
 
-    So a round may stand in the log twice, where a run was stopped between the two, and never not at all.
+    So a round may stand in the log twice, where a run was stopped between the two, and never not at all. Who
+    is not in a round is told when that is known (``absent``), and once more where a run goes on and finds the
+    same.
     """
 
     store: RoundStore
     log: RunLog
     method: str
+    _told: set[Admission] = field(default_factory=set)
+
+    def absent(self, round_num: int, one: Absent) -> None:
+        """Tell the log that ``one`` is not in the round, and why."""
+        entry = Admission(told(self.method), round_num, one.site, False, plain_words(one.reason))
+        self.log.append(entry)
+        self._told.add(entry)
 
     def load(self, round_num: int) -> tuple[Adapter, dict[str, Any]] | None:
         """See ``rounds.RoundStore``."""
@@ -67,7 +76,8 @@ class Recorded:
             Admission(name, round_num, str(one["site"]), False, plain_words(one["reason"]))
             for one in record.get("absent") or ()
         ]
-        self.log.append(*admitted, *absent, Round(name, round_num, weights, adapter.hash()))
+        new = [entry for entry in absent if entry not in self._told]
+        self.log.append(*admitted, *new, Round(name, round_num, weights, adapter.hash()))
         self.store.save(round_num, adapter, record)
 
 

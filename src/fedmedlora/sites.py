@@ -159,7 +159,8 @@ class Participants:
     that was stopped asks only for what is missing. ``takes_part``: round -> who is asked in it.
     ``begin_alike``: see ``participation.holders``. ``rounds``: without whom a round goes on, and what is let
     in. ``history``: a finished round -> its record, or None. ``norm_of``: how far one adapter is from
-    another, needed where ``rounds`` has bounds on that.
+    another, needed where ``rounds`` has bounds on that. ``tell``: is given the round and each site that is
+    not in it, as soon as that is known: the round may not come to its end.
     """
 
     sites: Sites
@@ -171,6 +172,7 @@ class Participants:
     rounds: Rounds = field(default_factory=Rounds)
     history: Callable[[int], Mapping[str, Any] | None] = lambda round_num: None
     norm_of: Callable[[Adapter, Adapter], float] | None = None
+    tell: Callable[[int, Absent], None] = lambda round_num, absent: None
 
     def changes(self, round_num: int, change: Change | None) -> dict[str, Change]:
         """Site -> ``change``, for those that can be sent one in this round."""
@@ -213,6 +215,7 @@ class Participants:
                         yield answer
                         continue
                     absent[name] = answer  # asked again, it would send the same
+                    self.tell(round_num, answer)
                 missing.append(name)
 
         yield from known(names)
@@ -238,6 +241,7 @@ class Participants:
                     yield answer
                     continue
                 absent[answer.site] = answer
+                self.tell(round_num, answer)
                 if len(names) - len(absent) < num_needed:
                     break
         left = [absent.get(name, Absent(name, "no answer")) for name in missing]

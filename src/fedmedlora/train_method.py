@@ -50,6 +50,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         share = study.training.participation
         return participants(method.names, round_num, share=share, away=away, seed=study.seed)
 
+    store = Recorded(run.store(method), run.log, method.name)
     participants_of = Participants(
         sites=method.sites,
         names=method.names,
@@ -60,6 +61,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         rounds=study.rounds,
         history=run.store(method).record,
         norm_of=change_norm,
+        tell=store.absent,
     )
     carrier: Carrier = participants_of
     if method.sites.are_here and not method.exchange.is_exact:
@@ -70,7 +72,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         method.rule,
         carrier,
         method.num_rounds or study.training.rounds,
-        store=Recorded(run.store(method), run.log, method.name),
+        store=store,
         validator=_validator(run, method, start),
         watch=lambda round_num, adapter: _watch(run, method, start, round_num, adapter),
         download=None if down.is_exact else down,
