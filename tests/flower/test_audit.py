@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 
 from fedmedlora.audit.chain import read_line
@@ -294,6 +295,20 @@ def test_hostile_answers_are_told_and_hold_nothing_of_theirs(tmp_path, content, 
     for entry in found:
         if isinstance(entry, Refusal):
             assert entry.words == "a [2Jb" + "c" * 294
+
+
+def test_a_refused_bundle_stands_in_the_coordinators_log_with_the_sites_words(tmp_path):
+    def error(code: int, reason: str):
+        metadata = SimpleNamespace(reply_to_message_id="?", src_node_id=5, message_type="query.describe")
+        return SimpleNamespace(metadata=metadata, error=Error(code, reason), has_error=lambda: True)
+
+    replies = [error(ErrorCode.INVALID_FAB, "the app bundle holds 3 files\x1b[2J"), error(2, "Mr Doe")]
+    inner = SimpleNamespace(pull_messages=lambda ids: replies)
+    assert len(list(LoggedGrid(inner, RunLog(tmp_path / "a.jsonl"), SITES).pull_messages(["?"]))) == 2
+    assert entries_of(tmp_path / "a.jsonl")[1:] == [
+        Refusal("query.describe", "", "5", "the app bundle holds 3 files [2J"),
+        Fault("failed", "query.describe", "", "5", "flower_error_2"),
+    ]
 
 
 def test_the_hash_of_a_letter_is_of_all_of_it_and_of_nothing_beside_it():

@@ -86,5 +86,8 @@ def test_code_that_comes_with_a_study_does_not_run(federation, hostile_app, thre
     assert guarded.poll() is None  # it goes on waiting for studies
     log = next(loopback.folder.glob("*-supernode.log")).read_text()
     assert "refused: the app bundle holds 3 files" in log
+    states = (three_sites / "state-lakeside", loopback.folder)  # of the site and of the coordinator
+    told = [path.read_text() for folder in states for path in folder.rglob("audit.jsonl")]
+    assert sum("the app bundle holds 3 files" in text for text in told) == 2
     assert list(three_sites.glob("state-lakeside/flower-*"))  # where it would have been unpacked
     assert not list(three_sites.rglob("evil*"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from app_bundles import APP, fab, files_of, zipped
@@ -24,8 +25,13 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode import start_client_internal as supernode
 from flwr.supernode.nodestate import NodeStateFactory
 
+from fedmedlora.audit.chain import read_line
+from fedmedlora.audit.entries import Opened, Refusal
+from fedmedlora.audit.log_file import lines_of
 from fedmedlora.flower import supernode_guard
 from fedmedlora.flower.bundle import own_bundle
+from fedmedlora.flower.site_file import SiteFile
+from fedmedlora.flower.site_log import tell_refused
 from fedmedlora.flower.supernode_guard import guarded, install_guard, refuse_other_flower
 
 OWN = own_bundle()
@@ -47,7 +53,7 @@ def question(number: int) -> Message:
 class Coordinator:
     """What a coordinator sends to one SuperNode; ``fab`` and ``run`` are for a test to change."""
 
-    def __init__(self, fetch=None) -> None:
+    def __init__(self, fetch=None, tell=lambda question, words: None) -> None:
         factory = ObjectStoreFactory()
         self.store = factory.store()
         self.state = NodeStateFactory(factory).state()
@@ -62,7 +68,7 @@ class Coordinator:
         )
         self.num_messages = 0
         self.asked_for: list[str] = []
-        self.fetch = fetch or guarded(supernode._pull_and_store_message, OWN)
+        self.fetch = fetch or guarded(supernode._pull_and_store_message, OWN, tell)
 
     def ask(self) -> int | None:
         """One message of the run comes; returns what the function says."""
@@ -178,6 +184,27 @@ def test_anything_else_is_answered_and_not_stored(coordinator, caplog, told, wor
     assert coordinator.num_tasks() == 1
 
 
+def test_a_refusal_stands_in_the_sites_log_before_it_leaves(tmp_path):
+    site = SiteFile("lakeside", "train.jsonl", folder=tmp_path)
+    coordinator = Coordinator(tell=partial(tell_refused, site))
+    coordinator.fab, changes = sent(EVIL)
+    coordinator.run = replace(coordinator.run, **changes)
+    coordinator.ask()
+    log = tmp_path / "state" / "audit.jsonl"
+    first, entry = (read_line(line).entry for line in lines_of(log))
+    assert isinstance(first, Opened)
+    # Such a message is none of ours: its type is not repeated.
+    assert entry == Refusal("other", "lakeside", "", coordinator.refusal())
+    # Where the log takes nothing, no reason leaves, and what is told is no end of the matter.
+    log.write_bytes(log.read_bytes().replace(b"lakeside", b"lakesode"))
+    coordinator.ask()
+    (reply,) = coordinator.state.get_messages_legacy(is_reply=True)
+    assert reply.error.code not in (ErrorCode.INVALID_FAB, ErrorCode.UNKNOWN)
+    assert reply.error.reason == "its audit log cannot be written; its own log says why"
+    assert coordinator.num_tasks() == 0
+    assert coordinator.state.get_fab(coordinator.fab.hash_str) is None
+
+
 def test_without_the_guard_flower_takes_what_comes():
     """What the guard is for: of the same runs, flwr 1.41 by itself stores bundle and app for later."""
     bare = Coordinator(supernode._pull_and_store_message)
@@ -190,9 +217,8 @@ def test_without_the_guard_flower_takes_what_comes():
 
 
 def test_nothing_comes():
-    fetch = guarded(supernode._pull_and_store_message, OWN)
     coordinator = Coordinator()
-    found = fetch(
+    found = coordinator.fetch(
         state=coordinator.state,
         object_store=coordinator.store,
         node_config={},
@@ -228,7 +254,7 @@ def own_supernode(monkeypatch):
 
 def test_the_guard_takes_the_place_of_flowers_function(own_supernode):
     before = own_supernode._pull_and_store_message
-    install_guard(OWN)
+    install_guard(OWN, lambda question, words: None)
     assert own_supernode._pull_and_store_message is not before
     # Flower's loop asks this very module for it, each time.
     assert own_supernode.start_client_internal.__globals__ is vars(own_supernode)

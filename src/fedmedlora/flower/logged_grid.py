@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flwr.app import Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from fedmedlora import __version__
@@ -108,6 +109,9 @@ class LoggedGrid(Grid):
         question = asked.question if asked else passing.question_of(reply.metadata.message_type)
         node = asked.node if asked else str(reply.metadata.src_node_id)
         if reply.has_error():
+            if reply.error.code == ErrorCode.INVALID_FAB:  # the site's own words: it takes no such app
+                words = plain_words(reply.error.reason or "")
+                return [Refusal(question, self._sites.get(int(node), ""), node, words)]
             known = 0 <= reply.error.code < 10_000
             code = f"flower_error_{reply.error.code if known else 'other'}"
             return [Fault("failed", question, self._sites.get(int(node), ""), node, code)]

@@ -107,6 +107,15 @@ class SiteLog:
         return AuditLog(self.file.path(self.file.state) / LOG)
 
 
+def tell_refused(file: SiteFile, message_type: str, words: str) -> None:
+    """Tell the log of the site of ``file`` that a message was refused before a ClientApp was started.
+
+    ``words``: why. Raises as ``AuditLog.append``.
+    """
+    entry = Refusal(passing.question_of(message_type), file.name, "", plain_words(words))
+    AuditLog(file.path(file.state) / LOG).append(entry)
+
+
 def arrays_in(data: bytes) -> Iterator[Arrays]:
     """The arrays of a safetensors message by its header, those of a name but for numbers in it as one."""
     groups: Counter[tuple[str, str, tuple[int, ...]]] = Counter()

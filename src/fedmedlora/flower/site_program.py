@@ -10,6 +10,7 @@ new and empty one in the site's state, which ends with the program.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import tempfile
@@ -92,12 +93,13 @@ def _start(file: SiteFile, home: Path, arguments: Sequence[str]) -> None:
     from fedmedlora.flower.lost import install_lost
     from fedmedlora.flower.patience import install_patience
     from fedmedlora.flower.reached import install_reached
+    from fedmedlora.flower.site_log import tell_refused
     from fedmedlora.flower.superexec import install_superexec
     from fedmedlora.flower.supernode_guard import install_guard
 
     try:
         own = own_bundle(file.coordinator.bundle)
-        install_guard(own)
+        install_guard(own, functools.partial(tell_refused, file))
     except ValueError as error:
         raise SystemExit(f"fedmedlora: {error}") from error
     os.environ[GUARDED] = own.pin

@@ -50,11 +50,14 @@ _PARAMETERS = (
 log = logging.getLogger("fedmedlora")
 
 
-def install_guard(own: Bundle) -> None:
-    """From now on a SuperNode of this process takes ``own`` and no other. Raises ``ValueError`` where Flower
-    is not a version in which that is known to hold."""
+Tell = Callable[[str, str], None]
+
+
+def install_guard(own: Bundle, tell: Tell) -> None:
+    """From now on a SuperNode of this process takes ``own`` and no other; ``tell``: see ``guarded``. Raises
+    ``ValueError`` where Flower is not a version in which that is known to hold."""
     refuse_other_flower()
-    setattr(supernode, _FETCH, guarded(getattr(supernode, _FETCH), own))
+    setattr(supernode, _FETCH, guarded(getattr(supernode, _FETCH), own, tell))
 
 
 def refuse_other_flower() -> None:
@@ -76,8 +79,13 @@ def refuse_other_flower() -> None:
         )
 
 
-def guarded(fetch: Callable[..., int | None], own: Bundle) -> Callable[..., int | None]:
-    """``fetch``, Flower's function, for runs of ``own`` alone."""
+def guarded(fetch: Callable[..., int | None], own: Bundle, tell: Tell) -> Callable[..., int | None]:
+    """``fetch``, Flower's function, for runs of ``own`` alone.
+
+    ``tell``: is given the type of a message that is refused, and why, before the coordinator is. Where it
+    raises (the site's log cannot be written), the coordinator is told no more than that its message failed,
+    and may ask again.
+    """
 
     def fetch_own(
         *,
@@ -127,7 +135,15 @@ def guarded(fetch: Callable[..., int | None], own: Bundle) -> Callable[..., int 
             message = received[-1]
             run_id: int = message.metadata.run_id
             log.error("run %d refused: %s; nothing of it was unpacked", run_id, refusal)
-            reply = Message(Error(ErrorCode.INVALID_FAB, str(refusal)), reply_to=message)
+            answer = Error(ErrorCode.INVALID_FAB, str(refusal))
+            try:
+                tell(message.metadata.message_type, str(refusal))
+            except (OSError, ValueError) as failure:
+                log.error("the audit log cannot be written, so nothing leaves: %s", failure)
+                answer = Error(
+                    ErrorCode.CLIENT_APP_CRASHED, "its audit log cannot be written; its own log says why"
+                )
+            reply = Message(answer, reply_to=message)
             supernode._insert_message(reply, state, object_store)
             return run_id
 
