@@ -28,7 +28,6 @@ FORMAT, VERSION = "fedmedlora-run", 1
 
 def write_file(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` (folders made as needed) whole or not at all, flushed to the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
 
 
