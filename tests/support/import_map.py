@@ -66,7 +66,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "audit": (
         {"durable", "printable"},
         {"filelock", "cryptography"},
-    ),  # the latter: audit/signing.py alone, see below
+    ),  # the latter in audit/signing.py alone, see below
     "new_folder": ({"durable"}, set()),
     "live_record": ({"run_folder", "printable"}, set()),  # what is written while a run goes on
     "own_parts": ({"exchange", "run_folder"}, set()),  # what sites keep between rounds, wherever they are
