@@ -43,7 +43,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
     if local.trains == "model":
         write_weights(run.base, run.model, run.start)
         start = read_weights(run.model, whole=True)
-    study = run.study
+    study, store = run.study, run.store(method)
     away = _away(study)
 
     def takes_part(round_num: int) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         takes_part=takes_part if method.is_federated else None,
         begin_alike=local.trains != "model",
         rounds=study.rounds,
-        history=run.store(method).record,
+        history=store.record,
         norm_of=change_norm,
     )
     carrier: Carrier = participants_of
@@ -70,7 +70,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         method.rule,
         carrier,
         method.num_rounds or study.training.rounds,
-        store=Recorded(run.store(method), run.log, method.name),
+        store=Recorded(store, run.log, method.name, run.anew),
         validator=_validator(run, method, start),
         watch=lambda round_num, adapter: _watch(run, method, start, round_num, adapter),
         download=None if down.is_exact else down,

@@ -61,7 +61,7 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "progress": (set(), {"rich"}),
     "progress_jobs": ({"progress"}, {"rich"}),
     "only_one": (set(), {"filelock"}),
-    "run_folder": ({"exchange", "corpora", "only_one"}, {"filelock"}),
+    "run_folder": ({"exchange", "corpora", "only_one", "audit", "durable"}, {"filelock"}),
     "printable": (set(), set()),
     "audit": (
         {"durable", "printable"},
