@@ -10,6 +10,7 @@ from fedmedlora import run_folder
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.run_folder import (
+    DamagedRound,
     MethodFolder,
     SignalCache,
     UpdateCache,
@@ -132,21 +133,64 @@ def test_a_round_without_its_record_is_not_finished(tmp_path, monkeypatch):
     assert store.load(1) == (TWO, {})
 
 
-@pytest.mark.parametrize("harm", ["changed", "cut", "gone", "no hash"])
-def test_a_round_that_was_tampered_with_is_refused(tmp_path, harm):
-    store = MethodFolder(tmp_path)
-    store.save(1, ONE, {"round_num": 1})
-    path = tmp_path / "round-001.safetensors"
+def harmed(folder, harm: str, round_num: int = 1) -> None:
+    """What a disk, or a hand, may do to a finished round."""
+    path, record = (folder / f"round-{round_num:03d}.{ending}" for ending in ("safetensors", "json"))
     if harm == "changed":
         path.write_bytes(TWO.to_bytes())
     elif harm == "cut":
         path.write_bytes(path.read_bytes()[:-3])
     elif harm == "gone":
         path.unlink()
+    elif harm == "no hash":
+        record.write_text('{"round_num": 1}')
+    elif harm == "a number of the record":
+        record.write_text(record.read_text().replace("0.25", "0.75"))
+    elif harm == "no record":
+        record.write_text("[]")
     else:
-        (tmp_path / "round-001.json").write_text('{"round_num": 1}')
-    with pytest.raises(ValueError, match="not the adapter that was saved there; remove the files of round 1"):
+        record.write_bytes(record.read_bytes()[:-3] + b"\xff")
+
+
+HARMS = ("changed", "cut", "gone", "no hash", "a number of the record", "no record", "half a record")
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_round_that_was_tampered_with_is_refused(tmp_path, harm):
+    store = MethodFolder(tmp_path)
+    store.save(1, ONE, {"round_num": 1, "weights": {"a": 0.25}})
+    harmed(tmp_path, harm)
+    with pytest.raises(DamagedRound, match=r"round-001\.\w+: not the (adapter|record) that was saved there"):
         store.load(1)
+
+
+def test_a_record_of_a_version_that_wrote_no_hash_of_it_is_read(tmp_path):
+    store = MethodFolder(tmp_path)
+    store.save(1, ONE, {"round_num": 1})
+    path = tmp_path / "round-001.json"
+    record = json.loads(path.read_text())
+    assert record.pop("sha256")
+    path.write_text(json.dumps(record))
+    assert store.load(1) == (ONE, {"round_num": 1})
+
+
+def test_what_is_put_aside_stays_and_is_no_longer_there(tmp_path):
+    store = MethodFolder(tmp_path)
+    for number in (1, 2, 3):
+        store.save(number, ONE, {"round_num": number})
+    write_json(store.evaluation("kiwi", "free"), {"f1": 0.5})
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    store.put_aside(2)
+    assert store.finished() == [1]
+    assert not store.evaluation("kiwi", "free").exists()
+    of_round_1 = {"round-001.json", "round-001.safetensors"}
+    expected = {name if name in of_round_1 else f"{name}.damaged": data for name, data in kept.items()}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == expected
+    # Once more: nothing that was put aside before is written over.
+    store.save(2, TWO, {"round_num": 2})
+    store.put_aside(2)
+    assert (tmp_path / "round-002.safetensors.damaged").read_bytes() == ONE.to_bytes()
+    assert (tmp_path / "round-002.safetensors.damaged2").read_bytes() == TWO.to_bytes()
 
 
 KEY = "e" * 64
@@ -179,6 +223,15 @@ def test_a_damaged_update_is_trained_again(tmp_path, harm):
     path.write_bytes(bytes(content) if harm == "flipped" else bytes(content[:-3]))
     if harm == "gone":
         path.unlink()
+    assert cache.load("a.b", 1, "0" * 64, KEY) is None
+
+
+@pytest.mark.parametrize("harm", [lambda text: text.replace(": 3", ": 7"), lambda text: text[:-3]])
+def test_an_update_whose_numbers_are_damaged_is_trained_again(tmp_path, harm):
+    cache = UpdateCache(tmp_path)
+    cache.save(update(), {"num_examples": 3}, KEY)
+    (path,) = tmp_path.glob("*.json")
+    path.write_text(harm(path.read_text()))
     assert cache.load("a.b", 1, "0" * 64, KEY) is None
 
 

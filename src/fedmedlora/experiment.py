@@ -189,6 +189,8 @@ def _run_method(run: Run, method: Method, finals: dict[str, Adapter | None]) -> 
         adapter = finals.get(method.adaptation.start, run.start)  # zero_shot is not always in methods
         assert adapter is not None, "refused with the study"
         travelling = adapter
+        if method.adaptation.start in run.anew:
+            run.store(method).put_aside(1)  # it began with what need not be the same any more
     if method.rule is not None:
         assert adapter is not None, "only an adaptation starts from what others have trained"
         start = adapter if method.encoder is None else method.encoder.start

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fedmedlora.durable import flush_folders
+
 
 def refuse_taken(out: Path) -> None:
     """Raise ``ValueError`` where ``out`` is there and cannot become a new folder: nothing is overwritten."""
@@ -50,7 +52,9 @@ def new_folder(out: Path, num_bytes: int = 0) -> Iterator[Path]:
             if path.is_file():
                 path.chmod(0o600)
                 _flush(path)
+        flush_folders(path for path in (part, *part.rglob("*")) if path.is_dir())
         part.rename(place)  # takes the place of an empty folder, and fails on any other
+        flush_folders([place.parent, *(path.parent for path in made)])
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         for path in made:

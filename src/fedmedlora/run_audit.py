@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -34,13 +35,15 @@ from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.manifest import plain_name
 from fedmedlora.methods import Method
 from fedmedlora.model.saved import MANIFEST, read_manifest, read_saved_adapter
-from fedmedlora.rounds import Absent, RoundStore
+from fedmedlora.rounds import Absent
 from fedmedlora.run import Run
-from fedmedlora.run_folder import write_file
+from fedmedlora.run_folder import ASIDE, DamagedRound, MethodFolder, write_file
 from fedmedlora.study_public import public_settings
 
 _FILES = (WEIGHTS, "adapter_config.json", MANIFEST)
 _PEOPLE = ("site", "new-site")  # kinds of cohort that are hospitals
+
+_log = logging.getLogger("fedmedlora")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,14 @@ class Recorded:
 
     So a round may stand in the log twice, where a run was stopped between the two, and never not at all. Who
     is not in a round is told when that is known (``absent``), and once more where a run goes on and finds the
-    same.
+    same. A round that is damaged on the disk is put aside with all later ones, which are told again, too.
+    ``anew``: methods of which that is so; ``method`` is put into it.
     """
 
-    store: RoundStore
+    store: MethodFolder
     log: RunLog
     method: str
+    anew: set[str] = field(default_factory=set)
     _told: set[Admission] = field(default_factory=set)
 
     def absent(self, round_num: int, one: Absent) -> None:
@@ -65,7 +70,20 @@ class Recorded:
 
     def load(self, round_num: int) -> tuple[Adapter, dict[str, Any]] | None:
         """See ``rounds.RoundStore``."""
-        return self.store.load(round_num)
+        try:
+            found = self.store.load(round_num)
+            if found is None and max(self.store.finished(), default=0) > round_num:
+                raise DamagedRound(f"{self.store.folder}: the record of round {round_num} is gone")
+        except DamagedRound as damaged:
+            _log.warning(
+                "%s, round %d: damaged on the disk; it and all later ones are put aside (*%s) and computed "
+                "again", self.method, round_num, ASIDE,
+            )  # fmt: skip
+            self.log.append(Fault("unreadable", "", "", "", error_name(damaged)))
+            self.anew.add(self.method)
+            self.store.put_aside(round_num)
+            return None
+        return found
 
     def save(self, round_num: int, adapter: Adapter, record: dict[str, Any]) -> None:
         """See ``rounds.RoundStore``."""

@@ -1,7 +1,9 @@
 """The folder of a run: finished rounds, evaluations, adapters, and what makes ``--resume`` safe.
 
 Every file is written beside its place and renamed, so a run that is killed at any moment leaves whole
-files only, and a run that is resumed finds either a finished piece or none.
+files only, and a run that is resumed finds either a finished piece or none. What later rounds are made of,
+the rounds' adapters and records and the sites' updates and their numbers, carries a hash besides, by which
+damage of the disk is noticed.
 """
 
 from __future__ import annotations
@@ -18,17 +20,25 @@ from typing import Any
 
 from filelock import FileLock
 
+from fedmedlora.audit.canonical import canonical
 from fedmedlora.corpora.jsonl import write_atomically
+from fedmedlora.durable import flush_folders
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.only_one import is_held, only_one
 
 FORMAT, VERSION = "fedmedlora-run", 1
+ASIDE = ".damaged"
+_AGAIN = "with --resume that round and all later ones are put aside and computed again"
+_SEAL = "sha256"
+
+
+class DamagedRound(ValueError):  # noqa: N818 - a state of the disk, not of the program
+    """A finished round is not on the disk as it was saved."""
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` (folders made as needed) whole or not at all, flushed to the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
 
 
@@ -46,6 +56,22 @@ def read_json(path: Path) -> Any:
     except ValueError as error:
         told = f"{path}: damaged ({type(error).__name__}); remove it and go on with --resume"
         raise ValueError(told) from error
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """``record`` with the sha256 of its canonical JSON, by which ``unsealed`` knows it again."""
+    return {**record, _SEAL: hashlib.sha256(canonical(dict(record))).hexdigest()}
+
+
+def unsealed(found: Any) -> dict[str, Any]:
+    """What was given to ``sealed``. Raises ``ValueError`` for anything else, but for a record without a
+    hash: versions before this one wrote none."""
+    if not isinstance(found, dict):
+        raise ValueError("not a record")
+    record = {key: value for key, value in found.items() if key != _SEAL}
+    if _SEAL in found and found != sealed(record):
+        raise ValueError("not the record that was saved there")
+    return record
 
 
 @contextmanager
@@ -152,14 +178,17 @@ def is_fresh(folder: Path, first: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class MethodFolder:
-    """One method's finished rounds: ``round-001.safetensors`` and ``round-001.json``, and so on."""
+    """One method's finished rounds: ``round-001.safetensors`` and ``round-001.json``, and so on.
+
+    The record is written last: without it a round is not finished.
+    """
 
     folder: Path
 
     def load(self, round_num: int) -> tuple[Adapter, dict[str, Any]] | None:
-        """See ``rounds.RoundStore``."""
-        record = read_json(self._path(round_num, "json"))
-        if record is None:  # the record is written last: without it the round is not finished
+        """See ``rounds.RoundStore``. Raises ``DamagedRound``."""
+        record = self.record(round_num)
+        if record is None:
             return None
         path = self._path(round_num, "safetensors")
         try:
@@ -168,20 +197,38 @@ class MethodFolder:
         except (OSError, ValueError, KeyError):
             whole = False
         if not whole:
-            raise ValueError(
-                f"{path}: not the adapter that was saved there; "
-                f"remove the files of round {round_num} and later to compute them again"
-            )
+            raise DamagedRound(f"{path}: not the adapter that was saved there; {_AGAIN}")
         return adapter, record
 
     def record(self, round_num: int) -> dict[str, Any] | None:
-        """The record of a finished round, without its adapter; None where it is not finished."""
-        record: dict[str, Any] | None = read_json(self._path(round_num, "json"))
-        return record
+        """The record of a finished round, without its adapter; None where it is not finished. Raises
+        ``DamagedRound``."""
+        path = self._path(round_num, "json")
+        try:
+            found = read_json(path)
+            return None if found is None else unsealed(found)
+        except ValueError as error:
+            raise DamagedRound(f"{path}: not the record that was saved there; {_AGAIN}") from error
 
     def is_finished(self, round_num: int) -> bool:
         """Whether ``load`` would find the round."""
         return self._path(round_num, "json").exists()
+
+    def finished(self) -> list[int]:
+        """The finished rounds, whole or not."""
+        return sorted(int(path.stem.removeprefix("round-")) for path in self.folder.glob("round-*.json"))
+
+    def put_aside(self, round_num: int) -> None:
+        """Rounds from ``round_num`` on are no longer there, nor what was measured of what came of them: each
+        file stays beside its place, under another name."""
+        there = [self._path(one, "json") for one in self.finished() if one >= round_num]
+        adapters = [path.with_suffix(".safetensors") for path in there]
+        measured = [path for path in self.folder.glob("*.json") if not path.name.startswith("round-")]
+        # The first damaged one last: a kill in between leaves it to be found again.
+        found = [path for path in (*measured, *reversed(adapters), *reversed(there)) if path.exists()]
+        for path in found:
+            path.replace(_free_name(path))
+        flush_folders(path.parent for path in found)
 
     def evaluation(self, cohort: str, decoding: str) -> Path:
         """Where the method's scores on a cohort are kept."""
@@ -194,10 +241,16 @@ class MethodFolder:
     def save(self, round_num: int, adapter: Adapter, record: dict[str, Any]) -> None:
         """See ``rounds.RoundStore``."""
         write_file(self._path(round_num, "safetensors"), adapter.to_bytes())
-        write_json(self._path(round_num, "json"), {**record, "adapter_hash": adapter.hash()})
+        write_json(self._path(round_num, "json"), sealed({**record, "adapter_hash": adapter.hash()}))
 
     def _path(self, round_num: int, ending: str) -> Path:
         return self.folder / f"round-{round_num:03d}.{ending}"
+
+
+def _free_name(path: Path) -> Path:
+    """Beside ``path``, where nothing is: "NAME.damaged", or with a number behind it."""
+    names = (path.with_name(f"{path.name}{ASIDE}{number}") for number in ("", *range(2, 10_000)))
+    return next(name for name in names if not name.exists())
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +267,11 @@ class UpdateCache:
     ) -> tuple[SiteUpdate, dict[str, Any]] | None:
         """The update and its numbers, or None."""
         path = self._path(site, round_num, started_from, key)
-        numbers = read_json(path.with_suffix(".json"))
-        if numbers is None:
-            return None
         try:
+            found = read_json(path.with_suffix(".json"))
+            if found is None:
+                return None
+            numbers = unsealed(found)
             update = SiteUpdate.from_bytes(path.with_suffix(".safetensors").read_bytes())
             whole = update.adapter.hash() == numbers.pop("adapter_hash")
         except (OSError, ValueError, KeyError):
@@ -228,7 +282,7 @@ class UpdateCache:
         """Keep ``update``."""
         path = self._path(update.site, update.round_num, update.started_from, key)
         write_file(path.with_suffix(".safetensors"), update.to_bytes())
-        write_json(path.with_suffix(".json"), {**numbers, "adapter_hash": update.adapter.hash()})
+        write_json(path.with_suffix(".json"), sealed({**numbers, "adapter_hash": update.adapter.hash()}))
 
     def claimed(
         self, started_from: str, round_num: int, keys: Mapping[str, str]

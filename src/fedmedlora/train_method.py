@@ -43,14 +43,14 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
     if local.trains == "model":
         write_weights(run.base, run.model, run.start)
         start = read_weights(run.model, whole=True)
-    study = run.study
+    study, store = run.study, run.store(method)
     away = _away(study)
 
     def takes_part(round_num: int) -> tuple[str, ...]:
         share = study.training.participation
         return participants(method.names, round_num, share=share, away=away, seed=study.seed)
 
-    store = Recorded(run.store(method), run.log, method.name)
+    recorded = Recorded(store, run.log, method.name, run.anew)
     participants_of = Participants(
         sites=method.sites,
         names=method.names,
@@ -59,9 +59,9 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         takes_part=takes_part if method.is_federated else None,
         begin_alike=local.trains != "model",
         rounds=study.rounds,
-        history=run.store(method).record,
+        history=store.record,
         norm_of=change_norm,
-        tell=store.absent,
+        tell=recorded.absent,
     )
     carrier: Carrier = participants_of
     if method.sites.are_here and not method.exchange.is_exact:
@@ -72,7 +72,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         method.rule,
         carrier,
         method.num_rounds or study.training.rounds,
-        store=store,
+        store=recorded,
         validator=_validator(run, method, start),
         watch=lambda round_num, adapter: _watch(run, method, start, round_num, adapter),
         download=None if down.is_exact else down,

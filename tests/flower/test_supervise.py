@@ -169,6 +169,21 @@ def test_signals_are_heard_within_the_block_only():
         signal.signal(signal.SIGHUP, hangup)
 
 
+AT_A_BAD_MOMENT = """
+import os, signal
+from fedmedlora.flower.supervise import told_to_stop
+with told_to_stop() as stopping:
+    with stopping._cond:  # as in `wait`, before and after it waits
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stopping.wait(20)
+"""
+
+
+def test_a_signal_amid_a_wait_is_heard():
+    """In a program of its own: one that does not hear it stands still for good."""
+    assert subprocess.run([sys.executable, "-c", AT_A_BAD_MOMENT], timeout=60).returncode == 0
+
+
 def test_a_terminal_that_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

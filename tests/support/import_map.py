@@ -5,7 +5,8 @@
 TORCH = {"torch", "transformers", "numpy"}
 MAP: dict[str, tuple[set[str], set[str]]] = {
     # text
-    "corpora": (set(), {"numpy", "bioc", "lxml"}),  # the last two for BioC files only
+    "durable": (set(), set()),
+    "corpora": ({"durable"}, {"numpy", "bioc", "lxml"}),  # the last two for BioC files only
     "tasks": ({"corpora"}, {"numpy", "rich"}),  # rich: an example in colour
     "evaluation": ({"corpora"}, {"numpy"}),
     # arithmetic
@@ -60,15 +61,18 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
     "progress": (set(), {"rich"}),
     "progress_jobs": ({"progress"}, {"rich"}),
     "only_one": (set(), {"filelock"}),
-    "run_folder": ({"exchange", "corpora", "only_one"}, {"filelock"}),
+    "run_folder": ({"exchange", "corpora", "only_one", "audit", "durable"}, {"filelock"}),
     "printable": (set(), set()),
-    "audit": ({"printable"}, {"filelock", "cryptography"}),  # the latter in audit/signing.py alone, see below
-    "new_folder": (set(), set()),
+    "audit": (
+        {"durable", "printable"},
+        {"filelock", "cryptography"},
+    ),  # the latter in audit/signing.py alone, see below
+    "new_folder": ({"durable"}, set()),
     "live_record": ({"run_folder", "printable"}, set()),  # what is written while a run goes on
     "own_parts": ({"exchange", "run_folder"}, set()),  # what sites keep between rounds, wherever they are
     "results": (set(), set()),
     "tracking": (set(), {"torch", "mlflow"}),
-    "report": ({"corpora", "tasks", "evaluation", "results"}, {"numpy", "rich"}),
+    "report": ({"durable", "corpora", "tasks", "evaluation", "results"}, {"numpy", "rich"}),
     "watch": ({"live_record", "results", "report", "run_folder"}, {"rich", "prometheus_client"}),
 }
 # What joins the islands: the loop, the embedded carrier, and what prepares and measures a run. In order:
@@ -87,7 +91,7 @@ for number, joiner in enumerate(JOINERS):
     MAP[joiner] = (MEETING | set(JOINERS[:number]), {"numpy"})
 MAP["plan"] = (MEETING | set(JOINERS) - {"experiment"}, TORCH | {"rich"})
 MAP["provision"] = (
-    {"settings", "exchange"},
+    {"durable", "settings", "exchange"},
     {"cryptography"},
 )  # no flwr: kits are made where it need not run
 MAP["flower"] = (MEETING | set(JOINERS) | {"provision"}, {"numpy", "flwr", "httpx", "filelock"})

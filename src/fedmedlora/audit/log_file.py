@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from fedmedlora.audit.chain import MOST_BYTES, Verified, link, read_line, verify
 from fedmedlora.audit.entries import FORMAT, VERSION, Entry, Head, Opened, Repaired
+from fedmedlora.durable import flush_folders
 
 LOG = "audit.jsonl"
 _BLOCK_BYTES = 1 << 16
@@ -52,7 +53,7 @@ class AuditLog:
             finally:
                 os.close(descriptor)
             if is_new:
-                _flush_folder(self.path.parent)
+                flush_folders([self.path.parent])  # the new file's name, too
         return head
 
     def head(self) -> Head | None:
@@ -142,15 +143,6 @@ def _write(descriptor: int, data: bytes) -> None:
     written = os.write(descriptor, data)
     while written < len(data):
         written += os.write(descriptor, data[written:])
-
-
-def _flush_folder(folder: Path) -> None:
-    """So that the new file's name is on the disk, too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmedlora.audit.sorts import HASH, Choice, Text, of, refuse_wrong
+from fedmedlora.durable import flush_folders
 
 KEY_FILE = "passport-key.pem"
 PUBLIC_FILE = "passport-key.public.pem"
@@ -180,6 +181,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
             os.link(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
+    flush_folders([path.parent])
 
 
 def _hash_of(key: Any) -> Any:

@@ -25,6 +25,7 @@ from typing import Any
 
 from fedmedlora.corpora.json_lines import check_keys, json_object, kind_of, shown, text_value
 from fedmedlora.corpora.note import Annotates, Entity, Link, Note, Span, union
+from fedmedlora.durable import flush_folders
 
 FORMAT = "fedmedlora-notes"
 VERSION = 1
@@ -120,7 +121,8 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     """Put each content at its path: all of them, or none where the disk does not take them all.
 
     Files that are there already are replaced, and only once everything is written. Folders that are not
-    there are made, and removed again on failure. Mode 0600. Raises ``OSError`` naming the path.
+    there are made, and removed again on failure. Contents and names are on the disk when this returns. Mode
+    0600. Raises ``OSError`` naming the path.
     """
     written: list[tuple[str, Path]] = []
     made: list[Path] = []
@@ -138,6 +140,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
                 os.fsync(file.fileno())
         for temporary, path in written:
             Path(temporary).replace(path)
+        flush_folders([*(path.parent for path in files), *(folder.parent for folder in made)])
     except BaseException as error:  # Ctrl-C leaves nothing half-written either
         for temporary, _ in written:
             Path(temporary).unlink(missing_ok=True)
@@ -154,8 +157,9 @@ def _make_folder(folder: Path, made: list[Path]) -> None:
     """Make ``folder`` and what is missing above it; ``made`` gets what was made, outermost first."""
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     for parent in reversed(missing):
-        parent.mkdir()
-        made.append(parent)
+        with contextlib.suppress(FileExistsError):  # another process was first
+            parent.mkdir()
+            made.append(parent)
 
 
 def _lines(notes: tuple[Note, ...], header: Mapping[str, Any], with_text: bool) -> Iterable[str]:

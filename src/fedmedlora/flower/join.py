@@ -29,12 +29,14 @@ _NOT_ACCEPTED = (
     "the coordinator does not accept the signature: a clock that is minutes wrong, or a key that was "
     "withdrawn; `fedmedlora site check` compares the clocks"
 )
-# Flower's words for what a person can do something about, and ours.
+# Flower's words for what a person can do something about, and ours; of several in a line, the last ones here.
 _TROUBLE = {
     b"[code: 2004]": "the coordinator does not take this site's key: it is not registered there, or the site "
     "counts as connected still (up to a minute after a crash)",
     b"CERTIFICATE_VERIFY_FAILED": "the coordinator's certificate is not to be trusted from here; "
     "`fedmedlora site check` says why",
+    b"certificate has expired": "the coordinator's certificate has ended, or this machine's clock is ahead; "
+    "`fedmedlora site check` says which",
     b"401 Unauthorized": _NOT_ACCEPTED,
 }
 _MOST_READ_BYTES = 1_000_000

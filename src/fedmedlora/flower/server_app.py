@@ -19,6 +19,7 @@ from fedmedlora.flower.state import read_submission, signer, write_outcome
 from fedmedlora.model.memory import keep_freed_memory
 from fedmedlora.only_one import InUse
 from fedmedlora.progress import Terminal
+from fedmedlora.run_folder import DamagedRound
 from fedmedlora.sites import NotNow
 
 log = logging.getLogger("fedmedlora")
@@ -65,7 +66,7 @@ def main(grid: Grid, context: Context) -> None:
                 log=told,
                 signer=signer(),
             )
-    except (NotNow, InUse) as error:
+    except (NotNow, InUse, DamagedRound) as error:
         write_outcome(folder, results=None, error=str(error), may_go_on=True)
         raise
     except ValueError as error:  # what a user has to do something about

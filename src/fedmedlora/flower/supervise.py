@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 
 from fedmedlora.as_program import as_program
 from fedmedlora.flower.may_pass import in_words, may_pass
@@ -160,17 +161,30 @@ def keep_running(
 
 @contextlib.contextmanager
 def told_to_stop() -> Iterator[threading.Event]:
-    """Within the block SIGTERM, Ctrl-C and a closed terminal set the event, and do nothing else."""
-    stopping = threading.Event()
+    """Within the block SIGTERM, Ctrl-C and a closed terminal set the event, and do nothing else.
+
+    A thread sets it: a handler that did might have interrupted who holds the event's own lock, just before it
+    waits or just after, and would wait for that lock for good.
+    """
+    stopping, told = threading.Event(), SimpleQueue[bool]()  # a handler may put into one of these
+
+    def set_when_told() -> None:
+        if told.get():
+            stopping.set()
+
+    setting = threading.Thread(target=set_when_told, name="told to stop")
+    setting.start()
     # `nohup` ignores a closed terminal, and goes on doing so.
     numbers = [signal.SIGTERM, signal.SIGINT]
     numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
-    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in numbers}
+    before = {number: signal.signal(number, lambda *_: told.put(True)) for number in numbers}
     try:
         yield stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        told.put(False)
+        setting.join()
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from fedmedlora.durable import flush_folders
+
 OWNER_FILE, OWNER_FOLDER, OWNER_PROGRAM = 0o600, 0o700, 0o700
 
 
@@ -28,9 +30,9 @@ def write_new(path: Path, content: bytes, mode: int = OWNER_FILE) -> bool:
         return False
     except OSError:  # a file system without hard links
         part.rename(path)
-        return True
     finally:
         part.unlink(missing_ok=True)
+    flush_folders([path.parent])
     return True
 
 
@@ -40,6 +42,7 @@ def write_over(path: Path, content: bytes, mode: int = OWNER_FILE) -> bool:
         path.chmod(mode)
         return False
     _part(path, content, mode).replace(path)
+    flush_folders([path.parent])
     return True
 
 

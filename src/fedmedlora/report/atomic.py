@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from fedmedlora.durable import flush_folders
+
 
 def write_atomic(path: Path, text: str) -> None:
     """``text`` as UTF-8 to ``path``: into a neighbour first, then renamed, so a reader never sees half.
@@ -24,6 +26,7 @@ def write_atomic(path: Path, text: str) -> None:
                 os.fsync(file.fileno())
             part.chmod(0o644)
             part.replace(path)
+            flush_folders([path.parent])
         except BaseException:
             part.unlink(missing_ok=True)
             raise

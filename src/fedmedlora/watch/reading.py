@@ -122,7 +122,7 @@ def _version(path: Path) -> tuple[int, int]:
 def _round(path: Path, changed: int, size: int) -> Mapping[str, Any]:
     record = read_json(path)
     if isinstance(record, dict):
-        record.pop("adapter_hash", None)
+        record = {key: value for key, value in record.items() if key not in ("adapter_hash", "sha256")}
     rounds = METHOD.keys["rounds"]
     assert isinstance(rounds, Many), "see the schema"
     check(rounds.item, record, f"{path}")
