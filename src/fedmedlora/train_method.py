@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from fedmedlora.as_sent import AsSent
+from fedmedlora.basis import basis_asked
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local, put, take
 from fedmedlora.local_site import local_training
@@ -60,6 +61,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         rounds=study.rounds,
         history=run.store(method).record,
         norm_of=change_norm,
+        basis=basis_asked(run.terms) if method.encoder is None else None,
     )
     carrier: Carrier = participants_of
     if method.sites.are_here and not method.exchange.is_exact:
