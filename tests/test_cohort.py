@@ -11,7 +11,7 @@ from fedmedlora.study_tables import Evaluation
 from fedmedlora.tasks.training_set import num_sentences
 from fedmedlora.terms import Terms
 
-TERMS = Terms(seed=1, base_model="", tokenizer="", frame=("", ""))
+TERMS = Terms(seed=1, base_model="", tokenizer="", frame=("", ""), prompts="")
 
 
 def test_passages_come_from_more_notes():

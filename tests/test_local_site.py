@@ -14,7 +14,12 @@ from fedmedlora.study_tables import Tasks
 from fedmedlora.terms import Terms
 
 TERMS = Terms(
-    seed=1, base_model="", tokenizer="", frame=("", ""), tasks=Tasks(prompts="short", max_tokens=100_000)
+    seed=1,
+    base_model="",
+    tokenizer="",
+    frame=("", ""),
+    prompts="",
+    tasks=Tasks(prompts="short", max_tokens=100_000),
 )
 
 

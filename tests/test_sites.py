@@ -18,6 +18,7 @@ from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.rounds import Absent, SiteReport, Validator, run_rounds
 from fedmedlora.run_audit import Recorded
 from fedmedlora.run_folder import MethodFolder, UpdateCache
+from fedmedlora.security.admission import Basis
 from fedmedlora.security.change_norm import change_norm
 from fedmedlora.sites import Errand, NotNow, Participants, SiteInfo, mean_of_others
 from fedmedlora.study_rounds import Rounds
@@ -229,6 +230,26 @@ def test_a_round_with_its_quorum_goes_on_without_what_it_cannot_use(kind, tmp_pa
     assert float(final.arrays["x"][0]) == 2.0  # (1 + 3) / 2: nothing of b
     # The same record, and the same adapter, when the run goes on.
     assert run_rounds(START, load_rule("fed_medlora"), carrier, 1, store=store) == (final, [record])
+
+
+BASIS = Basis("model", "tokenizer", "template", "prompts")
+
+
+@pytest.mark.parametrize(
+    ("found", "told"), [(None, "does not say"), ("other", "made with another prompts: ")]
+)
+def test_an_update_that_stands_on_something_else_is_not_let_in(found, told, tmp_path):
+    other = None if found is None else replace(BASIS, prompts=found)
+    own = [BASIS, other, BASIS]
+    moving = Moving(lambda reports: [replace(r, basis=b) for r, b in zip(reports, own, strict=True)])
+    answers = list(tolerant(moving, tmp_path, basis=BASIS).train(1, START))
+    assert [one.update.site for one in answers[:2]] == ["a", "c"]
+    assert answers[2].site == "b"
+    assert told in answers[2].reason
+    # What was let in once is not asked for its basis again.
+    fixed = Moving(lambda reports: [replace(r, basis=BASIS) for r in reports])
+    list(tolerant(fixed, tmp_path, basis=BASIS).train(1, START))
+    assert fixed.asked == [(1, "b")]
 
 
 def test_below_the_quorum_the_round_stops_at_once_and_says_who_and_why(tmp_path):

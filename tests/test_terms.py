@@ -14,6 +14,7 @@ TERMS = Terms(
     base_model="abc",
     tokenizer="def",
     frame=("<user>", "</user>"),
+    prompts="ghi",
     held_out_sentences=5,
     adapter=Lora(rank=2, targets=("q_proj",)),
     training=Training(modifier_share=0.25, learning_rate=1e-2),

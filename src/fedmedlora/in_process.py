@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmedlora.basis import basis_here
 from fedmedlora.cohort import Evaluation, evaluate_cohort, reading_form
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.exchange.adapter import Adapter
@@ -21,6 +22,7 @@ from fedmedlora.model.load import BaseModel
 from fedmedlora.own_parts import OwnParts
 from fedmedlora.progress import Progress, Silent
 from fedmedlora.rounds import SiteReport
+from fedmedlora.security.admission import Basis
 from fedmedlora.sites import NO_CHANGES, NO_ROUNDS, WAIT_FOR_ALL, Errand, SiteInfo, Wait
 from fedmedlora.study_tables import Model
 from fedmedlora.terms import Terms
@@ -160,6 +162,11 @@ class InProcess:
         )
 
     @cached_property
+    def basis(self) -> Basis:
+        """What the sites work with, out of the files on this machine."""
+        return basis_here(self.base, self.terms.tasks)
+
+    @cached_property
     def _settings(self) -> LocalTraining:
         found = local_training(self.terms, num_parts=self.num_parts, here=self.here)
         return found if self.workers is None else replace(found, num_devices=self.workers.num)
@@ -244,4 +251,5 @@ class InProcess:
             upload_bytes=len(update.to_bytes()),
             download_bytes=len(current.to_bytes()),
             peak_memory_bytes=result.peak_memory_bytes,
+            basis=self.basis,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fedmedlora.basis import prompts_here
 from fedmedlora.cohort import Cohort, cohort_record, prepare_cohort, testing_record
 from fedmedlora.corpora.instructions import read_instructions
 from fedmedlora.corpora.jsonl import NoteSet
@@ -57,6 +58,7 @@ def terms_of(study: Study, base: BaseModel) -> Terms:
         base_model=base.hash,
         tokenizer=encoder.tokenizer_hash(),
         frame=tuple(encoder.frame),
+        prompts=prompts_here(study.tasks),
         held_out_sentences=study.validation.held_out_sentences if study.validates_by_sites() else 0,
         adapter=study.adapter,
         # The schema itself travels, not where it lies.

@@ -26,13 +26,15 @@ from fedmedlora.exchange.change import Change, plus, send
 from fedmedlora.exchange.codec import Codec
 from fedmedlora.exchange.spill import spilling
 from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.security.admission import Basis
 
 
 @dataclass(frozen=True, slots=True)
 class SiteReport:
     """A site's update of one round and what it took. Counts and times only, never content.
 
-    ``seconds``: of training. ``late_from``: the round that the update was asked for in, where that is an
+    ``seconds``: of training. ``basis``: what the site worked with, by its own account; None: it says nothing.
+    ``late_from``: the round that the update was asked for in, where that is an
     earlier one. ``change_norm``: how far it moved, where the run has bounds on that.
     ``answer_seconds``: from the question to its answer, over a network.
     """
@@ -47,10 +49,11 @@ class SiteReport:
     late_from: int | None = None
     change_norm: float | None = None
     answer_seconds: float | None = None
+    basis: Basis | None = None
 
     def numbers(self) -> dict[str, Any]:
-        """All but the update."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "update"}
+        """All but the update and its basis."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("update", "basis")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from fedmedlora.measure import OtherReader
 from fedmedlora.participation import holders, last_rounds
 from fedmedlora.rounds import Absent, SiteReport
 from fedmedlora.run_folder import UpdateCache
-from fedmedlora.security.admission import Bounds, NotAdmitted, admit, admit_norm
+from fedmedlora.security.admission import Basis, Bounds, NotAdmitted, admit, admit_basis, admit_norm
 from fedmedlora.study_rounds import Rounds
 from fedmedlora.tasks.few_shot import Shots
 
@@ -159,8 +159,9 @@ class Participants:
     that was stopped asks only for what is missing. ``takes_part``: round -> who is asked in it.
     ``begin_alike``: see ``participation.holders``. ``rounds``: without whom a round goes on, and what is let
     in. ``history``: a finished round -> its record, or None. ``norm_of``: how far one adapter is from
-    another, needed where ``rounds`` has bounds on that. ``tell``: is given the round and each site that is
-    not in it, as soon as that is known: the round may not come to its end.
+    another, needed where ``rounds`` has bounds on that. ``basis``: what a new update must stand on; None:
+    another model than the base model is trained, and nobody looks. ``tell``: is given the round and each site
+    that is not in it, as soon as that is known: the round may not come to its end.
     """
 
     sites: Sites
@@ -172,6 +173,7 @@ class Participants:
     rounds: Rounds = field(default_factory=Rounds)
     history: Callable[[int], Mapping[str, Any] | None] = lambda round_num: None
     norm_of: Callable[[Adapter, Adapter], float] | None = None
+    basis: Basis | None = None
     tell: Callable[[int, Absent], None] = lambda round_num, absent: None
 
     def changes(self, round_num: int, change: Change | None) -> dict[str, Change]:
@@ -208,8 +210,10 @@ class Participants:
                     missing.append(name)
                     continue
                 kept = self.cache.load(name, round_num, started_from, keys[name])
-                if kept is not None:  # let in by another run, perhaps, under other bounds
-                    found = SiteReport(update=kept[0], **kept[1])
+                if (
+                    kept is not None
+                ):  # let in by another run, perhaps, under other bounds; its basis was right
+                    found = SiteReport(update=kept[0], basis=self.basis, **kept[1])
                     answer = self._let_in(found, round_num, current, started_from, shapes, before)
                     if isinstance(answer, SiteReport):
                         yield answer
@@ -269,6 +273,8 @@ class Participants:
         site = report.update.site
         try:
             admit(report.update, site=site, round_num=round_num, started_from=started_from, shapes=shapes)
+            if self.basis is not None:
+                admit_basis(report.basis, self.basis)
             return self._measured(report, current, before)
         except NotAdmitted as reason:
             return Absent(site, f"refused: {reason}")

@@ -6,7 +6,9 @@ out of a message and refuses what it does not know.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,6 +30,7 @@ class Terms:
     base_model: str = setting("hash of the base model's weights")
     tokenizer: str = setting("hash of its tokenizer")
     frame: tuple[str, ...] = setting("the chat template's text before and after a prompt")
+    prompts: str = setting("hash of the words that its prompts are made of: see ``tasks/prompts.py``")
     sample_seed: int = setting(
         "seed of what is drawn for tests and validation; -1: seed", -1, within=Range(low=-1, high=2**31 - 1)
     )
@@ -77,6 +80,11 @@ class Terms:
         if not isinstance(table, dict):
             raise ValueError("terms: not a table of settings")
         return read_table(Terms, table, "terms:")
+
+
+def frame_hash(frame: Sequence[str]) -> str:
+    """sha256 of the text before and after a prompt."""
+    return hashlib.sha256(json.dumps(list(frame)).encode()).hexdigest()
 
 
 def _is_texts(found: object) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from fedmedlora.as_sent import AsSent
+from fedmedlora.basis import basis_asked
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.local import Local, put, take
 from fedmedlora.local_site import local_training
@@ -61,6 +62,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         rounds=study.rounds,
         history=store.record,
         norm_of=change_norm,
+        basis=basis_asked(run.terms) if method.encoder is None else None,
         tell=recorded.absent,
     )
     carrier: Carrier = participants_of

@@ -77,6 +77,16 @@ def test_the_key_is_made_once_and_is_nobody_elses_business(tmp_path):
         signer_of(folder)
 
 
+def test_the_public_half_follows_a_key_that_is_put_in_its_place(tmp_path):
+    old = signer_of(tmp_path).public
+    put(tmp_path, KEYS["ecdsa-p256-sha256"]())
+    new = signer_of(tmp_path).public
+    assert new != old
+    assert read_public_key(tmp_path / PUBLIC_FILE) == new
+    assert stat.S_IMODE((tmp_path / PUBLIC_FILE).stat().st_mode) == 0o644
+    assert sorted(path.name for path in tmp_path.iterdir()) == [KEY_FILE, PUBLIC_FILE]
+
+
 def test_a_key_of_another_kind_is_refused(tmp_path):
     small = rsa.generate_private_key(65537, 1024)
     k1 = ec.generate_private_key(ec.SECP256K1())

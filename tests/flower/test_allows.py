@@ -9,14 +9,14 @@ import pytest
 
 from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.exchange.local import Local
-from fedmedlora.flower.allows import Allows, NotNow, Refused, frame_hash
+from fedmedlora.flower.allows import Allows, NotNow, Refused
 from fedmedlora.settings import read_table
 from fedmedlora.sites import Errand
 from fedmedlora.study_tables import Lora, Tasks, Training
-from fedmedlora.terms import Terms
+from fedmedlora.terms import Terms, frame_hash
 
 A, B = "a" * 64, "b" * 64
-TERMS = Terms(seed=0, base_model=A, tokenizer=B, frame=("<u>", "</u>"))
+TERMS = Terms(seed=0, base_model=A, tokenizer=B, frame=("<u>", "</u>"), prompts="")
 FRAME = frame_hash(TERMS.frame)
 ERRAND = Errand("fed_medlora")
 

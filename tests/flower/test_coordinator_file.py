@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -10,8 +11,10 @@ import pytest
 
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
+from fedmedlora.flower import coordinator
 from fedmedlora.flower.campaign import run_beside
 from fedmedlora.flower.coordinator import (
+    _Registering,
     coordinator_environment,
     flower_config,
     refuse_credentials,
@@ -21,8 +24,10 @@ from fedmedlora.flower.coordinator import (
 )
 from fedmedlora.flower.coordinator_file import CoordinatorFile, load_coordinator_file
 from fedmedlora.flower.join import site_environment, start_site, supernode
+from fedmedlora.flower.registry import Node
 from fedmedlora.flower.site_file import load_site_file
 from fedmedlora.provision.consortium import Consortium, CoordinatorPlace, Member
+from fedmedlora.provision.keys import new_key_pair, to_pem
 from fedmedlora.provision.kit import provision
 from fedmedlora.run_folder import write_json
 from fedmedlora.study import load_study
@@ -222,6 +227,38 @@ def test_a_study_beside_it_is_looked_at_before_anything_is_started(file, two_hos
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run.json: damaged .*remove it$"):
         begin("northgate", 3)
+
+
+def test_a_key_that_cannot_be_read_is_told_once_and_the_others_are_registered(file, monkeypatch):
+    """SuperLink's side is written down here; what becomes of the folder is the coordinator's own."""
+    folder, told, done = file.path("sites"), [], []
+    northgate = to_pem((folder / "northgate.pub").read_bytes())
+    known = (Node(1, "northgate", northgate, "online"),)
+    monkeypatch.setattr(coordinator, "list_nodes", lambda file: known)
+    monkeypatch.setattr(coordinator, "apply", lambda file, wanted, sites: done.append(wanted))
+    looking = _Registering(file, told.append, itertools.count(0.0, 100.0).__next__)
+    kept = (folder / "northgate.pub").read_bytes()
+    (folder / "northgate.pub").unlink()
+    (folder / "northgate.pub").mkdir()  # it cannot be read, whoever runs the tests
+    for _ in range(3):
+        looking.look()
+    assert [(one.register, one.withdraw) for one in done] == [(("lakeside",), ())]  # nobody loses a key
+    assert ["SuperLink is up; 1 sites: lakeside" in told[0], "northgate.pub: cannot be read" in told[1]] == [
+        True,
+        True,
+    ]
+    assert len(told) == 2
+    # A new site comes while the fault lasts, and then it is mended.
+    (folder / "mercy.pub").write_bytes(new_key_pair("mercy").public)
+    looking.look()
+    assert "mercy" in done[1].register
+    (folder / "northgate.pub").rmdir()
+    (folder / "northgate.pub").write_bytes(kept)
+    looking.look()
+    assert "3 sites: lakeside, mercy, northgate" in told[-1]
+    (folder / "mercy.pub").write_bytes(b"hello")
+    looking.look()
+    assert "mercy.pub: begins with 'hello'" in told[-1]
 
 
 def test_a_port_that_is_taken_is_told(file):

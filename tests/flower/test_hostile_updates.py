@@ -12,6 +12,7 @@ import json
 import struct
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -21,11 +22,12 @@ from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.exchange.sent_update import send_update
 from fedmedlora.exchange.update import SiteUpdate
 from fedmedlora.exchange.wire import pack
+from fedmedlora.flower.answers import basis
 from fedmedlora.flower.asking import plain
 from fedmedlora.flower.grid_sites import read_update
 from fedmedlora.flower.messages import Letter
 from fedmedlora.flower.site_work import UPDATE, UPDATE_HASH
-from fedmedlora.security.admission import Bounds, admit, admit_norm
+from fedmedlora.security.admission import Basis, Bounds, admit, admit_basis, admit_norm
 from fedmedlora.security.change_norm import change_norm
 from fedmedlora.sites import Errand
 
@@ -36,6 +38,7 @@ MOVED = {name: array + np.float32(0.01) for name, array in START.arrays.items()}
 MARK = "Jane Doe has"
 TEN_GB = [2, 1_342_177_280]  # of float32
 BOUNDS = Bounds(max_norm=10.0)
+BASIS = Basis(*(letter * 64 for letter in "abcd"))
 
 
 def update(arrays=None, *, site="lakeside", round_num=2, started_from=None, num=9) -> SiteUpdate:
@@ -43,13 +46,15 @@ def update(arrays=None, *, site="lakeside", round_num=2, started_from=None, num=
 
 
 def letter(data: bytes, **fields) -> Letter:
-    return Letter({UPDATE_HASH: hashlib.sha256(data).hexdigest(), **fields}, {UPDATE: data})
+    told = {UPDATE_HASH: hashlib.sha256(data).hexdigest(), "basis": asdict(BASIS), **fields}
+    return Letter(told, {UPDATE: data})
 
 
 def let_in(answer: Letter, exchange: Exchange | None = None) -> SiteUpdate:
     """As ``GridSites.train`` and ``Participants.train`` do with the answer of lakeside in round 2."""
     found = read_update("lakeside", answer, START, Errand("m", exchange=exchange or Exchange()))
     admit(found, site="lakeside", round_num=2, started_from=START.hash(), shapes=START.shapes())
+    admit_basis(basis("lakeside", answer), BASIS)
     admit_norm(change_norm(START, found.adapter), [], BOUNDS)
     return found
 
@@ -163,6 +168,15 @@ def cases() -> Iterator[tuple[str, Letter]]:
     )
     yield "a zip", letter(b"PK\x03\x04" + bytes(100))
     yield "an adapter and no update", letter(START.to_bytes())
+
+    told = asdict(BASIS)
+    for what in told:
+        for value in ("e" * 64, "", "a" * 63, "A" * 64, f"{MARK:64}", 0, None, True, ["a" * 64], {}):
+            yield f"basis: {what} {str(value)[:16]!r}", letter(GOOD, basis=told | {what: value})
+        yield f"basis: no {what}", letter(GOOD, basis={k: h for k, h in told.items() if k != what})
+    for value in (None, [], list(told.values()), "a" * 64, 5, {}, told | {MARK: "a" * 64}):
+        yield f"basis: {str(value)[:24]!r}", letter(GOOD, basis=value)
+    yield "no basis", Letter({UPDATE_HASH: hashlib.sha256(GOOD).hexdigest()}, {UPDATE: GOOD})
 
 
 CASES = dict(cases())

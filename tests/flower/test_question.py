@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
+from fedmedlora.basis import prompts_here
 from fedmedlora.corpora.schema import CLINICAL
 from fedmedlora.corpora.schema_record import schema_record
 from fedmedlora.exchange.exchange import Exchange
@@ -37,6 +38,7 @@ TERMS = Terms(
     base_model="a" * 64,
     tokenizer="b" * 64,
     frame=("", ""),
+    prompts="c" * 64,
     schema_record=schema_record(CLINICAL),
 )
 ERRAND = Errand("fed_medlora", run="0af")
@@ -48,6 +50,7 @@ HOSTILE = {
     "terms.base_model": "here",
     "terms.tokenizer": "here",
     "terms.frame": "here",
+    "terms.prompts": "here",
     "terms.schema_record": "terms: schema_record",
     "terms.adapter.targets": "targets",
     "terms.tasks.names": "unknown task",
@@ -135,6 +138,7 @@ def test_what_names_files_of_the_model_is_compared_and_nothing_else(place, model
         base_model=base.hash,
         tokenizer=base.encoder.tokenizer_hash(),
         frame=tuple(base.encoder.frame),
+        prompts=prompts_here(TERMS.tasks),
     )
     _refuse_other_model(base, same)
     field = place.split(".")[1]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
 from fedmedlora.flower.coordinator import SiteStatus, _words, statuses
-from fedmedlora.flower.registry import Change, Node, change, site_keys
+from fedmedlora.flower.registry import Change, Node, change, site_keys, usable_keys
 from fedmedlora.provision.keys import new_key_pair, to_pem
 
 A, B, C = b"key of a", b"key of b", b"key of c"
@@ -57,6 +59,31 @@ def test_keys_in_a_folder(tmp_path):
     (tmp_path / "-x.pub").write_bytes(pair.public)
     with pytest.raises(ValueError, match="site name '-x' is not allowed"):
         site_keys(tmp_path)
+
+
+def test_a_file_that_cannot_be_used_does_not_hide_the_others(tmp_path):
+    pair = new_key_pair("mercy")
+    (tmp_path / "lakeside.pub").mkdir()  # as good as a file of another user, also where root runs the tests
+    (tmp_path / "mercy.pub").write_bytes(pair.public)
+    (tmp_path / "northgate.pub").write_bytes(b"hello")
+    (tmp_path / "twin.pub").write_bytes(pair.public)
+    found, faults = usable_keys(tmp_path)
+    assert found == {"mercy": to_pem(pair.public)}
+    assert "lakeside.pub: cannot be read (Is a directory); chown or chmod it" in faults[0]
+    assert [fault.split(": ")[0].rsplit("/")[-1] for fault in faults] == [
+        "lakeside.pub",
+        "northgate.pub",
+        "twin.pub",
+    ]
+    with pytest.raises(ValueError, match=r"lakeside\.pub: cannot be read"):
+        site_keys(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_of_somebody_else(tmp_path):
+    (tmp_path / "mercy.pub").write_bytes(new_key_pair("mercy").public)
+    (tmp_path / "mercy.pub").chmod(0)
+    assert usable_keys(tmp_path)[1][0].startswith(f"{tmp_path}/mercy.pub: cannot be read (Permission denied)")
 
 
 def test_how_sites_stand():

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from fedmedlora.flower.allows import Refused
 from fedmedlora.flower.site_file import load_site_file, reference_page
+from fedmedlora.provision.consortium import Consortium, CoordinatorPlace, Member
+from fedmedlora.provision.kit import provision
+from fedmedlora.provision.payload import Payload
+from fedmedlora.terms import Terms
 
 ROOT = Path(__file__).parents[2]
+A, B = "a" * 64, "b" * 64
 SMALL = 'name = "mercy"\ntrain = "train.jsonl"\n'
 
 
@@ -46,6 +54,32 @@ def test_the_smallest_file(tmp_path):
 def test_what_is_wrong_is_said(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         site(tmp_path, text)
+
+
+def test_the_model_of_a_kit_is_the_one_that_is_allowed(tmp_path):
+    """``provision --model`` writes the hash under [coordinator]; what is refused follows [allows]."""
+    place = CoordinatorPlace("coordinator.example:8000")
+    consortium = Consortium("One", coordinator=place, sites=(Member("mercy"),))
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"weights")
+    for name, payload in (("with", Payload(model=model, model_hash=A)), ("without", Payload())):
+        provision(consortium, tmp_path / name, datetime.now(UTC), payload=payload)
+    pinned = load_site_file(tmp_path / "with" / "mercy" / "site.toml").allows
+    assert pinned.base_model == A
+    terms = Terms(seed=0, base_model=A, tokenizer="", frame=("", ""), prompts="")
+    pinned.refuse_terms(terms)
+    told = f"has sha256 {B}; this site allows {A} \\(base_model\\)"
+    with pytest.raises(Refused, match=told):
+        pinned.refuse_terms(replace(terms, base_model=B))
+    load_site_file(tmp_path / "without" / "mercy" / "site.toml").allows.refuse_terms(terms)
+
+
+def test_a_hospital_s_own_word_counts_for_more_than_its_kit_s(tmp_path):
+    found = site(tmp_path, SMALL + f'[coordinator]\nmodel_hash = "{A}"\n[allows]\nbase_model = "{B}"\n')
+    assert found.allows.base_model == B
+    with pytest.raises(ValueError, match="model_hash: 'c0ffee' is no sha256"):
+        site(tmp_path, SMALL + '[coordinator]\nmodel_hash = "c0ffee"\n')
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -11,12 +11,14 @@ import pytest
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
 from fedmedlora.as_sent import AsSent
+from fedmedlora.basis import basis_asked, basis_here
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.change import send
 from fedmedlora.exchange.exchange import Exchange
 from fedmedlora.exchange.local import Local, take
 from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.flower.answers import basis
 from fedmedlora.flower.held import HeldAdapters
 from fedmedlora.flower.messages import Letter, errand_fields, errand_of
 from fedmedlora.flower.site_file import load_site_file
@@ -236,3 +238,12 @@ def test_what_was_held_and_is_damaged_is_not_used(tmp_path):
     assert held.load("../m", one.hash()) is None
     path.write_bytes(b"")
     assert held.load("../m", one.hash()) is None
+
+
+def test_an_update_says_what_is_here_and_not_what_was_asked_for(both):
+    work, here, start = both
+    told = basis("lakeside", work.train(1, whole(start), Errand("fed_medlora"), last_round=0))
+    assert told == basis_here(here.base, here.terms.tasks) == basis_asked(here.terms)
+    asked = replace(here.terms, base_model="0" * 64, tokenizer="0" * 64, frame=("", ""), prompts="0" * 64)
+    (report,) = replace(here, terms=asked).train(["lakeside"], 1, start, Errand("fed_medlora"))
+    assert report.basis == told

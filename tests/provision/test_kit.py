@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 import subprocess
 import tomllib
@@ -314,6 +315,27 @@ def test_one_key_for_two_sites_is_refused(write_consortium, consortium_toml, kit
     with pytest.raises(ValueError, match="sites lakeside and northgate have the same public key"):
         provision(write_consortium(twice), kits, now)
     assert not kits.exists()
+
+
+def test_one_key_for_two_sites_of_an_earlier_run_changes_nothing(consortium, kits, now):
+    """Somebody copied a kit over another one; the next run would register the key for both."""
+    provision(consortium, kits, now)
+    shutil.copy(kits / "northgate" / "site.key", kits / "stonebridge" / "site.key")
+    (kits / "coordinator" / "server.crt").unlink()
+    before = contents(kits)
+    with pytest.raises(ValueError, match="sites northgate and stonebridge have the same public key"):
+        provision(consortium, kits, now, renew=True)
+    assert contents(kits) == before
+
+
+def test_a_private_key_that_is_none_changes_nothing(consortium, kits, now):
+    provision(consortium, kits, now)
+    (kits / "stonebridge" / "site.key").write_bytes(b"hello")
+    (kits / "coordinator" / "server.crt").unlink()
+    before = contents(kits)
+    with pytest.raises(ValueError, match=r"stonebridge/site\.key: not an OpenSSH private key"):
+        provision(consortium, kits, now)
+    assert contents(kits) == before
 
 
 def test_public_keys_carry_the_site_s_name(consortium, kits, now):

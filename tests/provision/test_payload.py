@@ -25,7 +25,7 @@ def test_wheels_and_a_model_go_into_every_kit(consortium, kits, now, tmp_path):
     for name in ("model.safetensors", "config.json", "pytorch_model.bin"):
         (model / name).write_bytes(name.encode())
     provision(consortium, tmp_path / "bare", now)
-    payload = Payload(house, model, "c0ffee")
+    payload = Payload(house, model, "c0ffee" * 10 + "cafe")
     lines = provision(consortium, kits, now, payload=payload)
     for kit in ("lakeside", "northgate", "stonebridge", "coordinator"):
         assert {p.name for p in (kits / kit / "wheels").iterdir()} == wheels
@@ -41,7 +41,10 @@ def test_wheels_and_a_model_go_into_every_kit(consortium, kits, now, tmp_path):
     assert (kits / "lakeside" / "model" / "model.safetensors").samefile(model / "model.safetensors")
     found = tomllib.loads((kits / "lakeside" / "site.toml").read_text())
     assert found["model"]["name"] == "model"
-    assert (found["coordinator"]["model_hash"], found["coordinator"]["version"]) == ("c0ffee", "0.9.1")
+    assert (found["coordinator"]["model_hash"], found["coordinator"]["version"]) == (
+        "c0ffee" * 10 + "cafe",
+        "0.9.1",
+    )
     assert {"lakeside/wheels/", "lakeside/model/"} <= {line.where for line in lines if line.what == "made"}
     assert "made" not in {line.what for line in provision(consortium, kits, now, payload=payload)}
 
@@ -53,6 +56,17 @@ def test_a_wheelhouse_without_our_wheel_is_refused(consortium, kits, now, tmp_pa
     with pytest.raises(ValueError, match=r"holds no \*\.safetensors"):
         provision(consortium, kits, now, payload=Payload(model=tmp_path / "house"))
     assert not kits.exists()
+
+
+def test_a_wheelhouse_of_two_versions_is_refused(consortium, kits, now, tmp_path):
+    """In the order of their names 0.9.0 comes last, and would be what the kits ask for."""
+    for number in ("0.10.0", "0.9.0"):
+        (tmp_path / f"fedmedlora-{number}-py3-none-any.whl").touch()
+    with pytest.raises(ValueError, match=r"several versions of fedmedlora \(0\.10\.0, 0\.9\.0\)"):
+        provision(consortium, kits, now, payload=Payload(wheelhouse=tmp_path))
+    assert not kits.exists()
+    (tmp_path / "fedmedlora-0.9.0-py3-none-any.whl").unlink()
+    assert Payload(wheelhouse=tmp_path).version() == "0.10.0"
 
 
 def test_a_wheelhouse_of_two_pythons_is_refused(consortium, kits, now, tmp_path):

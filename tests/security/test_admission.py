@@ -10,7 +10,7 @@ import pytest
 
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.update import SiteUpdate
-from fedmedlora.security.admission import Bounds, NotAdmitted, admit, admit_norm
+from fedmedlora.security.admission import Basis, Bounds, NotAdmitted, admit, admit_basis, admit_norm
 
 START = Adapter({"a": np.zeros((2, 3), np.float32), "b": np.zeros(2, np.float32)})
 
@@ -53,6 +53,17 @@ def test_a_name_that_is_not_ours_is_not_repeated():
     with pytest.raises(NotAdmitted) as caught:
         let_in(update(**{hostile: np.zeros(1, np.float32)}))
     assert "script" not in str(caught.value)
+
+
+def test_what_it_stands_on():
+    own = Basis("a" * 64, "b" * 64, "c" * 64, "d" * 64)
+    admit_basis(own, own)
+    for what in ("base_model", "tokenizer", "chat_template", "prompts"):
+        told = f"another {what.replace('_', ' ')}: sha256 eeeeeeeeeeee, and not {getattr(own, what)[:12]}"
+        with pytest.raises(NotAdmitted, match=told):
+            admit_basis(replace(own, **{what: "e" * 64}), own)
+    with pytest.raises(NotAdmitted, match="does not say"):
+        admit_basis(None, own)
 
 
 def test_bounds():

@@ -80,11 +80,11 @@ MAP: dict[str, tuple[set[str], set[str]]] = {
 MEETING = set(MAP) - {"report", "watch"}
 # fmt: off
 JOINERS = [
-    "rounds", "manifest", "answering", "measure", "work_plan", "cohort", "local_site", "participation",
-    "sites", "as_sent", "in_process", "simulate", "prepare", "encoder_sites", "methods", "run", "signals",
-    "run_audit", "train_method", "evaluate_method", "new_site", "planned_cost", "experiment",
-    "study_results", "rebuild", "one_run", "side_by_side", "many_runs", "extract", "export", "init", "demo",
-    "report_examples",
+    "rounds", "basis", "manifest", "answering", "measure", "work_plan", "cohort", "local_site",
+    "participation", "sites", "as_sent", "in_process", "simulate", "prepare", "encoder_sites", "methods",
+    "run", "signals", "run_audit", "train_method", "evaluate_method", "new_site", "planned_cost",
+    "experiment", "study_results", "rebuild", "one_run", "side_by_side", "many_runs", "extract", "export",
+    "init", "demo", "report_examples",
 ]
 # fmt: on
 for number, joiner in enumerate(JOINERS):

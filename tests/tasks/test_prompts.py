@@ -1,4 +1,7 @@
 import re
+import shutil
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -6,7 +9,10 @@ from hypothesis import strategies as st
 
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.corpora.schema import CLINICAL, Schema
-from fedmedlora.tasks.prompts import SCOPES, instruction, prompt_sets
+from fedmedlora.tasks import prompts
+from fedmedlora.tasks.form import known_forms
+from fedmedlora.tasks.instruction import NAME as INSTRUCTION
+from fedmedlora.tasks.prompts import SCOPES, instruction, prompt_sets, prompts_hash
 from fedmedlora.tasks.task import known_tasks
 
 TASKS = known_tasks()
@@ -129,3 +135,51 @@ def test_unknown_names(task: str, settings: dict[str, str], message: str) -> Non
 def test_nothing_to_ask_for(task: str) -> None:
     with pytest.raises(ValueError, match=r"annotates nothing of schema .* leave this task out"):
         instruction(task, CLINICAL, Annotates(frozenset(), frozenset()))
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The package's texts in a folder of their own; ``installed()`` reads them anew."""
+    folder = tmp_path / "prompts"
+    shutil.copytree(str(files("fedmedlora.tasks") / "prompts"), folder)
+    caches = (prompts._template, prompts._scopes)
+
+    def again() -> Path:
+        for one in caches:
+            one.cache_clear()
+        return folder
+
+    monkeypatch.setattr(prompts, "_folder", lambda: folder)
+    yield again
+    monkeypatch.undo()
+    again()
+
+
+def study_hash() -> str:
+    return prompts_hash(TASKS, prompt_set="study", form="json")
+
+
+def test_every_task_set_and_form_has_a_hash_of_its_own() -> None:
+    asked = [(tasks, p, f) for tasks in (("ner",), TASKS) for p in prompt_sets() for f in known_forms()]
+    assert len({prompts_hash(tasks, prompt_set=p, form=f) for tasks, p, f in asked}) == len(asked)
+    assert prompts_hash(TASKS[::-1], prompt_set="study", form="json") == study_hash()
+    assert re.fullmatch("[0-9a-f]{64}", prompts_hash((INSTRUCTION,), prompt_set="study", form="markup"))
+
+
+@pytest.mark.parametrize("text", ["study/json/ner.txt", "study/json/modifiers.txt", "scopes.toml"])
+def test_a_word_more_in_a_text_that_is_used_changes_the_hash(installed, text: str) -> None:
+    before, path = study_hash(), installed() / text
+    assert before == study_hash()
+    words = path.read_text().replace("sentence", "phrase")
+    assert words != path.read_text()
+    path.write_text(words)
+    installed()
+    assert study_hash() != before
+
+
+def test_line_endings_and_texts_that_are_not_used_do_not_change_it(installed) -> None:
+    before = study_hash()
+    for path in [path for path in installed().rglob("*") if path.is_file()]:
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    (installed() / "study" / "ner.txt").write_text("markup asks otherwise")
+    assert study_hash() == before

@@ -83,7 +83,8 @@ class Signer:
 
 
 def signer_of(folder: Path) -> Signer:
-    """The key in ``folder``, made there the first time (mode 0600), with its public half beside it.
+    """The key in ``folder``, made there the first time (mode 0600), with its public half beside it, which
+    follows a private key that somebody puts there instead.
 
     Raises ``ValueError`` for a key that others on this machine can read, or that is of another kind.
     """
@@ -94,9 +95,9 @@ def signer_of(folder: Path) -> Signer:
     if path.stat().st_mode & 0o077:
         raise ValueError(f"{path}: others on this machine can read it; chmod 600, or better make a new key")
     signer = _signer(path)
-    public = folder / PUBLIC_FILE
-    if not public.exists():  # to be given to whoever verifies
-        _write_new(public, _public_pem(signer), 0o644)
+    public, pem = folder / PUBLIC_FILE, _public_pem(signer)
+    if not public.exists() or public.read_bytes() != pem:  # to be given to whoever verifies
+        _write(public, pem, 0o644, over=True)
     return signer
 
 
@@ -158,7 +159,7 @@ def _make(path: Path) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     key = Ed25519PrivateKey.generate()
-    _write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    _write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600, over=False)
 
 
 def _public_pem(signer: Signer) -> bytes:
@@ -167,8 +168,9 @@ def _public_pem(signer: Signer) -> bytes:
     return "\n".join(["-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""]).encode()
 
 
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Put ``content`` at ``path`` unless another process has just put its own there: never over a key."""
+def _write(path: Path, content: bytes, mode: int, *, over: bool) -> None:
+    """Put ``content`` at ``path`` as a whole file. Unless ``over``, what another process has just put there
+    stays: nothing is ever written over a private key."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
@@ -177,8 +179,11 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(mode)
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
+        if over:
+            Path(temporary).replace(path)
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
     finally:
         Path(temporary).unlink(missing_ok=True)
     flush_folders([path.parent])

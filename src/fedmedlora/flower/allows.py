@@ -6,8 +6,6 @@ allowed. All that can be refused by the question alone is refused before a model
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from fedmedlora.flower.hours import Hours
 from fedmedlora.settings import Range, nearest, setting
 from fedmedlora.tasks.instruction import NAME as INSTRUCTION
 from fedmedlora.tasks.task import known_tasks
-from fedmedlora.terms import Terms
+from fedmedlora.terms import Terms, frame_hash
 from fedmedlora.training.schedule import steps_per_round
 
 if TYPE_CHECKING:  # it brings torch along, which a SuperNode does without
@@ -54,11 +52,11 @@ class Allows:
         "output forms that it trains in", ("markup", "compact", "json", "tags")
     )
     base_model: str = setting(
-        "sha256 of the base model's weights that it trains over, as a refusal tells it; empty: those that "
-        "[model] names, whatever they are",
+        "sha256 of the base model's weights that it trains over, as a refusal tells it; empty: model_hash of "
+        "[coordinator], and where that is empty too, those that [model] names, whatever they are",
         "",
     )
-    tokenizer: str = setting("sha256 of that model's tokenizer; empty: likewise", "")
+    tokenizer: str = setting("sha256 of that model's tokenizer; empty: that of [model], whatever it is", "")
     chat_template: str = setting("sha256 of what stands around a prompt; empty: likewise", "")
     max_rank: int = setting("rank of the adapter", 64, within=_POSITIVE)
     max_alpha: float = setting("scale of the adapter", 1024.0, within=Range(low=0, open_low=True))
@@ -112,9 +110,7 @@ class Allows:
         if self.uploads != "any":
             _refuse_unknown("uploads", "codec", self.uploads, known_codecs())
         for key in _HASHES:
-            value = getattr(self, key)
-            if value and not _HASH.fullmatch(value):
-                raise ValueError(f"{key}: {value[:80]!r} is no sha256; write 64 of 0-9 a-f, or nothing")
+            refuse_no_hash(key, getattr(self, key))
         if self.hours:
             Hours.of(self.hours)
 
@@ -224,9 +220,10 @@ class Allows:
                 )
 
 
-def frame_hash(frame: Sequence[str]) -> str:
-    """sha256 of the text before and after a prompt."""
-    return hashlib.sha256(json.dumps(list(frame)).encode()).hexdigest()
+def refuse_no_hash(key: str, value: str) -> None:
+    """Raise ``ValueError``, naming ``key``, unless ``value`` is empty or a sha256."""
+    if value and not _HASH.fullmatch(value):
+        raise ValueError(f"{key}: {value[:80]!r} is no sha256; write 64 of 0-9 a-f, or nothing")
 
 
 def _refuse_others(key: str, asked: Sequence[str], allowed: Sequence[str]) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Set
+from dataclasses import fields
 from typing import Any
 
 from fedmedlora.corpora.jsonl import annotates_from_json
 from fedmedlora.corpora.note import Annotates
 from fedmedlora.exchange.update import check_site_name
-from fedmedlora.flower.messages import MOST, Letter
+from fedmedlora.flower.messages import BASIS, MOST, Letter
 from fedmedlora.results.check import check_cohort, check_evaluation
+from fedmedlora.security.admission import Basis
 from fedmedlora.sites import SiteInfo
 
 _MAX_COMBINATIONS = 1000
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def site_info(answer: Letter) -> SiteInfo:
@@ -40,6 +44,15 @@ def site_info(answer: Letter) -> SiteInfo:
         read_cost=costs,
         loss_cost=answer.number("loss_cost"),
     )
+
+
+def basis(name: str, answer: Letter) -> Basis:
+    """What a site says that its update stands on: four hashes, which are compared later."""
+    found = answer.table(BASIS)
+    names = {one.name for one in fields(Basis)}
+    if found.keys() != names or not all(isinstance(h, str) and _HASH.fullmatch(h) for h in found.values()):
+        raise ValueError(f"site {name!r}: {BASIS}: not the sha256 of each of {', '.join(sorted(names))}")
+    return Basis(**found)
 
 
 def evaluation(name: str, decoding: str, answer: Letter) -> dict[str, Any]:

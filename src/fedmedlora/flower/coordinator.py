@@ -18,7 +18,16 @@ from datetime import datetime
 from fedmedlora.as_program import as_program
 from fedmedlora.flower.coordinator_file import CoordinatorFile
 from fedmedlora.flower.may_pass import in_words, may_pass
-from fedmedlora.flower.registry import Change, Node, Unreachable, apply, change, list_nodes, site_keys
+from fedmedlora.flower.registry import (
+    Change,
+    Node,
+    Unreachable,
+    apply,
+    change,
+    list_nodes,
+    site_keys,
+    usable_keys,
+)
 from fedmedlora.flower.state import STATE
 from fedmedlora.flower.submit import QUIET, own_path
 from fedmedlora.flower.supervise import Kept, Program, Tell, keep_running, told_to_stop
@@ -261,9 +270,10 @@ class _Registering:
             return
         self.due_s = self.clock() + (0.5 if self.is_first else LOOK_S)
         try:
-            sites = site_keys(self.file.path(self.file.sites))
+            sites, faults = usable_keys(self.file.path(self.file.sites))
             if self.is_first or sites != self.done:
-                self._register(sites)
+                self._register(sites, all_are_here=self.is_first and not faults)
+            self._tell_once("; ".join(faults))
         except Unreachable:
             pass  # not up yet, or started again
         except (ValueError, OSError) as error:
@@ -271,12 +281,12 @@ class _Registering:
                 raise
             self._tell_once(in_words(error))
 
-    def _register(self, sites: dict[str, bytes]) -> None:
+    def _register(self, sites: dict[str, bytes], *, all_are_here: bool) -> None:
         # An empty folder is more likely a mistake than the end of the consortium.
-        wanted = change(sites, list_nodes(self.file), all_are_here=self.is_first and bool(sites))
+        wanted = change(sites, list_nodes(self.file), all_are_here=all_are_here and bool(sites))
         apply(self.file, wanted, sites)
         self.done, self.is_first = sites, False
-        self._tell_once(_words(wanted, sites))
+        self.tell(_words(wanted, sites))
 
     def _tell_once(self, words: str) -> None:
         if words and words != self.told:

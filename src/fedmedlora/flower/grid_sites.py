@@ -19,7 +19,7 @@ from fedmedlora.exchange.change import Change
 from fedmedlora.exchange.late import carried
 from fedmedlora.exchange.sent_update import receive_update
 from fedmedlora.exchange.update import SiteUpdate
-from fedmedlora.flower.answers import evaluation, losses
+from fedmedlora.flower.answers import basis, evaluation, losses
 from fedmedlora.flower.asking import Unanswered, answered, ask, plain, why_not
 from fedmedlora.flower.messages import LAST_ROUND, LOSSES, READ, TRAIN, Letter, errand_fields
 from fedmedlora.flower.roll import Roll, wait_for
@@ -359,4 +359,5 @@ def _report(
         peak_memory_bytes=answer.whole("peak_memory_bytes"),
         late_from=late_from,
         answer_seconds=answer_seconds,
+        basis=basis(update.site, answer),
     )

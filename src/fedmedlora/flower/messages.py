@@ -22,13 +22,14 @@ from fedmedlora.settings import read_table
 from fedmedlora.sites import Errand
 
 DESCRIBE, TRAIN, READ, LOSSES = "query.describe", "train", "evaluate.read", "evaluate.losses"
-VERSION = 7
+VERSION = 8
 MOST = sys.float_info.max
 MAX_JSON = 4_000_000  # characters of a question or an answer without its adapters; real ones have thousands
 _STYPE = "fedmedlora.bytes"
 _RUN = re.compile(r"[0-9a-f]{0,32}")
 
 ERRAND_FIELDS = frozenset({"method", "run", "local", "exchange"})
+BASIS = "basis"  # of an update: see ``security/admission.py``
 LAST_ROUND = "last_round"  # see ``sites.Sites.train``
 FAILED = "failed"  # of an answer: that the site's program failed, and how, without the words of the error
 NOT_NOW, OPENS_IN_S = "not_now", "opens_in_s"  # of an answer: when to ask again, in words and in seconds

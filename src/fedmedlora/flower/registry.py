@@ -73,20 +73,38 @@ class Change:
 def site_keys(folder: Path) -> dict[str, bytes]:
     """Site -> public key (PEM) of every ``NAME.pub`` in ``folder``.
 
-    Raises ``ValueError`` for a file that holds no such key, and for a key that stands for two sites.
+    Raises ``ValueError`` for a file that cannot be read or holds no such key, and for a key that stands for
+    two sites.
     """
+    found, faults = usable_keys(folder)
+    if faults:
+        raise ValueError(faults[0])
+    return found
+
+
+def usable_keys(folder: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """The same of every file that can be used, and what is wrong with each of the others, in words."""
     found: dict[str, bytes] = {}
+    faults = []
     for path in sorted(folder.glob("*.pub")):
         try:
             check_site_name(path.stem)
             pem = to_pem(path.read_bytes())
+        except OSError as error:
+            faults.append(
+                f"{path}: cannot be read ({error.strerror}); chown or chmod it for the user as whom the "
+                "coordinator runs"
+            )
+            continue
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            faults.append(f"{path}: {error}")
+            continue
         twice = [name for name, other in found.items() if other == pem]
         if twice:
-            raise ValueError(f"{path}: the same key as {twice[0]}'s; a key stands for one site")
+            faults.append(f"{path}: the same key as {twice[0]}'s; a key stands for one site")
+            continue
         found[path.stem] = pem
-    return found
+    return found, tuple(faults)
 
 
 def change(sites: Mapping[str, bytes], nodes: Sequence[Node], *, all_are_here: bool) -> Change:

@@ -6,11 +6,11 @@ from or goes to the coordinator. Paths in it are relative to its folder.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fedmedlora.exchange.update import check_site_name
-from fedmedlora.flower.allows import Allows
+from fedmedlora.flower.allows import Allows, refuse_no_hash
 from fedmedlora.provision.address import check_proxy, parse_address
 from fedmedlora.settings import read_table, read_toml, reference_table, setting
 from fedmedlora.study_tables import Model
@@ -32,7 +32,9 @@ class Coordinator:
         "SHA256:... of its public half, as `ssh-keygen -lf` prints it; empty: it is not compared", ""
     )
     model_hash: str = setting(
-        "hash of the coordinator's base model, for `fedmedlora site check`; empty: it is not compared", ""
+        "hash of the consortium's base model: what [allows] base_model is where that is empty; empty: the "
+        "kit came without a model, and none is fixed",
+        "",
     )
     version: str = setting(
         "version of fedmedlora that the consortium runs, for `fedmedlora site check`; empty: any", ""
@@ -49,6 +51,7 @@ class Coordinator:
             parse_address(self.address)
         if self.proxy:
             check_proxy(self.proxy)
+        refuse_no_hash("model_hash", self.model_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,9 @@ class SiteFile:
             raise ValueError(f"name: {error}") from error
         if not self.train:
             raise ValueError("train: empty; name a file of training notes")
+        if not self.allows.base_model:  # whoever reads [allows] finds what the kit fixes
+            pinned = replace(self.allows, base_model=self.coordinator.model_hash)
+            object.__setattr__(self, "allows", pinned)
 
     def path(self, name: str) -> Path:
         """A path of the file as one that can be opened."""

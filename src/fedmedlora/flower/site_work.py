@@ -6,12 +6,12 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from filelock import FileLock
 
 from fedmedlora.as_sent import send_with_residual
+from fedmedlora.basis import basis_asked, basis_here
 from fedmedlora.corpora.jsonl import annotates_json
 from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.exchange.change import base_of, receive
@@ -19,7 +19,7 @@ from fedmedlora.exchange.local import take
 from fedmedlora.flower.allows import Refused
 from fedmedlora.flower.held import HeldAdapters
 from fedmedlora.flower.ledger import Ledger
-from fedmedlora.flower.messages import Letter
+from fedmedlora.flower.messages import BASIS, Letter
 from fedmedlora.flower.site_file import NO_TURNS, SiteFile
 from fedmedlora.in_process import InProcess
 from fedmedlora.local_site import prepare_site, with_lora, workers_of
@@ -39,6 +39,13 @@ UPDATE, UPDATE_HASH = "update", "update_sha256"
 CURRENT, CHANGE = "adapter", "change"
 DATA_HASH = "data_hash"  # of the notes that an answer was made of
 LACKS_BASE = "lacks_base"  # whether a site has not got what the change that came begins with
+_SAME_FILES = "they must be the same files"
+_ADVICE = {
+    "base_model": _SAME_FILES,
+    "tokenizer": _SAME_FILES,
+    "chat_template": _SAME_FILES,
+    "prompts": "install the same version of fedmedlora on both sides, with nothing in it edited",
+}
 MOST_KEPT = 8  # methods of runs under the same terms of which a site keeps things at a time
 
 
@@ -110,7 +117,11 @@ class SiteWork:
         assert not isinstance(report, Absent), "one site alone is a quorum of itself"
         codec = errand.exchange.up()
         sent = send_with_residual(report.update, current, codec, self.residuals, errand.whose, last_round)
-        fields = {LACKS_BASE: False, UPDATE_HASH: hashlib.sha256(sent.message).hexdigest()}
+        fields = {
+            LACKS_BASE: False,
+            UPDATE_HASH: hashlib.sha256(sent.message).hexdigest(),
+            BASIS: asdict(self.site.basis),
+        }
         return Letter({**self._whose(), **fields, **report.numbers()}, {UPDATE: sent.message})
 
     def _current(self, parts: Mapping[str, bytes], errand: Errand) -> Adapter | None:
@@ -212,16 +223,13 @@ def _study_key(terms: Terms, data_hash: str) -> str:
 
 
 def _refuse_other_model(base: BaseModel, terms: Terms) -> None:
-    """Raise ``Refused`` unless the site's base model, tokenizer and chat template are the coordinator's."""
-    here: dict[str, Any] = {
-        "base model": (base.hash, terms.base_model),
-        "tokenizer": (base.encoder.tokenizer_hash(), terms.tokenizer),
-    }
-    for what, (own, asked) in here.items():
-        if own != asked:
+    """Raise ``Refused`` unless the site's base model, tokenizer, chat template and prompts are the
+    coordinator's."""
+    here, asked = basis_here(base, terms.tasks), basis_asked(terms)
+    for what, advice in _ADVICE.items():
+        own, wanted = getattr(here, what), getattr(asked, what)
+        if own != wanted:
             raise Refused(
-                f"the {what} at this site has hash {own[:12]}, the coordinator's {asked[:12]}: they must be "
-                "the same files"
+                f"the {what.replace('_', ' ')} at this site {'have' if what == 'prompts' else 'has'} hash "
+                f"{own[:12]}, the coordinator's {wanted[:12]}: {advice}"
             )
-    if tuple(base.encoder.frame) != terms.frame:
-        raise Refused("the chat template at this site differs from the coordinator's")

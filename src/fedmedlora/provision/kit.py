@@ -103,7 +103,8 @@ def provision(
     part is missing, and for a payload that holds no wheel or no model; nothing is written then.
     """
     sent = {site.name: _sent_key(consortium, site) for site in consortium.sites if site.public_key}
-    _refuse_shared(sent)
+    there = {site.name: sent.get(site.name) or _key_there(out, site.name) for site in consortium.sites}
+    _refuse_shared({name: public for name, public in there.items() if public})
     payload = payload or Payload()
     payload.check()
     kits = _Kits(private_folder(out))
@@ -120,8 +121,7 @@ def provision(
         has_wheels=payload.wheelhouse is not None,
     )
     ends = _coordinator(kits, consortium, authority, now, renew)
-    publics = {site.name: _site(kits, site, sent.get(site.name)) for site in consortium.sites}
-    _refuse_shared(publics)
+    publics = {site.name: _site(kits, site, there[site.name]) for site in consortium.sites}
     for site in consortium.sites:
         public = publics[site.name]
         kits.text(f"{COORDINATOR}/sites/{site.name}.pub", public)
@@ -215,38 +215,46 @@ def _why_new(
     return "renewed" if renew else ""
 
 
-def _site(kits: _Kits, site: Member, sent: bytes | None) -> bytes:
-    """The site's folder with its key pair. Returns its public key."""
+def _key_there(out: Path, name: str) -> bytes | None:
+    """The public key of a site that did not send one, as an earlier run made it; None: there is none yet."""
+    private, known = out / name / "site.key", out / COORDINATOR / "sites" / f"{name}.pub"
+    path = private if private.exists() else known
+    if not path.exists():
+        return None
+    try:
+        return (public_of if path == private else check_public)(path.read_bytes(), name)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _site(kits: _Kits, site: Member, there: bytes | None) -> bytes:
+    """The site's folder with its key pair. Returns its public key. ``there``: the one that it has; None:
+    a pair is made."""
     folder = private_folder(kits.out / site.name)
     private, public = folder / "site.key", folder / "site.pub"
     known = kits.out / COORDINATOR / "sites" / f"{site.name}.pub"
-    if sent is not None:
-        if private.exists() and not belong(private, sent, site.name):
+    found = there
+    if found is None:
+        pair = new_key_pair(site.name)
+        kits.key(f"{site.name}/site.key", pair.private)
+        found = pair.public
+    elif site.public_key:
+        if private.exists() and not belong(private, found, site.name):
             kits.tell(
                 "note",
                 f"{site.name}/site.key",
                 "not the private half of the public key that consortium.toml names, so it is not used; "
                 "remove it",
             )
-        found = sent
     elif private.exists():
         kits.tell("kept", f"{site.name}/site.key")
-        try:
-            found = public_of(private.read_bytes(), site.name)
-        except ValueError as error:
-            raise ValueError(f"{private}: {error}") from error
-    elif known.exists():
+    else:
         kits.tell(
             "note",
             f"{site.name}/site.key",
             "made earlier and no longer here (handed over?): not made again. For a new pair, remove "
             f"{COORDINATOR}/sites/{site.name}.pub first",
         )
-        found = check_public(known.read_bytes(), site.name)
-    else:
-        pair = new_key_pair(site.name)
-        kits.key(f"{site.name}/site.key", pair.private)
-        found = pair.public
     if known.exists() and fingerprint(known.read_bytes()) != fingerprint(found):
         kits.tell(
             "note",

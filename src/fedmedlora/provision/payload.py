@@ -30,10 +30,16 @@ class Payload:
 
     def check(self) -> None:
         """Raise ``ValueError`` where a folder does not hold what it should."""
-        if self.wheelhouse is not None and not _wheel_of_ours(self.wheelhouse):
+        ours = () if self.wheelhouse is None else _our_versions(self.wheelhouse)
+        if self.wheelhouse is not None and not ours:
             raise ValueError(
                 f"--wheelhouse {self.wheelhouse}: holds no wheel of fedmedlora (fedmedlora-VERSION-py3-none-"
                 "any.whl); docs/consortium.md says how a wheelhouse is made"
+            )
+        if len(ours) > 1:  # which of them is the newer one is not for the order of their names to say
+            raise ValueError(
+                f"--wheelhouse {self.wheelhouse}: holds several versions of fedmedlora ({', '.join(ours)}); "
+                "a kit installs one: remove the wheels of the others"
             )
         self.python()
         if self.model is not None and not self.model_hash:
@@ -51,7 +57,7 @@ class Payload:
 
     def version(self) -> str:
         """The version of fedmedlora that the kits install: the wheelhouse's, or the one that runs here."""
-        return version("fedmedlora") if self.wheelhouse is None else _wheel_of_ours(self.wheelhouse)
+        return version("fedmedlora") if self.wheelhouse is None else _our_versions(self.wheelhouse)[0]
 
     def python(self) -> str:
         """Which Python the kits need: ``"3.11"`` where wheels are for that one alone, else ``""``."""
@@ -107,8 +113,7 @@ def _place(source: Path, target: Path) -> bool:
     return True
 
 
-def _wheel_of_ours(folder: Path) -> str:
-    """The version of the one fedmedlora wheel in ``folder``, or ""."""
+def _our_versions(folder: Path) -> tuple[str, ...]:
+    """The versions of the fedmedlora wheels in ``folder``, each once."""
     found = [re.match(r"fedmedlora-([^-]+)-", f.name) for f in sorted(folder.glob("fedmedlora-*.whl"))]
-    numbers = [match.group(1) for match in found if match]
-    return numbers[-1] if numbers else ""
+    return tuple(dict.fromkeys(match.group(1) for match in found if match))

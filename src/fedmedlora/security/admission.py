@@ -2,14 +2,14 @@
 
 Bytes have been read strictly by then (``exchange/wire.py``: safetensors, float32, no pickle, lengths that the
 file has), and who sent them is for Flower to say (TLS, the site's key). Here: the site's name, the round, the
-adapter that it started from, names and shapes, finite values, and how far it moved.
+adapter that it started from, names and shapes, finite values, what it stands on, and how far it moved.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from fedmedlora.exchange.update import SiteUpdate
 
@@ -26,6 +26,16 @@ class Bounds:
 
     max_norm: float = 0.0
     max_ratio: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What an update stands on, each by its sha256: two of them mean the same only where all four agree."""
+
+    base_model: str
+    tokenizer: str
+    chat_template: str
+    prompts: str
 
 
 def admit(
@@ -60,6 +70,19 @@ def admit(
     diverged = update.adapter.non_finite()
     if diverged is not None:
         raise NotAdmitted(f"array {diverged!r} holds NaN or infinity: its training has diverged")
+
+
+def admit_basis(found: Basis | None, wanted: Basis) -> None:
+    """Raise ``NotAdmitted`` unless an update stands on ``wanted``. ``found``: what its site says that it
+    holds; None: it says nothing."""
+    if found is None:
+        raise NotAdmitted("it does not say with which base model and prompts it was made")
+    for what in (one.name for one in fields(Basis)):
+        own, asked = getattr(found, what), getattr(wanted, what)
+        if own != asked:
+            raise NotAdmitted(
+                f"it was made with another {what.replace('_', ' ')}: sha256 {own[:12]}, and not {asked[:12]}"
+            )
 
 
 def admit_norm(norm: float, before: Sequence[float], bounds: Bounds) -> None:

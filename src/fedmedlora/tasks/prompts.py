@@ -13,7 +13,10 @@ Sets: "study" is about as long as the prompts of Li et al. (arXiv:2601.22124; th
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -23,7 +26,7 @@ from fedmedlora.corpora.note import Annotates
 from fedmedlora.corpora.schema import Schema
 from fedmedlora.tasks.copying import close_tag, open_tag
 from fedmedlora.tasks.form import DEFAULT, known_forms, load_form
-from fedmedlora.tasks.task import load_task
+from fedmedlora.tasks.task import known_tasks, load_task
 
 SCOPES = ("entity", "sentence")
 
@@ -68,6 +71,17 @@ def instruction(
         "first_type": labels[0],
     }
     return _template(prompt_set, task, form).format_map(fields)
+
+
+def prompts_hash(tasks: Sequence[str], *, prompt_set: str, form: str) -> str:
+    """sha256 of all words that the prompts of ``tasks``, by name, are made of here, but for the schema's.
+
+    The same whatever a system ends its lines with. A task without a template, such as "instruction", adds
+    nothing: its prompts are in its notes.
+    """
+    known = [task for task in sorted(tasks) if task in known_tasks()]
+    words = [[task, _template(prompt_set, task, form)] for task in known]
+    return hashlib.sha256(json.dumps([words, _scopes()[form]], sort_keys=True).encode()).hexdigest()
 
 
 def entity_labels(schema: Schema, annotates: Annotates) -> tuple[str, ...]:
