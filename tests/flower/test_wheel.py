@@ -6,8 +6,11 @@ the version that a hospital installed and audited.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +18,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from no_way_out import Impossible, no_way_out
+
+from fedmedlora import __version__
+from fedmedlora.cli import main
+from fedmedlora.corpora.jsonl import write_notes
+from fedmedlora.corpora.synthetic import synthesize
+from fedmedlora.flower.loopback import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,3 +121,73 @@ def test_the_wheel_holds_what_is_no_code(wheel):
     ):
         assert needed in names
     assert not [name for name in names if name.startswith("tests")]
+
+
+@pytest.fixture
+def kit(wheel, model_folders, tmp_path) -> Path:
+    """A site's kit with a wheelhouse, which holds the wheel, and a model; its notes are there."""
+    house, pythons = tmp_path / "house", tmp_path / "bin"
+    for folder in (house, pythons):
+        folder.mkdir()
+    shutil.copy(wheel, house)
+    (tmp_path / "consortium.toml").write_text(
+        f'name = "One hospital"\n[coordinator]\naddress = "127.0.0.1:{free_port()}"\n'
+        '[[sites]]\nname = "lakeside"\n'
+    )
+    more = ["--wheelhouse", str(house), "--model", str(model_folders["llama"])]
+    assert main(["provision", str(tmp_path / "consortium.toml"), "--out", str(tmp_path / "kits"), *more]) == 0
+    header = {"name": "lakeside", "schema": "clinical", "synthetic": True}
+    notes = synthesize("lakeside", 2, 1, "train")
+    write_notes(tmp_path / "kits" / "lakeside" / "train.jsonl", notes, header=header)
+    return tmp_path / "kits" / "lakeside"
+
+
+def needs_without_us(folder: Path) -> Path:
+    """``folder``, with all that is installed here but fedmedlora: what a whole wheelhouse would bring."""
+    folder.mkdir()
+    for path in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if "fedmedlora" not in path.name and path.suffix != ".pth":
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+def test_a_kit_installs_by_the_commands_of_its_page_where_no_way_leads_out(kit, tmp_path):
+    """Wheels of torch and the like are not at hand: they are found as installed already."""
+    page = (kit / "README.md").read_text()
+    commands = re.search(r"## Join\n.*?```\n(.*?)```", page, re.DOTALL).group(1).splitlines()
+    make, install, check, start = commands
+    assert start == "sh start.sh"
+    python = tmp_path / "bin" / make.split()[0]  # as the page calls it, and whatever runs here
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    needs = needs_without_us(tmp_path / "needs")
+    found = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    script = f"""set -e
+cd "{kit}"
+{make}
+here=$(.venv/bin/python -c "{found}")
+rm -rf "$here"/setuptools*  # Python's own, too old for torch: a wheelhouse holds a newer one
+echo "{needs}" > "$here/needs.pth"
+{install}
+{check} || echo "status $?"
+"""
+    environment = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path / "home")}
+    with contextlib.ExitStack() as stack:
+        namespace = None
+        with contextlib.suppress(Impossible):
+            namespace = stack.enter_context(no_way_out(tmp_path))
+        done = subprocess.run(
+            [*(() if namespace is None else namespace.prefix), "sh", "-c", script],
+            env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert namespace is None or namespace.num_attempts() == 0
+    said = done.stdout + done.stderr
+    (installed,) = (kit / ".venv").glob("lib/python*/site-packages/fedmedlora-*.dist-info")
+    assert installed.name == f"fedmedlora-{__version__}.dist-info"
+    failed = re.findall(r"^FAILED +(\w+)", said, re.MULTILINE)
+    # Flower's programs lie where Flower is installed, and no coordinator is there.
+    assert failed == ["programs", "address"], said
+    assert re.search(rf"^ok +versions +.*\bfedmedlora {re.escape(__version__)},", said, re.MULTILINE)
+    assert re.search(r"^ok +base model +model, ", said, re.MULTILINE)
+    assert said.endswith("status 1\n")
