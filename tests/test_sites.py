@@ -328,6 +328,31 @@ def test_an_update_that_moves_too_far(tmp_path):
     assert [one["site"] for one in second["absent"]] == ["c"]  # 4.24 is more than 1.4 times 2.83
 
 
+@pytest.mark.parametrize(("added", "told"), [(1e30, "1.414e+30"), (7100.0, "1.004e+04")])
+def test_an_absurd_update_is_not_averaged_whatever_the_study_says(added, told, tmp_path):
+    """By default: what is far from the bound is not even measured, and nothing of it is in a record."""
+    moving = Moving(lambda reports: [reports[0], report("b", 1, START, added), reports[2]])
+    carrier = tolerant(moving, tmp_path)
+    store = MethodFolder(tmp_path / "rounds")
+    final, (record,) = run_rounds(START, load_rule("fed_medlora"), carrier, 1, store=store)
+    assert float(final.arrays["x"][0]) == 2.0
+    assert record["absent"] == [
+        {"site": "b", "reason": f"refused: it moved by {told}, and max_change_norm is 1e+04"}
+    ]
+    assert [site["change_norm"] for site in record["sites"]] == [None, None]
+    # A study may say that it takes anything.
+    anything = tolerant(moving, tmp_path / "any", Rounds(max_change_norm=0.0))
+    assert len([one for one in anything.train(1, START) if isinstance(one, SiteReport)]) == 3
+
+
+def test_where_a_quick_look_leaves_a_doubt_the_default_bound_is_measured_against(tmp_path):
+    """An array of 8000 in size, before and after: they could be 16000 apart, and are 2."""
+    start = Adapter({"x": np.array([8000.0, 0.0], np.float32)})
+    moving = Moving(lambda reports: [report(name, 1, start, 1.0) for name in NAMES])
+    found = list(tolerant(moving, tmp_path).train(1, start))
+    assert [round(one.change_norm, 3) for one in found] == [1.414] * 3
+
+
 def test_what_another_run_kept_is_measured_by_the_bounds_of_this_one(tmp_path):
     """Runs share updates; one without bounds lets in what this one does not, and nobody is asked again."""
     list(tolerant(Moving(), tmp_path, Rounds(quorum=0.3)).train(1, START))

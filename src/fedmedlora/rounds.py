@@ -35,7 +35,7 @@ class SiteReport:
 
     ``seconds``: of training. ``basis``: what the site worked with, by its own account; None: it says nothing.
     ``late_from``: the round that the update was asked for in, where that is an
-    earlier one. ``change_norm``: how far it moved, where the run has bounds on that.
+    earlier one. ``change_norm``: how far it moved, where that was measured.
     ``answer_seconds``: from the question to its answer, over a network.
     """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -24,7 +25,8 @@ from fedmedlora.participation import holders, last_rounds
 from fedmedlora.rounds import Absent, SiteReport
 from fedmedlora.run_folder import UpdateCache
 from fedmedlora.security.admission import Basis, Bounds, NotAdmitted, admit, admit_basis, admit_norm
-from fedmedlora.study_rounds import Rounds
+from fedmedlora.security.change_norm import array_norms, change_norm, change_norm_at_most
+from fedmedlora.study_rounds import MOST_CHANGE, Rounds
 from fedmedlora.tasks.few_shot import Shots
 
 NO_CHANGES: Mapping[str, Change] = MappingProxyType({})
@@ -152,6 +154,32 @@ class Sites(Protocol):
 
 
 @dataclass(frozen=True)
+class _Begun:
+    """A round as it began, against which its updates are held. ``moved_before``: how far those moved that
+    were let in in the rounds before."""
+
+    round_num: int
+    current: Adapter
+    moved_before: Sequence[float]
+
+    @cached_property
+    def hash(self) -> str:
+        return self.current.hash()
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return self.current.shapes()
+
+    @cached_property
+    def _norms(self) -> dict[str, float]:
+        return array_norms(self.current)
+
+    def at_most(self, norms: Mapping[str, float]) -> float:
+        """How far from ``current`` an adapter is at most whose arrays have ``norms``."""
+        return change_norm_at_most(self.shapes, self._norms, norms)
+
+
+@dataclass(frozen=True)
 class Participants:
     """The carrier of one method: asks ``names``, remembers what came, refuses what was not asked for.
 
@@ -159,9 +187,9 @@ class Participants:
     that was stopped asks only for what is missing. ``takes_part``: round -> who is asked in it.
     ``begin_alike``: see ``participation.holders``. ``rounds``: without whom a round goes on, and what is let
     in. ``history``: a finished round -> its record, or None. ``norm_of``: how far one adapter is from
-    another, needed where ``rounds`` has bounds on that. ``basis``: what a new update must stand on; None:
-    another model than the base model is trained, and nobody looks. ``tell``: is given the round and each site
-    that is not in it, as soon as that is known: the round may not come to its end.
+    another, where ``rounds`` has bounds on that. ``basis``: what a new update must stand on; None: another
+    model than the base model is trained, and nobody looks. ``tell``: is given the round and each site that is
+    not in it, as soon as that is known: the round may not come to its end.
     """
 
     sites: Sites
@@ -172,7 +200,7 @@ class Participants:
     begin_alike: bool = True
     rounds: Rounds = field(default_factory=Rounds)
     history: Callable[[int], Mapping[str, Any] | None] = lambda round_num: None
-    norm_of: Callable[[Adapter, Adapter], float] | None = None
+    norm_of: Callable[[Adapter, Adapter], float] = change_norm
     basis: Basis | None = None
     tell: Callable[[int, Absent], None] = lambda round_num, absent: None
 
@@ -196,10 +224,9 @@ class Participants:
         """See ``rounds.Carrier``. Raises ``ValueError`` for an update that nobody asked for, and where too
         few are let in."""
         names, changes = self._asked(round_num), self.changes(round_num, change)
-        started_from, shapes = current.hash(), current.shapes()
         keys = {info.name: self._key(info) for info in self.sites.infos}
         records = self._before(round_num)
-        before = _numbers(records, "change_norm")
+        begun = _Begun(round_num, current, _numbers(records, "change_norm"))
         missing: list[str] = []
         absent: dict[str, Absent] = {}
 
@@ -209,12 +236,11 @@ class Participants:
                 if name in absent:  # measured before
                     missing.append(name)
                     continue
-                kept = self.cache.load(name, round_num, started_from, keys[name])
-                if (
-                    kept is not None
-                ):  # let in by another run, perhaps, under other bounds; its basis was right
+                kept = self.cache.load(name, round_num, begun.hash, keys[name])
+                if kept is not None:  # let in by another run, perhaps, under other bounds
+                    # On what it stands was looked at then, and is not kept.
                     found = SiteReport(update=kept[0], basis=self.basis, **kept[1])
-                    answer = self._let_in(found, round_num, current, started_from, shapes, before)
+                    answer = self._let_in(found, begun)
                     if isinstance(answer, SiteReport):
                         yield answer
                         continue
@@ -223,7 +249,7 @@ class Participants:
                 missing.append(name)
 
         yield from known(names)
-        with self.cache.claimed(started_from, round_num, {name: keys[name] for name in missing}):
+        with self.cache.claimed(begun.hash, round_num, {name: keys[name] for name in missing}):
             yield from known(tuple(missing))  # another run may have trained it while this one waited
             asked = tuple(name for name in missing if name not in absent)
             since = self.last_rounds(round_num)
@@ -238,7 +264,7 @@ class Participants:
             for answer in arriving:
                 if isinstance(answer, SiteReport):
                     _refuse_unasked(answer.update, asked, missing, round_num)
-                    answer = self._let_in(answer, round_num, current, started_from, shapes, before)
+                    answer = self._let_in(answer, begun)
                 if isinstance(answer, SiteReport):
                     self.cache.save(answer.update, answer.numbers(), keys[answer.update.site])
                     missing.remove(answer.update.site)
@@ -260,33 +286,30 @@ class Participants:
             )
         yield from left
 
-    def _let_in(
-        self,
-        report: SiteReport,
-        round_num: int,
-        current: Adapter,
-        started_from: str,
-        shapes: Mapping[str, tuple[int, ...]],
-        before: Sequence[float],
-    ) -> SiteReport | Absent:
+    def _let_in(self, report: SiteReport, begun: _Begun) -> SiteReport | Absent:
         """``report``, measured where that is bounded; or why it is not let in."""
-        site = report.update.site
+        update = report.update
         try:
-            admit(report.update, site=site, round_num=round_num, started_from=started_from, shapes=shapes)
+            norms = admit(
+                update,
+                site=update.site,
+                round_num=begun.round_num,
+                started_from=begun.hash,
+                shapes=begun.shapes,
+            )
             if self.basis is not None:
                 admit_basis(report.basis, self.basis)
-            return self._measured(report, current, before)
+            return self._measured(report, begun, norms)
         except NotAdmitted as reason:
-            return Absent(site, f"refused: {reason}")
+            return Absent(update.site, f"refused: {reason}")
 
-    def _measured(self, report: SiteReport, current: Adapter, before: Sequence[float]) -> SiteReport:
+    def _measured(self, report: SiteReport, begun: _Begun, norms: Mapping[str, float]) -> SiteReport:
         """``report`` with how far it moved, where that is bounded. Raises ``NotAdmitted``: too far."""
         bounds = Bounds(self.rounds.max_change_norm, self.rounds.max_norm_ratio)
-        if bounds == Bounds():
+        if bounds == Bounds() or (bounds == Bounds(MOST_CHANGE) and begun.at_most(norms) <= MOST_CHANGE):
             return report
-        assert self.norm_of is not None, "where there are bounds, somebody measures"
-        norm = self.norm_of(current, report.update.adapter)
-        admit_norm(norm, before, bounds)
+        norm = self.norm_of(begun.current, report.update.adapter)
+        admit_norm(norm, begun.moved_before, bounds)
         return replace(report, change_norm=norm)
 
     def _wait(self, records: Mapping[int, Mapping[str, Any]], is_enough: Callable[[], bool]) -> Wait:

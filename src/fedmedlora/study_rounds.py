@@ -10,6 +10,10 @@ from typing import Literal
 
 from fedmedlora.settings import Range, setting
 
+# Weights are about 0.02 in size: a base model's norm is 0.02 sqrt(parameters), so 230 for 135 million of them
+# and 5300 for 70 billion. Training moves a model by a small part of that.
+MOST_CHANGE = 10_000.0
+
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
@@ -48,8 +52,10 @@ class Rounds:
         within=Range(low=1, high=100),
     )
     max_change_norm: float = setting(
-        "largest Frobenius norm of an update's change (of B A, over all layers) that is let in; 0: any",
-        0.0,
+        "largest Frobenius norm of an update's change (of B A, over all layers) that is let in; 0: any. The "
+        "default keeps out what is absurd: all weights of a model of 70 billion parameters together have a "
+        "norm of about 5000",
+        MOST_CHANGE,
         within=Range(low=0),
     )
     max_norm_ratio: float = setting(

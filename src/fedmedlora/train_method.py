@@ -22,7 +22,6 @@ from fedmedlora.rounds import Carrier, Validator, run_rounds
 from fedmedlora.run import Run
 from fedmedlora.run_audit import Recorded
 from fedmedlora.run_folder import UpdateCache
-from fedmedlora.security.change_norm import change_norm
 from fedmedlora.signals import read_validation, signals
 from fedmedlora.sites import Participants, mean_of_others
 from fedmedlora.study import Study
@@ -61,7 +60,6 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         begin_alike=local.trains != "model",
         rounds=study.rounds,
         history=store.record,
-        norm_of=change_norm,
         basis=basis_asked(run.terms) if method.encoder is None else None,
         tell=recorded.absent,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedmedlora.exchange.adapter import Adapter
-from fedmedlora.security.change_norm import change_norm
+from fedmedlora.security.change_norm import array_norms, change_norm, change_norm_at_most
 
 A, B = "layers.0.lora_A.weight", "layers.0.lora_B.weight"
 
@@ -52,3 +52,37 @@ def test_what_has_no_partner_counts_by_itself():
     before = Adapter({"head": np.zeros(2, np.float32), B: np.zeros((2, 1), np.float32)})
     after = Adapter({"head": np.array([3, 0], np.float32), B: np.array([[0], [4]], np.float32)})
     assert change_norm(before, after) == 5.0
+
+
+def at_most(before: Adapter, after: Adapter) -> float:
+    return change_norm_at_most(before.shapes(), array_norms(before), array_norms(after))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_quick_look_is_never_below_it(seed):
+    rng = np.random.default_rng(seed)
+    old, new = (
+        Adapter({A: size * a, B: size * b, "head": size * h})
+        for size, a, b, h in (
+            (np.float32(10.0**n), *(rng.normal(size=s).astype("f4") for s in ((2, 5), (5, 2), (300_000,))))
+            for n in rng.integers(-3, 4, size=2)
+        )
+    )
+    assert change_norm(old, new) <= at_most(old, new) <= 5 * change_norm(old, new)
+    head, turned = (Adapter({"head": sign * old.arrays["head"]}) for sign in (1, -1))
+    assert at_most(head, turned) / change_norm(head, turned) == pytest.approx(1.001, rel=1e-4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 299_999, 700_000])
+def test_a_norm_of_what_is_not_finite_is_not_finite(value, place):
+    array = np.ones(700_001, np.float32)
+    assert array_norms(Adapter({"x": array}))["x"] == pytest.approx(700_001**0.5)
+    array[place] = value
+    assert not np.isfinite(array_norms(Adapter({"x": array}))["x"])
+
+
+def test_a_quick_look_at_what_is_absurd_is_no_number_that_passes():
+    before = pair([[3, 4]], [[0], [0]])
+    for a, b in (([[1e30, 0]], [[1], [1]]), ([[3, 4]], [[1e30], [0]]), ([[1e30, 0]], [[0], [0]])):
+        assert not at_most(before, pair(a, b)) <= 1e4

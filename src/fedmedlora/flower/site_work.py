@@ -32,6 +32,7 @@ from fedmedlora.prepare import hash_notes, read_notes, refuse_overlap
 from fedmedlora.rounds import Absent
 from fedmedlora.run_folder import UpdateCache
 from fedmedlora.sites import Errand, Participants
+from fedmedlora.study_rounds import Rounds
 from fedmedlora.terms import Terms
 from fedmedlora.training.optimizer import refuse_optimizer
 
@@ -109,7 +110,12 @@ class SiteWork:
             UpdateCache(cache.folder.parent).clear()  # the last one only
         here = (self.file.name,)
         carrier = Participants(
-            self.site, here, cache, errand, lambda number: here if number in (last_round, round_num) else ()
+            self.site,
+            here,
+            cache,
+            errand,
+            lambda number: here if number in (last_round, round_num) else (),
+            rounds=Rounds(max_change_norm=0.0),  # how far it may move is for the coordinator to say
         )
         if carrier.missing(round_num, current):
             self.ledger.charge(self.num_steps, self.file.allows)

@@ -105,7 +105,7 @@ _SITE_ROUND = Table(
         "change_norm": Value(
             "number",
             "Frobenius norm of its change of B A, over all layers",
-            null="the run has no bounds on it",
+            null="the run sets no bound of its own on it, and it is far from the default one",
         ),
         "answer_seconds": Value(
             "seconds",

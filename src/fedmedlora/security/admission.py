@@ -7,11 +7,13 @@ adapter that it started from, names and shapes, finite values, what it stands on
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from fedmedlora.exchange.update import SiteUpdate
+from fedmedlora.security.change_norm import array_norms
 
 
 class NotAdmitted(ValueError):  # noqa: N818 - an answer, not a mistake
@@ -45,8 +47,9 @@ def admit(
     round_num: int,
     started_from: str,
     shapes: Mapping[str, tuple[int, ...]],
-) -> None:
-    """Raise ``NotAdmitted`` unless ``update`` is ``site``'s answer to what it was asked in this round.
+) -> dict[str, float]:
+    """Raise ``NotAdmitted`` unless ``update`` answers what ``site`` was asked in this round. Returns
+    the norms of its arrays, which show in one pass that they are finite.
 
     ``started_from``: hash of the adapter that the round began with; ``shapes``: of its arrays.
     """
@@ -67,9 +70,12 @@ def admit(
     for name, shape in shapes.items():
         if own[name] != shape:
             raise NotAdmitted(f"array {name!r} has shape {own[name]}, and not {shape}")
-    diverged = update.adapter.non_finite()
-    if diverged is not None:
-        raise NotAdmitted(f"array {diverged!r} holds NaN or infinity: its training has diverged")
+    norms = array_norms(update.adapter)
+    if not all(map(math.isfinite, norms.values())):  # or finite, and so large that a norm is not
+        diverged = update.adapter.non_finite()
+        if diverged is not None:
+            raise NotAdmitted(f"array {diverged!r} holds NaN or infinity: its training has diverged")
+    return norms
 
 
 def admit_basis(found: Basis | None, wanted: Basis) -> None:
