@@ -121,7 +121,7 @@ def tried(
     of the test notes after the last round."""
     reference = next((one["adapter"] for one in results if one["fault"] == FAULTS[0].name), "")
     folder, began, did = out / "trial", time.monotonic(), ""
-    disks = [folder / "run", folder / "kits" / SITES[1] / "state"] if "full disk" in fault.name else []
+    disks = [folder / fault.disk] if fault.disk else []
     with lab(made, folder, net, rounds=fault.rounds, clock_s=fault.clock_s, disks=disks) as trial:
         try:
             did = fault.do(trial)

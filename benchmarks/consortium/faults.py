@@ -27,7 +27,8 @@ class Missed(Exception):  # noqa: N818 - a state, not an error
 class Fault:
     """``name``: its row. ``do``: the harm. ``rounds``: the study's ``[rounds]``. ``expect``: "same", or what
     a round says of the absent site. ``clock_s``: how far the first site's clock is off. ``is_told``: that
-    site is told ``expect`` instead, and does not take part."""
+    site is told ``expect`` instead, and does not take part. ``disk``: a folder of the trial's that is a small
+    disk of its own."""
 
     name: str
     do: Callable[[Lab], str]
@@ -35,6 +36,7 @@ class Fault:
     expect: str = "same"
     clock_s: int = 0
     is_told: bool = False
+    disk: str = ""
 
 
 def killed(program: str, phase: str) -> Fault:
@@ -78,14 +80,12 @@ def cut_off(seconds: float) -> Callable[[Lab], str]:
     return do
 
 
-def full_disk(host: str) -> Callable[[Lab], str]:
-    """No room for a while where ``host`` keeps its state: a file fills the disk, and is removed."""
+def full_disk(where: str, place: str) -> Fault:
+    """No room in ``place`` of the trial's folder for a while: a file fills the disk, and is removed."""
 
     def do(lab: Lab) -> str:
-        site = lab.network.sites[1]
-        place = lab.out if host == "coordinator" else lab.kit(site) / "state"
-        lab.wait(asked(lab, site), LIMIT_S, CLOSELY_S)
-        filler = place / "filler"
+        lab.wait(asked(lab, lab.network.sites[1]), LIMIT_S, CLOSELY_S)
+        filler = lab.folder / place / "filler"
         try:
             with filler.open("wb", buffering=0) as out:
                 while True:
@@ -96,7 +96,7 @@ def full_disk(host: str) -> Callable[[Lab], str]:
         filler.unlink()
         return f"full for {DOWN_S:.0f} s"
 
-    return do
+    return Fault(f"full disk {where}", do, disk=place)
 
 
 def slow(lab: Lab) -> str:
@@ -140,8 +140,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault("SuperLink and coordinator down for a minute", superlink_down),
     Fault("a site cut off for 30 s", cut_off(30)),
     Fault("a site cut off for 3 minutes", cut_off(180)),
-    Fault("full disk at the coordinator", full_disk("coordinator")),
-    Fault("full disk at a site", full_disk("site")),
+    full_disk("under the run", "run"),
+    full_disk("under SuperLink", "kits/coordinator/state"),
+    full_disk("at a site", "kits/northgate/state"),
     Fault("a site slower than the deadline", slow, THREE_OF_FOUR, "no answer after"),
     clock(2),
     clock(-2),
