@@ -7,15 +7,19 @@ import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from interrupting import Interrupting
 from tiny_study import NEW_SITE, make_study, without_time
 
 from fedmedlora.audit.chain import read_line
 from fedmedlora.audit.entries import Fault, Round
-from fedmedlora.audit.log_file import lines_of, verify_file
+from fedmedlora.audit.log_file import RunLog, lines_of, verify_file
+from fedmedlora.exchange.adapter import Adapter
 from fedmedlora.experiment import run_study
 from fedmedlora.model.saved import read_saved_adapter
+from fedmedlora.run_audit import Recorded
+from fedmedlora.run_folder import MethodFolder
 
 NUM_ROUNDS = 3
 
@@ -109,3 +113,27 @@ def test_a_record_that_is_gone_amid_others_is_damage_too(whole, tmp_path):
     run_study(study, copy, resume=True)
     assert adapters(copy) == adapters(out)
     assert json.loads((rounds / "round-003.json.damaged").read_text())["round_num"] == 3
+
+
+def test_what_began_with_a_damaged_method_is_put_aside_before_it(tmp_path, monkeypatch):
+    """So a run that is killed in between finds the damage again, and not what follows from other rounds."""
+    base, follower = MethodFolder(tmp_path / "base"), MethodFolder(tmp_path / "follower")
+    adapter = Adapter({"a": np.zeros(2, np.float32)})
+    for store in (base, follower):
+        store.save(1, adapter, {"round_num": 1})
+    (base.folder / "round-001.safetensors").write_bytes(b"")
+    recorded = Recorded(base, RunLog(), "fed_medlora", (follower,))
+    really = MethodFolder.put_aside
+
+    def killed(store, round_num):
+        if store == base:
+            raise KeyboardInterrupt
+        really(store, round_num)
+
+    monkeypatch.setattr(MethodFolder, "put_aside", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recorded.load(1)
+    assert (follower.finished(), base.finished()) == ([], [1])
+    monkeypatch.undo()
+    assert recorded.load(1) is None
+    assert base.finished() == []

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,6 +164,30 @@ def test_a_round_that_was_tampered_with_is_refused(tmp_path, harm):
     harmed(tmp_path, harm)
     with pytest.raises(DamagedRound, match=r"round-001\.\w+: not the (adapter|record) that was saved there"):
         store.load(1)
+
+
+@pytest.mark.parametrize("ending", ["json", "safetensors"])
+@pytest.mark.parametrize(
+    ("number", "is_damage"), [(errno.EIO, True), (errno.ENOMEM, False), (errno.EACCES, False)]
+)
+def test_what_cannot_be_read_just_now_is_not_damaged(tmp_path, monkeypatch, ending, number, is_damage):
+    store = MethodFolder(tmp_path)
+    store.save(1, ONE, {"round_num": 1})
+    really = {"read_text": Path.read_text, "read_bytes": Path.read_bytes}
+
+    def reading(name):
+        def read(path, *args, **kwargs):
+            if path.suffix == f".{ending}":
+                raise OSError(number, "not now", str(path))
+            return really[name](path, *args, **kwargs)
+
+        return read
+
+    for name in really:
+        monkeypatch.setattr(Path, name, reading(name))
+    with pytest.raises(DamagedRound if is_damage else OSError) as caught:
+        store.load(1)
+    assert isinstance(caught.value, DamagedRound) == is_damage
 
 
 def test_a_record_of_a_version_that_wrote_no_hash_of_it_is_read(tmp_path):

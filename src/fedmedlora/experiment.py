@@ -116,6 +116,7 @@ def run_study(
         "base_model": base.hash,
         "tokenizer": base.encoder.tokenizer_hash(),
         "chat template": list(base.encoder.frame),
+        "prompts": terms.prompts,
         "precision": f"{base.precision} on {base.device.type}",
         "fedmedlora": __version__,
     }
@@ -141,6 +142,9 @@ def run_study(
     shots = Shots(study.few_shot.num_examples, terms.draw_seed(), prepared.shot_notes)
     methods = methods_of(study, sites, shots, encoder)
     methods = (*methods, *adaptations(run, methods))
+    for method in methods:
+        if method.adaptation is not None:
+            run.followers.setdefault(method.adaptation.start, []).append(run.store(method))
     # The first write: what is wrong has been refused by now.
     goes_on = (folder / "run.json").exists()
     open_run(folder, identity, resume=resume, settings=public_settings(study))
@@ -189,8 +193,6 @@ def _run_method(run: Run, method: Method, finals: dict[str, Adapter | None]) -> 
         adapter = finals.get(method.adaptation.start, run.start)  # zero_shot is not always in methods
         assert adapter is not None, "refused with the study"
         travelling = adapter
-        if method.adaptation.start in run.anew:
-            run.store(method).put_aside(1)  # it began with what need not be the same any more
     if method.rule is not None:
         assert adapter is not None, "only an adaptation starts from what others have trained"
         start = adapter if method.encoder is None else method.encoder.start

@@ -26,7 +26,8 @@ class Run:
     """One seed of one study. ``model``: PEFT's over ``base``. ``start``: the untrained adapter.
 
     ``updates``, ``evaluations``, ``signals``: work that other methods, and other runs, may have done already.
-    ``log``: the run's audit log. ``anew``: methods of which a round was damaged on the disk.
+    ``log``: the run's audit log. ``followers``: method -> where the rounds are
+    of what begins with its last adapter.
     """
 
     study: Study
@@ -42,7 +43,7 @@ class Run:
     evaluations: EvaluationCache | None
     signals: SignalCache
     log: RunLog = field(default_factory=RunLog)
-    anew: set[str] = field(default_factory=set)
+    followers: dict[str, list[MethodFolder]] = field(default_factory=dict)
 
     def store(self, method: Method) -> MethodFolder:
         """Where the method's finished rounds and evaluations are."""

@@ -53,13 +53,13 @@ class Recorded:
     So a round may stand in the log twice, where a run was stopped between the two, and never not at all. Who
     is not in a round is told when that is known (``absent``), and once more where a run goes on and finds the
     same. A round that is damaged on the disk is put aside with all later ones, which are told again, too.
-    ``anew``: methods of which that is so; ``method`` is put into it.
+    ``followers``: where the rounds are of what began with the last adapter; they are put aside first.
     """
 
     store: MethodFolder
     log: RunLog
     method: str
-    anew: set[str] = field(default_factory=set)
+    followers: Sequence[MethodFolder] = ()
     _told: set[Admission] = field(default_factory=set)
 
     def absent(self, round_num: int, one: Absent) -> None:
@@ -80,7 +80,8 @@ class Recorded:
                 "again", self.method, round_num, ASIDE,
             )  # fmt: skip
             self.log.append(Fault("unreadable", "", "", "", error_name(damaged)))
-            self.anew.add(self.method)
+            for follower in self.followers:  # a kill in between leaves the damage to be found again
+                follower.put_aside(1)
             self.store.put_aside(round_num)
             return None
         return found

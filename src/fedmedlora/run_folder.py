@@ -8,6 +8,7 @@ damage of the disk is noticed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -194,7 +195,8 @@ class MethodFolder:
         try:
             adapter = Adapter.from_bytes(path.read_bytes())
             whole = adapter.hash() == record.pop("adapter_hash")
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError) as error:
+            _raise_what_is_no_damage(error)
             whole = False
         if not whole:
             raise DamagedRound(f"{path}: not the adapter that was saved there; {_AGAIN}")
@@ -207,7 +209,8 @@ class MethodFolder:
         try:
             found = read_json(path)
             return None if found is None else unsealed(found)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
+            _raise_what_is_no_damage(error)
             raise DamagedRound(f"{path}: not the record that was saved there; {_AGAIN}") from error
 
     def is_finished(self, round_num: int) -> bool:
@@ -245,6 +248,13 @@ class MethodFolder:
 
     def _path(self, round_num: int, ending: str) -> Path:
         return self.folder / f"round-{round_num:03d}.{ending}"
+
+
+def _raise_what_is_no_damage(error: Exception) -> None:
+    """A file that cannot be read just now (no memory, a disk that is away) is there still: only one that is
+    gone, or that the disk itself cannot read, is damaged."""
+    if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.EIO):
+        raise error
 
 
 def _free_name(path: Path) -> Path:

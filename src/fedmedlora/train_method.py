@@ -50,7 +50,7 @@ def train(run: Run, method: Method, start: Adapter) -> tuple[Adapter, Adapter | 
         share = study.training.participation
         return participants(method.names, round_num, share=share, away=away, seed=study.seed)
 
-    recorded = Recorded(store, run.log, method.name, run.anew)
+    recorded = Recorded(store, run.log, method.name, tuple(run.followers.get(method.name, ())))
     participants_of = Participants(
         sites=method.sites,
         names=method.names,

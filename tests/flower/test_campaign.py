@@ -113,6 +113,12 @@ def test_it_gives_up_when_nothing_gets_further():
     assert len(runs.ends) == 20 - 6
 
 
+def test_rounds_that_are_put_aside_are_no_standstill():
+    """They are fewer files than before, and then computed again."""
+    runs = Runs([Interrupted("no")] * 6 + [{}], far=[50, 2, 3, 4, 5, 6, 7, 8], seconds=30.0)
+    assert runs.carry() == {}
+
+
 def test_told_to_stop():
     stopping = threading.Event()
     runs = Runs([Interrupted("no"), {"results": 1}])

@@ -229,6 +229,14 @@ def test_a_study_beside_it_is_looked_at_before_anything_is_started(file, two_hos
         begin("northgate", 3)
 
 
+def test_one_key_that_cannot_be_used_keeps_no_coordinator_from_starting(file):
+    (file.path("sites") / "northgate.pub").write_bytes(b"hello")
+    assert list(coordinator._usable(file)) == ["lakeside"]
+    (file.path("sites") / "lakeside.pub").write_bytes(b"hello")
+    with pytest.raises(ValueError, match=r"lakeside\.pub: begins with 'hello'"):
+        coordinator._usable(file)
+
+
 def test_a_key_that_cannot_be_read_is_told_once_and_the_others_are_registered(file, monkeypatch):
     """SuperLink's side is written down here; what becomes of the folder is the coordinator's own."""
     folder, told, done = file.path("sites"), [], []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +79,17 @@ def test_a_file_that_cannot_be_used_does_not_hide_the_others(tmp_path):
     ]
     with pytest.raises(ValueError, match=r"lakeside\.pub: cannot be read"):
         site_keys(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_just_now_is_no_fault_of_it(tmp_path, monkeypatch):
+    (tmp_path / "mercy.pub").write_bytes(new_key_pair("mercy").public)
+
+    def read(path):
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    with pytest.raises(OSError, match="Too many open files"):
+        usable_keys(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -90,3 +91,22 @@ def test_whether_a_lock_is_held(tmp_path):
         assert is_held(path)
     assert path.exists()
     assert not is_held(path)
+
+
+def test_a_run_that_could_not_be_followed_is_stopped(folder, monkeypatch):
+    """Else the next call would begin a second one beside it."""
+    did = []
+
+    def full(place, run_id):
+        raise OSError(errno.ENOSPC, "No space left on device", str(place))
+
+    monkeypatch.setattr(submit, "load_study", lambda *args, **kwargs: SimpleNamespace(sites=()))
+    monkeypatch.setattr(submit, "submission_name", lambda *args: "a" * 16)
+    monkeypatch.setattr(submit, "write_submission", lambda *args: did.append("written"))
+    monkeypatch.setattr(submit, "_start", lambda *args: "7")
+    monkeypatch.setattr(submit, "_stop", lambda run_id, *args: did.append(f"{run_id} stopped"))
+    monkeypatch.setattr(submit, "write_run", full)
+    target = submit.Target("nobody", {submit.STATE: str(folder / "state")})
+    with pytest.raises(OSError, match="No space left"):
+        submit.run_at(folder / "study.toml", folder / "run", target, True, 1.0, (), did.append)
+    assert did == ["written", "7 stopped"]

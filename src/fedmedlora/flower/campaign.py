@@ -21,7 +21,7 @@ from fedmedlora import __version__
 from fedmedlora.flower.coordinator import CONNECTION, coordinator_environment
 from fedmedlora.flower.coordinator_file import CoordinatorFile
 from fedmedlora.flower.may_pass import in_words, may_pass
-from fedmedlora.flower.registry import Unreachable, list_nodes, site_keys
+from fedmedlora.flower.registry import Unreachable, list_nodes, usable_keys
 from fedmedlora.flower.submit import Interrupted, Target, run_at
 from fedmedlora.run_folder import differing_settings, read_json
 from fedmedlora.settings import nearest
@@ -68,7 +68,7 @@ def carry_through(
             if stopping.is_set():
                 break
             now = how_far()
-            if now > reached:
+            if now != reached:  # fewer, where damaged rounds were put aside: they are computed again
                 reached, since, num_starts = now, clock(), 0
             if clock() - since > patience.give_up_s:
                 raise ValueError(
@@ -104,7 +104,7 @@ def run_beside(
     with _worded_for_here():
         refuse_other_study(study, out)
         if not (out / "run.json").exists():  # later, one may have left for good
-            keys = site_keys(file.path(file.sites))
+            keys, _ = usable_keys(file.path(file.sites))
             refuse_strangers(study, keys, f"{study_file.name} and {file.sites}/")
 
     def told(line: str) -> None:

@@ -25,7 +25,6 @@ from fedmedlora.flower.registry import (
     apply,
     change,
     list_nodes,
-    site_keys,
     usable_keys,
 )
 from fedmedlora.flower.state import STATE
@@ -72,7 +71,7 @@ def start_coordinator(
     already, and what ``work`` raises.
     """
     refuse_credentials(file, datetime.now().astimezone())
-    site_keys(file.path(file.sites))
+    _usable(file)
     state = private_folder(file.path(file.state))
     with _alone(file), told_to_stop() as stopping:
         home = private_folder(state / "flwr")
@@ -127,9 +126,17 @@ def stop_coordinator(file: CoordinatorFile) -> bool:
     return True
 
 
+def _usable(file: CoordinatorFile) -> dict[str, bytes]:
+    """Site -> public key. Raises ``ValueError`` where there are files, and none of them can be used."""
+    found, faults = usable_keys(file.path(file.sites))
+    if faults and not found:
+        raise ValueError(faults[0])
+    return found
+
+
 def coordinator_status(file: CoordinatorFile) -> Status:
     """Whether it runs, and which sites are registered and connected. Raises ``ValueError``."""
-    sites = site_keys(file.path(file.sites))
+    sites = _usable(file)
     pid = running_pid(file)
     try:
         nodes = list_nodes(file)

@@ -9,7 +9,7 @@ Flower reads a request whole before it looks who sent it. So here a request of a
 larger than ``MOST_BYTES`` is answered 413, and no more of it than that is ever held. An update is larger, and
 travels in pieces: Flower cuts an array into objects of 5 MiB (``FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE``), each a
 request of its own. The rest of a message are its fields (``messages.MAX_JSON``, 4 MB) and a list of all its
-objects, some 70 bytes for each: 2 MB for the whole of a model with 70 billion parameters.
+objects, some 70 bytes for each: 4 MB for the whole of a model with 70 billion parameters, in float32.
 """
 
 from __future__ import annotations

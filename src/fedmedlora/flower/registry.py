@@ -24,6 +24,7 @@ from flwr.proto.control_pb2 import (
 
 from fedmedlora.exchange.update import check_site_name
 from fedmedlora.flower.coordinator_file import CoordinatorFile
+from fedmedlora.flower.may_pass import may_pass
 from fedmedlora.provision.keys import to_pem
 
 TIMEOUT_S = 10.0
@@ -83,7 +84,10 @@ def site_keys(folder: Path) -> dict[str, bytes]:
 
 
 def usable_keys(folder: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """The same of every file that can be used, and what is wrong with each of the others, in words."""
+    """The same of every file that can be used, and what is wrong with each of the others, in words.
+
+    Raises ``OSError`` where a file cannot be read just now.
+    """
     found: dict[str, bytes] = {}
     faults = []
     for path in sorted(folder.glob("*.pub")):
@@ -91,6 +95,8 @@ def usable_keys(folder: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
             check_site_name(path.stem)
             pem = to_pem(path.read_bytes())
         except OSError as error:
+            if may_pass(error):
+                raise
             faults.append(
                 f"{path}: cannot be read ({error.strerror}); chown or chmod it for the user as whom the "
                 "coordinator runs"

@@ -96,7 +96,11 @@ def run_at(
     else:
         write_submission(state, Submission(name, study_file, out, resume, wait_s, command))
         run_id = _start(name, target)
-        write_run(folder, run_id)
+        try:
+            write_run(folder, run_id)
+        except OSError:  # the next call could not follow it, and would begin another beside it
+            _stop(run_id, target, tell)
+            raise
         tell(f"run {run_id} at SuperLink {target.superlink}: {len(study.sites)} sites")
     outcome = _follow(folder, out, run_id, target, tell, stopping or threading.Event())
     if outcome["error"]:

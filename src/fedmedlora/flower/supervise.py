@@ -172,11 +172,11 @@ def told_to_stop() -> Iterator[threading.Event]:
         if told.get():
             stopping.set()
 
-    setting = threading.Thread(target=set_when_told, name="told to stop")
-    setting.start()
     # `nohup` ignores a closed terminal, and goes on doing so.
     numbers = [signal.SIGTERM, signal.SIGINT]
     numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    setting = threading.Thread(target=set_when_told, name="told to stop", daemon=True)
+    setting.start()
     before = {number: signal.signal(number, lambda *_: told.put(True)) for number in numbers}
     try:
         yield stopping
