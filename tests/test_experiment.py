@@ -15,6 +15,7 @@ from interrupting import Interrupting
 from tiny_study import SITES, make_study, short_note, without_time, write
 
 from fedmedlora import experiment as experiment_module
+from fedmedlora import prepare as prepare_module
 from fedmedlora import sites as sites_module
 from fedmedlora.corpora.jsonl import read_notes
 from fedmedlora.corpora.note import Annotates
@@ -536,6 +537,14 @@ def test_a_model_with_too_few_positions_is_told_before_anything_is_written(mater
     with pytest.raises(ValueError, match=r"max_tokens: 5000 is more than the 4096 positions"):
         run_study(replace(study, tasks=replace(study.tasks, max_tokens=5000)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_does_not_go_on_with_other_prompts(material, tmp_path, monkeypatch):
+    study = make_study(material, tmp_path / "study", methods=["zero_shot"], modifiers=False)
+    run_study(study, tmp_path / "out")
+    monkeypatch.setattr(prepare_module, "prompts_here", lambda tasks: "0" * 64)
+    with pytest.raises(ValueError, match="the run in it differs in prompts"):
+        run_study(study, tmp_path / "out", resume=True)
 
 
 def test_a_run_does_not_go_on_under_another_chat_template(material, tmp_path):
