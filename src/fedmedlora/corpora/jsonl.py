@@ -121,8 +121,9 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     """Put each content at its path: all of them, or none where the disk does not take them all.
 
     Files that are there already are replaced, and only once everything is written. Folders that are not
-    there are made, and removed again on failure. Contents and names are on the disk when this returns. Mode
-    0600. Raises ``OSError`` naming the path.
+    there are made, and removed again on failure. Contents and names are on the disk when this returns (where
+    the disk fails as the names are flushed, it raises, and the files are there). Mode 0600. Raises
+    ``OSError`` naming the path.
     """
     written: list[tuple[str, Path]] = []
     made: list[Path] = []
