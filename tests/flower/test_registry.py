@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("flwr", reason="flwr is not installed: pip install 'fedmedlora[flower]'")
 
 from fedmedlora.flower.coordinator import SiteStatus, _words, statuses
-from fedmedlora.flower.registry import Change, Node, change, site_keys, usable_keys
+from fedmedlora.flower.registry import Change, Node, change, usable_keys
 from fedmedlora.provision.keys import new_key_pair, to_pem
 
 A, B, C = b"key of a", b"key of b", b"key of c"
@@ -45,22 +45,19 @@ def test_what_is_registered_and_withdrawn(sites, nodes, all_are_here, wanted):
 
 
 def test_keys_in_a_folder(tmp_path):
-    assert site_keys(tmp_path) == {}
-    assert site_keys(tmp_path / "nowhere") == {}
+    assert usable_keys(tmp_path) == ({}, ())
+    assert usable_keys(tmp_path / "nowhere") == ({}, ())
     pair = new_key_pair("mercy")
     (tmp_path / "mercy.pub").write_bytes(pair.public)
     (tmp_path / "README").write_text("not a key")
-    assert site_keys(tmp_path) == {"mercy": to_pem(pair.public)}
+    assert usable_keys(tmp_path) == ({"mercy": to_pem(pair.public)}, ())
     (tmp_path / "northgate.pub").write_bytes(pair.public)
-    with pytest.raises(ValueError, match="the same key as mercy's"):
-        site_keys(tmp_path)
+    assert "the same key as mercy's" in usable_keys(tmp_path)[1][0]
     (tmp_path / "northgate.pub").write_bytes(b"hello")
-    with pytest.raises(ValueError, match=r"northgate.pub: begins with 'hello'"):
-        site_keys(tmp_path)
+    assert "northgate.pub: begins with 'hello'" in usable_keys(tmp_path)[1][0]
     (tmp_path / "northgate.pub").unlink()
     (tmp_path / "-x.pub").write_bytes(pair.public)
-    with pytest.raises(ValueError, match="site name '-x' is not allowed"):
-        site_keys(tmp_path)
+    assert "site name '-x' is not allowed" in usable_keys(tmp_path)[1][0]
 
 
 def test_a_file_that_cannot_be_used_does_not_hide_the_others(tmp_path):
@@ -77,8 +74,6 @@ def test_a_file_that_cannot_be_used_does_not_hide_the_others(tmp_path):
         "northgate.pub",
         "twin.pub",
     ]
-    with pytest.raises(ValueError, match=r"lakeside\.pub: cannot be read"):
-        site_keys(tmp_path)
 
 
 def test_a_file_that_cannot_be_read_just_now_is_no_fault_of_it(tmp_path, monkeypatch):

@@ -71,20 +71,9 @@ class Change:
     refused: tuple[str, ...] = ()
 
 
-def site_keys(folder: Path) -> dict[str, bytes]:
-    """Site -> public key (PEM) of every ``NAME.pub`` in ``folder``.
-
-    Raises ``ValueError`` for a file that cannot be read or holds no such key, and for a key that stands for
-    two sites.
-    """
-    found, faults = usable_keys(folder)
-    if faults:
-        raise ValueError(faults[0])
-    return found
-
-
 def usable_keys(folder: Path) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """The same of every file that can be used, and what is wrong with each of the others, in words.
+    """Site -> public key (PEM) of every ``NAME.pub`` in ``folder`` that can be used, and what is wrong with
+    each of the others, in words: it cannot be read, holds no such key, or one that stands for another site.
 
     Raises ``OSError`` where a file cannot be read just now.
     """
